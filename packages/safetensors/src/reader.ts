@@ -1,0 +1,54 @@
+/** One safetensors file over any `ByteSource`: its header, read and checked once, and its tensors by name. */
+import { quote, readError } from "./error.ts";
+import { LENGTH_BYTES, parseHeader, parseHeaderLength, tooShort } from "./header.ts";
+import { DEFAULT_SLICE_BYTES, readRange } from "./slices.ts";
+import type { ByteSource } from "./source.ts";
+import type { SafetensorsFile, SliceOptions, TensorInfo } from "./tensors.ts";
+
+/**
+ * Reads and checks the header. The file takes the source over: closing the file closes it, and so does a failure here.
+ * @throws {SafetensorsError}
+ */
+export async function openSafetensors(source: ByteSource, options: { readonly signal?: AbortSignal } = {}): Promise<SafetensorsFile> {
+  const { signal } = options;
+  try {
+    if (source.size < LENGTH_BYTES) throw tooShort(source.name, source.size);
+    const prefix = await source.read(0, LENGTH_BYTES, signal);
+    const headerBytes = parseHeaderLength(prefix, source.size, source.name);
+    const header = parseHeader(await source.read(LENGTH_BYTES, headerBytes, signal), source);
+    return Object.freeze({
+      name: source.name,
+      ...header,
+      readTensor: (name: string, signal?: AbortSignal) => {
+        const tensor = findTensor(header.tensors, name, source.name);
+        return source.read(tensor.begin, tensor.byteLength, signal);
+      },
+      readSlices: (name: string, options: SliceOptions = {}, signal?: AbortSignal) => {
+        const tensor = findTensor(header.tensors, name, source.name);
+        return readTensorSlices(source, tensor, options, signal);
+      },
+      close: () => source.close(),
+    });
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+/** @throws {SafetensorsError} `unknown-tensor` */
+export function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: string, file: string): TensorInfo {
+  const tensor = tensors.get(name);
+  if (tensor !== undefined) return tensor;
+  throw readError({ code: "unknown-tensor", file, actual: `has no tensor ${quote(name)}`, expected: `one of its ${tensors.size} tensors` });
+}
+
+function readTensorSlices(source: ByteSource, tensor: TensorInfo, options: SliceOptions, signal: AbortSignal | undefined) {
+  const { sliceBytes = DEFAULT_SLICE_BYTES, offset = 0, length = tensor.byteLength - offset } = options;
+  const isCount = (value: number) => Number.isSafeInteger(value) && value >= 0;
+  if (!isCount(sliceBytes) || sliceBytes === 0 || !isCount(offset) || !isCount(length) || offset + length > tensor.byteLength) {
+    const actual = `was asked for ${length} bytes at ${offset} in slices of ${sliceBytes}`;
+    const expected = `a range within its ${tensor.byteLength} bytes and slices of at least 1`;
+    throw readError({ code: "out-of-range", file: source.name, field: `tensor ${quote(tensor.name)}`, actual, expected });
+  }
+  return readRange(source, tensor.begin + offset, tensor.begin + offset + length, sliceBytes, signal);
+}
