@@ -30,6 +30,10 @@ export class Apt {
     if (packages.length === 0) return;
     await this.update();
     const args = [...OPTIONS, "-qq", "-y", "--no-install-recommends", "install", ...packages];
+    const first = await this.#run("apt-get", args, { env: ENV });
+    if (first.code === 0) return;
+    // What an installation that was cut off leaves behind, and apt's own advice about it.
+    if (first.output.includes("dpkg --configure -a")) await this.#run("dpkg", ["--configure", "-a"], { env: ENV });
     await must(this.#run, `install ${packages.join(", ")}`, ["apt-get", args, { env: ENV }]);
   }
 

@@ -1,5 +1,6 @@
 /**
- * Runs one command of setup's with its output captured. It never reads the terminal: a step that would ask a question fails instead.
+ * Runs one command of setup's with its output captured. It never reads the terminal: a step that would ask a question fails instead. It ends
+ * with this process: an interrupted setup leaves nothing running that would disturb the next one.
  */
 import { spawn } from "node:child_process";
 import { SetupError } from "./errors.mjs";
@@ -24,14 +25,25 @@ const MAX_CAPTURE = 4 * 1024 * 1024;
 /** @type {Runner} */
 export function runCommand(command, args, { cwd, env = {}, timeoutMs } = {}) {
   return new Promise((resolve) => {
+    const onWindows = process.platform === "win32";
     const child = spawn(command, args, {
       cwd,
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
       timeout: timeoutMs,
       // Windows finds npx.cmd only through a shell.
-      shell: process.platform === "win32",
+      shell: onWindows,
+      // A process group of its own, so that what the command has started ends with it.
+      detached: !onWindows,
     });
+    const endIt = () => {
+      try {
+        if (child.pid !== undefined) process.kill(onWindows ? child.pid : -child.pid, "SIGTERM");
+      } catch {
+        // It has just ended.
+      }
+    };
+    process.on("exit", endIt);
     let stdout = "";
     let output = "";
     child.stdout.setEncoding("utf8").on("data", (chunk) => {
@@ -41,8 +53,12 @@ export function runCommand(command, args, { cwd, env = {}, timeoutMs } = {}) {
     child.stderr.setEncoding("utf8").on("data", (chunk) => {
       output = (output + chunk).slice(-MAX_CAPTURE);
     });
-    child.on("error", (error) => resolve({ code: 127, stdout, output: error.message }));
+    child.on("error", (error) => {
+      process.off("exit", endIt);
+      resolve({ code: 127, stdout, output: error.message });
+    });
     child.on("close", (code, signal) => {
+      process.off("exit", endIt);
       resolve({ code: code ?? 1, stdout, output: signal === null ? output : `${output}\nended by ${signal}` });
     });
   });

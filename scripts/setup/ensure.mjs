@@ -1,4 +1,5 @@
 /** Setup as a whole: what a checkout needs before `shoal` can run in it, done at most once and only by one process at a time. */
+import { constants } from "node:os";
 import path from "node:path";
 import { runCommand } from "./command.mjs";
 import { denoBinary } from "./deno.mjs";
@@ -23,7 +24,18 @@ export async function ensureReady() {
   const ready = readyAlready();
   if (ready !== undefined) return ready;
   const onWait = (/** @type {number} */ pid) => note(`Another setup is running in this checkout (process ${pid}): waiting for it.`);
-  return withLock(path.join(stateDir, "setup.lock"), setUp, { onWait });
+  const signals = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
+  // Ends with the exit event, in which the lock is let go and the running step is ended.
+  const leave = (/** @type {NodeJS.Signals} */ signal) => {
+    process.stderr.write("\nSetup interrupted: the next start goes on from here.\n");
+    process.exit(128 + constants.signals[signal]);
+  };
+  for (const signal of signals) process.on(signal, leave);
+  try {
+    return await withLock(path.join(stateDir, "setup.lock"), setUp, { onWait });
+  } finally {
+    for (const signal of signals) process.off(signal, leave);
+  }
 }
 
 /** @returns {Ready | undefined} */
