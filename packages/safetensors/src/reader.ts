@@ -1,5 +1,5 @@
 /** One safetensors file over any `ByteSource`: its header, read and checked once, and its tensors by name. */
-import { quote, readError } from "./error.ts";
+import { quote, readError, type SafetensorsError } from "./error.ts";
 import { LENGTH_BYTES, parseHeader, parseHeaderLength, tooShort } from "./header.ts";
 import { DEFAULT_SLICE_BYTES, readRange } from "./slices.ts";
 import type { ByteSource } from "./source.ts";
@@ -35,11 +35,14 @@ export async function openSafetensors(source: ByteSource, options: { readonly si
   }
 }
 
-/** @throws {SafetensorsError} `unknown-tensor` */
-export function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: string, file: string): TensorInfo {
+function findTensor(tensors: ReadonlyMap<string, TensorInfo>, name: string, file: string): TensorInfo {
   const tensor = tensors.get(name);
-  if (tensor !== undefined) return tensor;
-  throw readError({ code: "unknown-tensor", file, actual: `has no tensor ${quote(name)}`, expected: `one of its ${tensors.size} tensors` });
+  if (tensor === undefined) throw unknownTensor(name, file, tensors.size);
+  return tensor;
+}
+
+export function unknownTensor(name: string, file: string, count: number): SafetensorsError {
+  return readError({ code: "unknown-tensor", file, actual: `has no tensor ${quote(name)}`, expected: `one of its ${count} tensors` });
 }
 
 function readTensorSlices(source: ByteSource, tensor: TensorInfo, options: SliceOptions, signal: AbortSignal | undefined) {
