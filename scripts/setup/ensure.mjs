@@ -1,5 +1,4 @@
 /** Setup as a whole: what a checkout needs before `shoal` can run in it, done at most once and only by one process at a time. */
-import { constants } from "node:os";
 import path from "node:path";
 import { runCommand } from "./command.mjs";
 import { denoBinary } from "./deno.mjs";
@@ -9,6 +8,7 @@ import { knownGpu, setUpGpu, thisMachine } from "./gpu.mjs";
 import { withLock } from "./lock.mjs";
 import { root, stateDir } from "./paths.mjs";
 import { note, step } from "./progress.mjs";
+import { exitingOnSignals } from "./signals.mjs";
 
 /**
  * @typedef {object} Ready
@@ -24,18 +24,9 @@ export async function ensureReady() {
   const ready = readyAlready();
   if (ready !== undefined) return ready;
   const onWait = (/** @type {number} */ pid) => note(`Another setup is running in this checkout (process ${pid}): waiting for it.`);
-  const signals = /** @type {const} */ (["SIGINT", "SIGTERM", "SIGHUP"]);
-  // Ends with the exit event, in which the lock is let go and the running step is ended.
-  const leave = (/** @type {NodeJS.Signals} */ signal) => {
-    process.stderr.write("\nSetup interrupted: the next start goes on from here.\n");
-    process.exit(128 + constants.signals[signal]);
-  };
-  for (const signal of signals) process.on(signal, leave);
-  try {
-    return await withLock(path.join(stateDir, "setup.lock"), setUp, { onWait });
-  } finally {
-    for (const signal of signals) process.off(signal, leave);
-  }
+  return exitingOnSignals("Setup interrupted: the next start goes on from here.", () =>
+    withLock(path.join(stateDir, "setup.lock"), setUp, { onWait }),
+  );
 }
 
 /** @returns {Ready | undefined} */

@@ -152,9 +152,12 @@ function hasApt({ os }) {
   return [os.id, ...os.like].some((id) => id === "debian" || id === "ubuntu");
 }
 
-/** @param {GpuContext} context */
+/**
+ * The system's own lavapipe does not count: it may come along with another package, Chromium for one, and changes nothing.
+ * @param {GpuContext} context
+ */
 function machineFingerprint({ machine, deno, stateDir }) {
-  return fingerprint([JSON.stringify(decideGpu(machine)), deno, stateDir]);
+  return fingerprint([JSON.stringify({ ...decideGpu(machine), lavapipe: undefined }), deno, stateDir]);
 }
 
 /** @param {GpuContext} context */

@@ -1,0 +1,60 @@
+/**
+ * Reads how many tests passed from each test runner's own report. A report that is missing or makes no sense gives undefined: a runner that
+ * crashed has not passed.
+ */
+
+/** @typedef {{ passed: number, failed: number, skipped: number }} Counts */
+
+/**
+ * @param {string} json of vitest's json reporter
+ * @returns {Counts | undefined}
+ */
+export function vitestCounts(json) {
+  const report = parse(json);
+  const passed = report?.["numPassedTests"];
+  const failed = report?.["numFailedTests"];
+  if (typeof passed !== "number" || typeof failed !== "number") return undefined;
+  const results = Array.isArray(report?.["testResults"]) ? report["testResults"] : [];
+  // A file that fails to load has no tests to count.
+  const broken = results.filter((file) => file?.status === "failed" && (file.assertionResults ?? []).length === 0).length;
+  return { passed, failed: failed + broken, skipped: number(report?.["numPendingTests"]) + number(report?.["numTodoTests"]) };
+}
+
+/**
+ * @param {string} json of Playwright's json reporter
+ * @returns {Counts | undefined}
+ */
+export function playwrightCounts(json) {
+  const stats = parse(json)?.["stats"];
+  if (typeof stats?.expected !== "number" || typeof stats.unexpected !== "number") return undefined;
+  return { passed: stats.expected + number(stats.flaky), failed: stats.unexpected, skipped: number(stats.skipped) };
+}
+
+/**
+ * @param {string} output of `deno test`, without colours
+ * @returns {Counts | undefined} of its summary: "ok | 12 passed (3 steps) | 0 failed | 1 ignored (2s)"
+ */
+export function denoCounts(output) {
+  const summary = [...output.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*$/gm)].at(-1);
+  if (summary === undefined) return undefined;
+  const count = (/** @type {RegExp} */ pattern) => Number(pattern.exec(summary[0])?.[1] ?? 0);
+  return { passed: Number(summary[1]), failed: count(/\| (\d+) failed/), skipped: count(/\| (\d+) ignored/) };
+}
+
+/**
+ * @param {string} json
+ * @returns {Record<string, any> | undefined}
+ */
+function parse(json) {
+  try {
+    const value = JSON.parse(json);
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {unknown} value */
+function number(value) {
+  return typeof value === "number" ? value : 0;
+}

@@ -1,0 +1,192 @@
+/**
+ * The stages of `pnpm ok` and `npm test`, in the order in which they run: the cheap ones first. A stage whose files are missing fails.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { reportText } from "../setup/errors.mjs";
+import { denoCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
+
+/**
+ * @typedef {object} StageContext
+ * @property {string} root
+ * @property {string} reportDir for the runners' reports
+ * @property {string} deno
+ * @property {Record<string, string>} env
+ * @property {import("../setup/command.mjs").Runner} run
+ * @property {() => Promise<string>} chromium path of the browser; throws when there is none
+ *
+ * @typedef {object} StageResult
+ * @property {number} passed
+ * @property {number} failed
+ * @property {number} skipped
+ * @property {string} output
+ *
+ * @typedef {{ name: string, about: string, inOk: boolean, run: (context: StageContext) => Promise<StageResult> }} Stage
+ */
+
+/** A stage that hangs must not hang a build machine for hours. */
+const TIMEOUT_MS = 40 * 60_000;
+const SHADER_COMPILER = "packages/kernels/test/compile-shaders.ts";
+
+/** @type {Stage[]} */
+export const STAGES = [
+  check("types", "TypeScript, of the packages and of these scripts", [
+    ["tsc", "--noEmit", "-p", "tsconfig.json"],
+    ["tsc", "--noEmit", "-p", "scripts/tsconfig.json"],
+  ]),
+  check("lint", "oxlint with type information", [["oxlint", "--type-aware", "--max-warnings", "0"]]),
+  check("format", "oxfmt", [["oxfmt", "--check"]]),
+  {
+    name: "layers",
+    about: "import order, declared dependencies, circular imports",
+    inOk: true,
+    run: async ({ root, run }) => asOne(await run(process.execPath, ["scripts/check-layers.mjs"], { cwd: root, timeoutMs: TIMEOUT_MS })),
+  },
+  { name: "unit", about: "vitest in Node", inOk: true, run: runVitest },
+  {
+    name: "shaders",
+    about: "every shader variant compiles, on both engines in Deno",
+    inOk: true,
+    run: async ({ root, deno, env, run }) => {
+      if (!existsSync(path.join(root, SHADER_COMPILER))) return missing(SHADER_COMPILER);
+      return asOne(await run(deno, ["run", "--quiet", "-A", SHADER_COMPILER], { cwd: root, env, timeoutMs: TIMEOUT_MS }));
+    },
+  },
+  { name: "gpu:wgpu", about: "GPU tests on Deno's built-in WebGPU", inOk: false, run: (context) => runDenoTests(context, "wgpu") },
+  { name: "gpu:dawn", about: "GPU tests on Dawn in Deno", inOk: false, run: (context) => runDenoTests(context, "dawn") },
+  { name: "e2e", about: "Playwright, with Chromium", inOk: false, run: runPlaywright },
+];
+
+/**
+ * @param {string} name
+ * @param {string} about
+ * @param {string[][]} commands of node_modules/.bin; all run, and count as one
+ * @returns {Stage}
+ */
+function check(name, about, commands) {
+  return {
+    name,
+    about,
+    inOk: true,
+    run: async ({ root, run }) => {
+      const results = [];
+      for (const [tool = "", ...args] of commands) {
+        results.push(await run(path.join(root, "node_modules", ".bin", tool), args, { cwd: root, timeoutMs: TIMEOUT_MS }));
+      }
+      const code = results.find((result) => result.code !== 0)?.code ?? 0;
+      return asOne({ code, stdout: "", output: results.map((result) => result.output).join("") });
+    },
+  };
+}
+
+/**
+ * @param {StageContext} context
+ * @returns {Promise<StageResult>}
+ */
+async function runVitest({ root, reportDir, env, run }) {
+  const report = freshReport(reportDir, "unit.json");
+  const vitest = path.join(root, "node_modules", ".bin", "vitest");
+  const args = ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const result = await run(vitest, args, { cwd: root, env, timeoutMs: TIMEOUT_MS });
+  return withCounts(result, vitestCounts(readReport(report)));
+}
+
+/**
+ * @param {StageContext} context
+ * @param {"wgpu" | "dawn"} engine
+ * @returns {Promise<StageResult>}
+ */
+async function runDenoTests({ root, deno, env, run }, engine) {
+  const files = ["packages", "apps"].flatMap((dir) => filesUnder(root, dir, (name) => name.endsWith(".gpu.test.ts")));
+  if (files.length === 0) return missing("packages/**/*.gpu.test.ts");
+  // Types are the types stage's business.
+  const args = ["test", "-A", "--no-check", "--quiet", ...files];
+  const result = await run(deno, args, { cwd: root, env: { ...env, SHOAL_WEBGPU: engine, NO_COLOR: "1" }, timeoutMs: TIMEOUT_MS });
+  return withCounts(result, denoCounts(result.output));
+}
+
+/**
+ * @param {StageContext} context
+ * @returns {Promise<StageResult>}
+ */
+async function runPlaywright({ root, reportDir, env, run, chromium }) {
+  if (filesUnder(root, "e2e", (name) => /\.(?:spec|test)\.ts$/.test(name)).length === 0) return missing("e2e/**/*.spec.ts");
+  let browser;
+  try {
+    browser = await chromium();
+  } catch (error) {
+    return { passed: 0, failed: 1, skipped: 0, output: reportText(error) };
+  }
+  const report = freshReport(reportDir, "e2e.json");
+  const playwright = path.join(root, "node_modules", ".bin", "playwright");
+  const result = await run(playwright, ["test", "--config", "e2e/playwright.config.ts", "--reporter=list,json"], {
+    cwd: root,
+    env: { ...env, CHROMIUM_PATH: browser, PLAYWRIGHT_JSON_OUTPUT_FILE: report, NO_COLOR: "1", FORCE_COLOR: undefined },
+    timeoutMs: TIMEOUT_MS,
+  });
+  return withCounts(result, playwrightCounts(readReport(report)));
+}
+
+/**
+ * @param {import("../setup/command.mjs").CommandResult} result
+ * @returns {StageResult}
+ */
+function asOne({ code, output }) {
+  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0, output };
+}
+
+/**
+ * A runner's counts, distrusted: one that ended badly has failed at least once, and one that ran nothing has not passed.
+ * @param {import("../setup/command.mjs").CommandResult} result
+ * @param {import("./counts.mjs").Counts | undefined} counts
+ * @returns {StageResult}
+ */
+export function withCounts({ code, output }, counts) {
+  const { passed, failed, skipped } = counts ?? { passed: 0, failed: 0, skipped: 0 };
+  if (failed > 0) return { passed, failed, skipped, output };
+  if (code !== 0) return { passed, failed: 1, skipped, output: `${output}\nThe runner ended with ${code}, though no test failed.` };
+  if (counts === undefined) return { passed, failed: 1, skipped, output: `${output}\nThe runner left no report.` };
+  if (passed === 0) return { passed, failed: 1, skipped, output: `${output}\nNo test ran.` };
+  return { passed, failed, skipped, output };
+}
+
+/**
+ * @param {string} files
+ * @returns {StageResult}
+ */
+function missing(files) {
+  return { passed: 0, failed: 1, skipped: 0, output: `There is nothing to run: no ${files}` };
+}
+
+/**
+ * @param {string} reportDir
+ * @param {string} name
+ */
+function freshReport(reportDir, name) {
+  mkdirSync(reportDir, { recursive: true });
+  const file = path.join(reportDir, name);
+  rmSync(file, { force: true });
+  return file;
+}
+
+/** @param {string} file */
+function readReport(file) {
+  return existsSync(file) ? readFileSync(file, "utf8") : "";
+}
+
+/**
+ * @param {string} root
+ * @param {string} dir
+ * @param {(name: string) => boolean} wanted
+ * @returns {string[]} relative to the root, with forward slashes, sorted
+ */
+function filesUnder(root, dir, wanted) {
+  if (!existsSync(path.join(root, dir))) return [];
+  return readdirSync(path.join(root, dir), { withFileTypes: true })
+    .flatMap((entry) => {
+      const file = `${dir}/${entry.name}`;
+      if (entry.isDirectory()) return entry.name === "node_modules" || entry.name === "dist" ? [] : filesUnder(root, file, wanted);
+      return entry.isFile() && wanted(entry.name) ? [file] : [];
+    })
+    .sort();
+}
