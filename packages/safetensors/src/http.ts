@@ -143,12 +143,11 @@ class HttpReader {
     }
   }
 
+  /** Fetch itself adds `Accept-Encoding: identity` to requests with a Range: a compressed answer has other bytes at other offsets. */
   #headers(offset: number, length: number, version: Version | null): Record<string, string> {
     const headers: Record<string, string> = {
       ...this.#options.headers,
       range: `bytes=${offset}-${offset + length - 1}`,
-      // A compressed answer has other bytes at other offsets. Browsers set this header themselves, and ask for identity with ranges.
-      "accept-encoding": "identity",
     };
     // A weak ETag does not promise equal bytes, so If-Range may not carry it. Across origins a browser would ask the server's
     // permission for the header first, which few grant; the comparison in `#checkVersion` is what we rely on everywhere.

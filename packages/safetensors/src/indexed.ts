@@ -173,7 +173,7 @@ function assemble(
     shards,
     totalSize,
     unindexed: Object.freeze(unindexed),
-    readTensor: (tensor: string, signal?: AbortSignal) => holder(tensor).readTensor(tensor, signal),
+    readTensor: async (tensor: string, signal?: AbortSignal) => await holder(tensor).readTensor(tensor, signal),
     readSlices: (tensor: string, options?: SliceOptions, signal?: AbortSignal) => holder(tensor).readSlices(tensor, options, signal),
     close: () => closeAll(shards.values()),
   });

@@ -19,9 +19,9 @@ export async function openSafetensors(source: ByteSource, options: { readonly si
     return Object.freeze({
       name: source.name,
       ...header,
-      readTensor: (name: string, signal?: AbortSignal) => {
+      readTensor: async (name: string, signal?: AbortSignal) => {
         const tensor = findTensor(header.tensors, name, source.name);
-        return source.read(tensor.begin, tensor.byteLength, signal);
+        return await source.read(tensor.begin, tensor.byteLength, signal);
       },
       readSlices: (name: string, options: SliceOptions = {}, signal?: AbortSignal) => {
         const tensor = findTensor(header.tensors, name, source.name);
