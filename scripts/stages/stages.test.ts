@@ -1,0 +1,97 @@
+import { describe, expect, it } from "vitest";
+import { denoCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
+import { outcomeTable, total } from "./run.mjs";
+import { parseStageArguments } from "./select.mjs";
+import { withCounts } from "./stages.mjs";
+
+describe("denoCounts()", () => {
+  it("reads the summary, with steps, failures and ignored tests", () => {
+    expect(denoCounts("a ... ok (1ms)\n\nok | 12 passed (3 steps) | 0 failed | 1 ignored (2s)\n")).toEqual({
+      passed: 12,
+      failed: 0,
+      skipped: 1,
+    });
+    expect(denoCounts("FAILED | 3 passed | 2 failed (1 step) (7s)\n\nerror: Test failed\n")).toEqual({ passed: 3, failed: 2, skipped: 0 });
+  });
+
+  it("gives nothing for a run that ended before its summary", () => {
+    expect(denoCounts("running 3 tests\na ... ok\nSegmentation fault\n")).toBeUndefined();
+  });
+});
+
+describe("vitestCounts()", () => {
+  it("counts tests, and files that did not load", () => {
+    const report = {
+      numPassedTests: 5,
+      numFailedTests: 1,
+      numPendingTests: 2,
+      numTodoTests: 1,
+      testResults: [
+        { status: "failed", assertionResults: [] },
+        { status: "failed", assertionResults: [{}] },
+        { status: "passed", assertionResults: [{}] },
+      ],
+    };
+    expect(vitestCounts(JSON.stringify(report))).toEqual({ passed: 5, failed: 2, skipped: 3 });
+  });
+
+  it("gives nothing for a report that is missing or of another form", () => {
+    expect([vitestCounts(""), vitestCounts("[]"), vitestCounts("{}")]).toEqual([undefined, undefined, undefined]);
+  });
+});
+
+describe("playwrightCounts()", () => {
+  it("counts a flaky test as passed", () => {
+    expect(playwrightCounts('{"stats":{"expected":2,"unexpected":1,"flaky":1,"skipped":3}}')).toEqual({ passed: 3, failed: 1, skipped: 3 });
+  });
+});
+
+describe("withCounts()", () => {
+  const counts = { passed: 2, failed: 0, skipped: 0 };
+
+  it.each([
+    ["its runner ended badly after its tests", 139, counts],
+    ["its runner left no report", 0, undefined],
+    ["no test ran", 0, { passed: 0, failed: 0, skipped: 4 }],
+  ])("fails a stage when %s", (_, code, given) => {
+    expect(withCounts({ code, stdout: "", output: "" }, given).failed).toBe(1);
+  });
+
+  it("keeps the counts of a good run", () => {
+    expect(withCounts({ code: 0, stdout: "", output: "x" }, counts)).toEqual({ ...counts, output: "x" });
+  });
+});
+
+describe("total()", () => {
+  const outcome = { name: "unit", passed: 3, failed: 0, skipped: 0, seconds: 1.23, output: "" };
+
+  it("sums over stages, and names skipped tests only if there are some", () => {
+    expect(total([outcome, { ...outcome, failed: 2 }])).toEqual({ line: "6 passed, 2 failed", ok: false });
+    expect(total([{ ...outcome, skipped: 1 }])).toEqual({ line: "3 passed, 0 failed, 1 skipped", ok: true });
+  });
+
+  it("is not satisfied when nothing ran", () => {
+    expect(total([])).toEqual({ line: "0 passed, 0 failed", ok: false });
+  });
+
+  it("goes with a table of aligned columns", () => {
+    expect(outcomeTable([outcome])).toBe("stage  passed  failed  skipped   time\nunit        3       0        0  1.2 s");
+  });
+});
+
+describe("parseStageArguments()", () => {
+  const names = ["types", "unit", "gpu:wgpu", "gpu:dawn"];
+
+  it("runs everything by default, in order whatever the order asked for", () => {
+    expect(parseStageArguments([], names)).toEqual({ kind: "run", names });
+    expect(parseStageArguments(["--only", "gpu:dawn,types"], names)).toEqual({ kind: "run", names: ["types", "gpu:dawn"] });
+  });
+
+  it("takes a group's name for all of it, and several --only", () => {
+    expect(parseStageArguments(["--only=gpu", "--only", "unit"], names)).toEqual({ kind: "run", names: ["unit", "gpu:wgpu", "gpu:dawn"] });
+  });
+
+  it.each([[["--only", "nope"]], [["--only"]], [["--quick"]], [["--only", ""]]])("rejects %j", (args) => {
+    expect(parseStageArguments(args, names).kind).toBe("wrong");
+  });
+});
