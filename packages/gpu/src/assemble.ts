@@ -1,0 +1,107 @@
+/**
+ * From a WGSL file to the text that one engine accepts.
+ *
+ * The only preprocessing that the shaders use, a line at a time:
+ *
+ *     #include "lib/fp8.wgsl"      the file's text, once
+ *     #if NAME / #if !NAME / #if NAME == VALUE  ...  #else  ...  #endif
+ *
+ * Names are the constants passed in, plus `SUBGROUPS` and `F16`, which the dialect decides. Every constant is also declared in WGSL:
+ * a boolean as `bool`, an integer as `u32`, `{ f32: x }` as `f32`; strings steer `#if` only. Constants rather than uniforms: shapes never change while a
+ * model is loaded, and compilers unroll loops whose bounds they know.
+ */
+import type { Dialect } from "./dialect.ts";
+import { ShaderError } from "./errors.ts";
+
+export type ShaderConstant = number | boolean | string | { readonly f32: number };
+export type ShaderConstants = Readonly<Record<string, ShaderConstant>>;
+
+/** @throws ShaderError if a file is missing, a directive is malformed, or a constant cannot be written in WGSL. */
+export function assembleShader(
+  sources: ReadonlyMap<string, string>,
+  path: string,
+  constants: ShaderConstants,
+  dialect: Pick<Dialect, "subgroups" | "f16">,
+): string {
+  const flags: ShaderConstants = {
+    ...constants,
+    SUBGROUPS: dialect.subgroups !== "none",
+    F16: dialect.f16,
+    ...pick(constants, ["SUBGROUPS", "F16"]),
+  };
+  const body = expand(sources, path, flags, path, new Set()).join("\n");
+  const enables: string[] = [];
+  if (flags["SUBGROUPS"] === true && dialect.subgroups === "directive") enables.push("enable subgroups;");
+  if (flags["F16"] === true) enables.push("enable f16;");
+  const declared = Object.entries(flags).flatMap(([name, value]) => declare(path, name, value));
+  return [...enables, ...declared, body].join("\n");
+}
+
+function pick(constants: ShaderConstants, names: readonly string[]): ShaderConstants {
+  return Object.fromEntries(Object.entries(constants).filter(([name]) => names.includes(name)));
+}
+
+function declare(path: string, name: string, value: ShaderConstant): string[] {
+  if (typeof value === "string") return [];
+  if (typeof value === "boolean") return [`const ${name}: bool = ${value};`];
+  if (typeof value === "number") {
+    if (!Number.isInteger(value) || value < 0 || value > 0xffffffff)
+      throw new ShaderError(path, `constant ${name} is ${value}, expected an integer of 32 bits`);
+    return [`const ${name}: u32 = ${value}u;`];
+  }
+  if (!Number.isFinite(value.f32)) throw new ShaderError(path, `constant ${name} is ${value.f32}, expected a finite number`);
+  const text = String(Math.fround(value.f32));
+  return [`const ${name}: f32 = ${/[.e]/.test(text) ? text : `${text}.0`};`];
+}
+
+function expand(sources: ReadonlyMap<string, string>, path: string, flags: ShaderConstants, root: string, included: Set<string>): string[] {
+  const text = sources.get(path);
+  if (text === undefined) throw new ShaderError(root, `file '${path}' does not exist`);
+  if (included.has(path)) return [];
+  included.add(path);
+  const out: string[] = [];
+  const conditions: { active: boolean; parent: boolean }[] = [];
+  const active = (): boolean => conditions.at(-1)?.active ?? true;
+  for (const [index, line] of text.split("\n").entries()) {
+    const directive = /^\s*#(\w+)\s*(.*?)\s*$/.exec(line);
+    if (!directive) {
+      if (active()) out.push(line);
+      continue;
+    }
+    const [, word, rest = ""] = directive;
+    const fail = (why: string): never => {
+      throw new ShaderError(root, `${path}:${index + 1}: ${why}`);
+    };
+    const top = conditions.at(-1);
+    switch (word) {
+      case "include": {
+        const file = /^"([^"]+)"$/.exec(rest)?.[1] ?? fail(`malformed #include ${rest}`);
+        if (active()) out.push(...expand(sources, file, flags, root, included));
+        break;
+      }
+      case "if":
+        conditions.push({ parent: active(), active: active() && evaluate(rest, flags, fail) });
+        break;
+      case "else":
+        if (!top) fail("#else without #if");
+        else top.active = top.parent && !top.active;
+        break;
+      case "endif":
+        if (!conditions.pop()) fail("#endif without #if");
+        break;
+      default:
+        fail(`unknown directive #${word}`);
+    }
+  }
+  if (conditions.length > 0) throw new ShaderError(root, `${path}: #if without #endif`);
+  return out;
+}
+
+function evaluate(expression: string, flags: ShaderConstants, fail: (why: string) => never): boolean {
+  const match = /^(!?)(\w+)(?:\s*==\s*(\w+))?$/.exec(expression);
+  if (!match) return fail(`malformed #if ${expression}`);
+  const [, not, name = "", wanted] = match;
+  const value = flags[name];
+  const holds = wanted === undefined ? value !== undefined && value !== false && value !== 0 : String(value) === wanted;
+  return not ? !holds : holds;
+}

@@ -1,0 +1,72 @@
+/**
+ * A compiled compute pipeline, its bindings by name, and dispatches of it. Bind groups are made once, when a dispatch is prepared; running it again
+ * creates nothing.
+ */
+import { GpuError } from "./errors.ts";
+import type { BindingInfo } from "./reflect.ts";
+
+/** A whole buffer, or a range of it in bytes. */
+export type BufferRange = GPUBuffer | { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
+
+export type Grid = readonly [x: number, y: number, z: number];
+
+/** One prepared dispatch. `bytes` and `flops` say what the work costs at least, for benches; both may be left out. */
+export interface Dispatch {
+  readonly label: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindGroup: GPUBindGroup;
+  readonly grid: Grid;
+  readonly bytes?: number;
+  readonly flops?: number;
+}
+
+export interface DispatchCost {
+  readonly bytes?: number;
+  readonly flops?: number;
+}
+
+export class Kernel {
+  readonly label: string;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindings: readonly BindingInfo[];
+  readonly #device: GPUDevice;
+  readonly #layout: GPUBindGroupLayout;
+
+  constructor(
+    device: GPUDevice,
+    label: string,
+    pipeline: GPUComputePipeline,
+    layout: GPUBindGroupLayout,
+    bindings: readonly BindingInfo[],
+  ) {
+    this.#device = device;
+    this.#layout = layout;
+    this.label = label;
+    this.pipeline = pipeline;
+    this.bindings = bindings;
+  }
+
+  /**
+   * Binds buffers by their WGSL names.
+   * @throws GpuError named BindingError if a name is missing or unknown.
+   */
+  bind(buffers: Readonly<Record<string, BufferRange>>): GPUBindGroup {
+    const unknown = Object.keys(buffers).filter((name) => !this.bindings.some((b) => b.name === name));
+    if (unknown.length > 0)
+      throw new GpuError(
+        "BindingError",
+        `Cannot bind '${unknown[0]}' of ${this.label}: the shader declares ${this.bindings.map((b) => b.name).join(", ")}`,
+      );
+    const entries = this.bindings.map(({ name, binding }): GPUBindGroupEntry => {
+      const range = buffers[name];
+      if (range === undefined) throw new GpuError("BindingError", `Cannot bind ${this.label}: no buffer for '${name}'`);
+      return { binding, resource: "buffer" in range ? range : { buffer: range } };
+    });
+    return this.#device.createBindGroup({ label: this.label, layout: this.#layout, entries });
+  }
+
+  /** Binds and fixes a grid. To change the grid only, copy the result with another one. */
+  dispatch(buffers: Readonly<Record<string, BufferRange>>, grid: Grid, cost: DispatchCost = {}, label: string = this.label): Dispatch {
+    return { label, pipeline: this.pipeline, bindGroup: this.bind(buffers), grid, ...cost };
+  }
+}

@@ -1,0 +1,10 @@
+export { assembleShader, type ShaderConstant, type ShaderConstants } from "./assemble.ts";
+export { type AdapterDescription, type CreationCounts, GpuContext } from "./context.ts";
+export type { Dialect, EngineName } from "./dialect.ts";
+export { E4M3_MAX, e4m3ToNumber, numberToE4m3 } from "./e4m3.ts";
+export { AdapterLimitError, DeviceLostError, GpuError, NoAdapterError, ShaderError } from "./errors.ts";
+export { type BufferRange, type Dispatch, type DispatchCost, type Grid, Kernel } from "./kernel.ts";
+export { type MemoryKind, alignedSize } from "./memory.ts";
+export { type Implementation, type OpenOptions, openDevice } from "./open.ts";
+export { type BufferCopy, type Command, dispatchesOf, encodeCommands } from "./program.ts";
+export { type DispatchTiming, profileCommands } from "./profile.ts";

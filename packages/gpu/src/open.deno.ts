@@ -1,0 +1,55 @@
+/**
+ * WebGPU in Deno: the built-in one (wgpu), or Dawn through npm `webgpu`, a Node-API addon. Dawn has subgroups and a readback of about 1 ms where the
+ * built-in one waits at least 11; but it is a native addon, and where it does not load or finds no adapter the built-in one serves.
+ */
+import { shaderSources } from "@shoal/shaders";
+import type { GpuContext } from "./context.ts";
+import { waitAwake } from "./dawnWait.deno.ts";
+import { GpuError, NoAdapterError } from "./errors.ts";
+import { type Implementation, type OpenOptions, openDevice } from "./open.ts";
+
+export type DenoEngine = "auto" | "wgpu" | "dawn";
+
+export interface DenoOpenOptions extends OpenOptions {
+  readonly webgpu?: DenoEngine;
+  /** Part of the adapter's name, for example "llvmpipe": Dawn only. */
+  readonly adapterName?: string;
+}
+
+const HINT = "install a Vulkan driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers), then see 'shoal doctor'";
+
+export async function openDenoGpu(options: DenoOpenOptions = {}): Promise<GpuContext> {
+  const { webgpu = "auto" } = options;
+  const sources = shaderSources();
+  if (webgpu === "wgpu") return openDevice(builtIn(), sources, options);
+  try {
+    return await openDevice(await dawn(options.adapterName), sources, options);
+  } catch (error) {
+    if (webgpu === "dawn" || options.adapterName !== undefined || !(error instanceof NoAdapterError)) throw error;
+    return openDevice(builtIn(), sources, options);
+  }
+}
+
+function builtIn(): Implementation {
+  const { gpu } = navigator;
+  if (gpu === undefined) throw new NoAdapterError("wgpu", "this runtime has no navigator.gpu");
+  return { engine: "wgpu", gpu, subgroupsDirective: false, hint: HINT };
+}
+
+async function dawn(adapterName: string | undefined): Promise<Implementation> {
+  let create: (options: string[]) => GPU;
+  try {
+    ({ create } = await import("webgpu"));
+  } catch (error) {
+    throw new NoAdapterError(
+      "dawn",
+      `the addon 'webgpu' did not load (${error instanceof Error ? error.message : String(error)}); ${HINT}`,
+    );
+  }
+  try {
+    const gpu = create(adapterName === undefined ? [] : [`adapter=${adapterName}`]);
+    return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, owner: gpu, wait: waitAwake };
+  } catch (error) {
+    throw new GpuError("NoAdapterError", "Cannot start Dawn", { cause: error });
+  }
+}

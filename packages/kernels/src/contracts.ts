@@ -1,0 +1,7 @@
+/** Every kernel's contract suite, by operation. */
+import { matvecContract } from "./matvec/contract.ts";
+import type { ContractCase } from "./testing/mod.ts";
+
+export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
+  matvec: matvecContract,
+};

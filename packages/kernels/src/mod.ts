@@ -1,0 +1,13 @@
+export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
+export {
+  CHUNK,
+  FORMAT_BYTES,
+  SCALE_BLOCK,
+  type WeightFormat,
+  type WeightMatrix,
+  type WeightPart,
+  formatConstants,
+  matrixBytes,
+  reductionConstants,
+  roundUp,
+} from "./weights.ts";
