@@ -1,0 +1,33 @@
+/** The step's inputs as the kernels read them (shaders/lib/batch.wgsl): one buffer, written once a step. */
+
+/** Stands for the token last sampled for the sequence, so that the next step can be submitted before that token is known here. */
+export const TOKEN_FROM_SAMPLER = 0xffffffff;
+
+export interface BatchRows {
+  /** Token ids, or TOKEN_FROM_SAMPLER. */
+  readonly tokens: readonly number[];
+  /** Place in the sequence, from 0. */
+  readonly positions: readonly number[];
+  /** Slot of the sequence. */
+  readonly sequences: readonly number[];
+  /** Rows of the batch whose logits are wanted. */
+  readonly outputRows: readonly number[];
+}
+
+export function batchBytes(maxTokens: number): number {
+  return (4 + 4 * maxTokens) * 4;
+}
+
+/** @throws RangeError if there are more rows than `maxTokens`, or the columns' lengths differ. */
+export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<ArrayBuffer> {
+  const { tokens, positions, sequences, outputRows } = rows;
+  if (tokens.length > maxTokens || outputRows.length > maxTokens)
+    throw new RangeError(`Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`);
+  if (positions.length !== tokens.length || sequences.length !== tokens.length)
+    throw new RangeError(`Cannot encode a batch: ${tokens.length} tokens, ${positions.length} positions, ${sequences.length} sequences`);
+  const words = new Uint32Array(4 + 4 * maxTokens);
+  words[0] = tokens.length;
+  words[1] = outputRows.length;
+  for (const [column, values] of [tokens, positions, sequences, outputRows].entries()) words.set(values, 4 + column * maxTokens);
+  return words;
+}

@@ -1,0 +1,36 @@
+// What a step works on, written by the host before each step. Needs in the including shader:
+//
+//   @group(0) @binding(n) var<storage, read> batch: array<u32>;
+//
+// Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, 2 unused, then MAX_TOKENS each of token ids, positions, sequence
+// slots, and rows whose logits are wanted.
+
+const BATCH_HEADER: u32 = 4u;
+
+fn token_count() -> u32 {
+  return batch[0];
+}
+
+fn output_count() -> u32 {
+  return batch[1];
+}
+
+// TOKEN_FROM_SAMPLER stands for the token last sampled for the sequence.
+fn token_id(token: u32) -> u32 {
+  return batch[BATCH_HEADER + token];
+}
+
+// The token's place in its sequence, from 0; it attends to positions 0 .. position.
+fn token_position(token: u32) -> u32 {
+  return batch[BATCH_HEADER + MAX_TOKENS + token];
+}
+
+// The sequence's slot: its row of the block table, and of whatever is kept by sequence.
+fn token_sequence(token: u32) -> u32 {
+  return batch[BATCH_HEADER + 2u * MAX_TOKENS + token];
+}
+
+// The token (row of the batch) whose logits are output number `output`.
+fn output_row(output: u32) -> u32 {
+  return batch[BATCH_HEADER + 3u * MAX_TOKENS + output];
+}
