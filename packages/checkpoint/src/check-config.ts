@@ -25,7 +25,9 @@ export type FieldNames = Readonly<
 >;
 
 /** Checks and freezes. @throws {ConfigError} */
-export function finishConfig(config: ModelConfig, file: string, names: FieldNames): ModelConfig {
+export function finishConfig(declared: ModelConfig, file: string, names: FieldNames): ModelConfig {
+  // The greedy method chooses among all experts and never looks at groups: one group says so to everyone who does.
+  const config = declared.topkMethod === "greedy" ? { ...declared, nExpertGroups: 1, topkGroup: 1 } : declared;
   const fail = (field: keyof FieldNames, actual: string, expected: string) => new ConfigError(file, names[field], `is ${actual}`, expected);
 
   if (config.qkRopeHeadDim % 2 !== 0) throw fail("qkRopeHeadDim", `${config.qkRopeHeadDim}`, "an even number: RoPE rotates pairs");
@@ -60,7 +62,7 @@ function checkRouter(
     throw fail("nExpertGroups", `${nExpertGroups}`, `a divisor of ${names.nRoutedExperts} (${nRoutedExperts})`);
   }
   const groupSize = nRoutedExperts / nExpertGroups;
-  const selectable = config.topkMethod === "greedy" ? nRoutedExperts : groupSize * topkGroup;
+  const selectable = groupSize * topkGroup;
   if (nActivatedExperts > selectable) {
     const expected = `at most ${selectable}, the experts in the groups that a token may choose from`;
     throw fail("nActivatedExperts", `${nActivatedExperts}`, expected);

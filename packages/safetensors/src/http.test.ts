@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 
 import { randomBytes, rawFile } from "../test/build.ts";
 import { parseContentRange } from "./http-attempt.ts";
-import { httpSource, type HttpOptions } from "./http.ts";
+import { httpBytes, httpSource, type HttpOptions } from "./http.ts";
 import { openSafetensors } from "./reader.ts";
 
 const DATA = randomBytes(100_000, 11);
@@ -270,6 +270,30 @@ describe("httpSource()", () => {
       code: "read-failed",
       message: expect.stringContaining("ECONNREFUSED") as string,
     });
+  });
+});
+
+describe("httpBytes()", () => {
+  it("reads a whole file up to the limit and no more", async () => {
+    const { url, ranges } = await serve((_, response) => void response.end(FILE));
+    expect(await httpBytes(url, FILE.length, FAST)).toEqual(FILE);
+    expect(await code(httpBytes(url, FILE.length - 1, FAST))).toBe("out-of-range");
+    expect(ranges).toEqual(["", ""]);
+  });
+
+  it("tries again when the body breaks off", async () => {
+    const { url } = await serve((_, response, _range, count) => {
+      response.writeHead(200, { "content-length": String(FILE.length) });
+      if (count === 1) response.write(FILE.subarray(0, 10), () => response.destroy());
+      else response.end(FILE);
+    });
+    expect(await httpBytes(url, FILE.length, FAST)).toEqual(FILE);
+  });
+
+  it("takes a web page for a missing file, as httpSource() does", async () => {
+    const { url } = await serve((_, response) => void response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html>"));
+    expect(await code(httpBytes(url, 1000, FAST))).toBe("not-found");
+    expect(await code(httpSource(url, FAST))).toBe("not-found");
   });
 });
 

@@ -3,7 +3,7 @@
  * was asked for, the same total and the same ETag as at opening. A body that breaks off is taken up again where it broke, a bounded number of
  * times; an answer of the wrong kind is cancelled, never drained, for it may be the whole file.
  */
-import { readError } from "./error.ts";
+import { readError, type SafetensorsErrorCode } from "./error.ts";
 import { parseContentRange, retryDelay, watchedFetch } from "./http-attempt.ts";
 import { checkOpen, checkRange, type ByteSource } from "./source.ts";
 
@@ -61,6 +61,19 @@ export async function httpSource(url: string | URL, options: HttpOptions = {}, s
   });
 }
 
+/**
+ * A small file whole, by a plain GET: servers that compress or ignore ranges serve those too.
+ * @throws {SafetensorsError} as `httpSource()`, and `out-of-range` where it has more than `maxBytes`
+ */
+export async function httpBytes(
+  url: string | URL,
+  maxBytes: number,
+  options: HttpOptions = {},
+  signal?: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  return await new HttpReader(String(url), printable(url), options).readAll(maxBytes, signal);
+}
+
 /** Without credentials and query, which may hold a signature. */
 function printable(url: string | URL): string {
   const parsed = new URL(url);
@@ -93,6 +106,21 @@ class HttpReader {
       const { total } = this.#contentRange(response, 0, 1);
       if (total !== null) return version(total);
       throw this.#fail("content-range", "does not say the file's size", "'bytes 0-0/SIZE' as Content-Range");
+    });
+  }
+
+  async readAll(maxBytes: number, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
+    return await this.#attempts(signal, async (attempt) => {
+      const response = await attempt.fetch(this.#url, { ...this.#options.headers });
+      if (response.status !== 200 || isWebPage(response)) this.#checkStatus(response);
+      const parts: Uint8Array<ArrayBuffer>[] = [];
+      let size = 0;
+      for await (const part of attempt.body(response)) {
+        size += part.byteLength;
+        if (size > maxBytes) throw this.#fail("out-of-range", `has more than ${maxBytes} bytes`, "a small file");
+        parts.push(part);
+      }
+      return new Uint8Array(await new Blob(parts).arrayBuffer());
     });
   }
 
@@ -173,6 +201,8 @@ class HttpReader {
   #checkStatus(response: Response): void {
     const { status } = response;
     if (status === 206) return;
+    // Development servers answer an unknown address with the page itself.
+    if (status === 200 && isWebPage(response)) throw this.#fail("not-found", "answers with a web page", "a file at this address");
     if (status === 200) {
       throw this.#fail(
         "range-unsupported",
@@ -201,9 +231,13 @@ class HttpReader {
     return this.#fail("changed", actual, `${expected} (it changed while it was read: open it again)`);
   }
 
-  #fail(code: "changed" | "content-range" | "http-status" | "not-found" | "range-unsupported", actual: string, expected: string) {
+  #fail(code: SafetensorsErrorCode, actual: string, expected: string) {
     return readError({ code, file: this.#name, actual, expected });
   }
+}
+
+function isWebPage(response: Response): boolean {
+  return response.headers.get("content-type")?.startsWith("text/html") === true;
 }
 
 function isCrossOrigin(url: string): boolean {

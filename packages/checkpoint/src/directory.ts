@@ -1,0 +1,47 @@
+/**
+ * Checkpoints on this machine (Node and Deno). Exported as `@shoal/checkpoint/directory`, so that a page never sees `node:fs`.
+ */
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+
+import { fileSource } from "@shoal/safetensors/file";
+
+import { CheckpointError } from "./error.ts";
+import { isHubId, orNull, readWhole, type CheckpointFiles } from "./files.ts";
+import { openCheckpoint, type CheckpointSource, type OpenOptions } from "./open.ts";
+
+export function directoryFiles(path: string): CheckpointFiles {
+  return {
+    location: path,
+    open: (name, signal) => orNull(fileSource(join(path, name), signal)),
+    async read(name, maxBytes, signal) {
+      const source = await this.open(name, signal);
+      return source === null ? null : await readWhole(source, maxBytes, signal);
+    },
+    list: () => readdir(path),
+  };
+}
+
+/** @throws {CheckpointError} where `path` is no directory, and as `openCheckpoint()` */
+export async function openDirectory(path: string, options: OpenOptions = {}): Promise<CheckpointSource> {
+  if (await isDirectory(path)) return await openCheckpoint(directoryFiles(path), options);
+  throw new CheckpointError("location", path, "it", "is not a directory", "the directory of a checkpoint");
+}
+
+/**
+ * As a person writes it on a command line: a directory if there is one of that name, else an http(s) address or a hub's `org/name`.
+ * @throws {CheckpointError} as `openCheckpoint()`
+ */
+export async function openLocation(location: string, options: OpenOptions = {}): Promise<CheckpointSource> {
+  if (/^https?:\/\//i.test(location)) return await openCheckpoint(location, options);
+  if (await isDirectory(location)) return await openCheckpoint(directoryFiles(location), options);
+  if (isHubId(location)) return await openCheckpoint(location, options);
+  throw new CheckpointError("location", location, "it", "does not exist", "a directory, an http(s) address or 'organization/name'");
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
