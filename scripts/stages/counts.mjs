@@ -31,14 +31,12 @@ export function playwrightCounts(json) {
 }
 
 /**
- * @param {string} output of `deno test`, without colours
- * @returns {Counts | undefined} of its summary: "ok | 12 passed (3 steps) | 0 failed | 1 ignored (2s)"
+ * @param {string} output of scripts/gpu-tests.ts
+ * @returns {Counts | undefined} of its last line, "12 passed, 0 failed"
  */
-export function denoCounts(output) {
-  const summary = [...output.matchAll(/^(?:ok|FAILED) \| (\d+) passed.*$/gm)].at(-1);
-  if (summary === undefined) return undefined;
-  const count = (/** @type {RegExp} */ pattern) => Number(pattern.exec(summary[0])?.[1] ?? 0);
-  return { passed: Number(summary[1]), failed: count(/\| (\d+) failed/), skipped: count(/\| (\d+) ignored/) };
+export function gpuCounts(output) {
+  const last = /(?:^|\n)(\d+) passed, (\d+) failed\s*$/.exec(output);
+  return last === null ? undefined : { passed: Number(last[1]), failed: Number(last[2]), skipped: 0 };
 }
 
 /**

@@ -45,9 +45,17 @@ export async function stagesMain({ usage, stages, conclude }, args) {
     // Before the first stage, so that nobody waits for an installation in the middle; a failure is the stage's to report.
     const chromium = chosen.some((stage) => stage.name === "e2e") ? ensureChromium() : Promise.resolve("");
     await chromium.catch(() => {});
-    const context = { root, reportDir: path.join(stateDir, "reports"), deno, env, run: runCommand, chromium: () => chromium };
+    const context = { root, reportDir: path.join(stateDir, "reports"), deno, env, run: runPlainly, chromium: () => chromium };
     return runStages(chosen, context);
   });
   conclude(outcomes);
   return outcomes.length > 0 && outcomes.every((outcome) => outcome.failed === 0 && outcome.passed > 0) ? 0 : 1;
+}
+
+/**
+ * Without colours: counts are read from the output, and it may end up in a build's log.
+ * @type {import("../setup/command.mjs").Runner}
+ */
+function runPlainly(command, args, options) {
+  return runCommand(command, args, { ...options, env: { ...options?.env, NO_COLOR: "1", FORCE_COLOR: undefined } });
 }

@@ -1,21 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { denoCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
+import { gpuCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
 import { outcomeTable, total } from "./run.mjs";
 import { parseStageArguments } from "./select.mjs";
 import { withCounts } from "./stages.mjs";
 
-describe("denoCounts()", () => {
-  it("reads the summary, with steps, failures and ignored tests", () => {
-    expect(denoCounts("a ... ok (1ms)\n\nok | 12 passed (3 steps) | 0 failed | 1 ignored (2s)\n")).toEqual({
-      passed: 12,
-      failed: 0,
-      skipped: 1,
-    });
-    expect(denoCounts("FAILED | 3 passed | 2 failed (1 step) (7s)\n\nerror: Test failed\n")).toEqual({ passed: 3, failed: 2, skipped: 0 });
+describe("gpuCounts()", () => {
+  it("reads the last line", () => {
+    expect(gpuCounts("ok - says 1 passed, 1 failed\n12 passed, 3 failed\n")).toEqual({ passed: 12, failed: 3, skipped: 0 });
   });
 
-  it("gives nothing for a run that ended before its summary", () => {
-    expect(denoCounts("running 3 tests\na ... ok\nSegmentation fault\n")).toBeUndefined();
+  it("gives nothing for a run that ended before its last line", () => {
+    expect(gpuCounts("# a.gpu.test.ts on dawn\nok - a (1 ms)\nSegmentation fault\n")).toBeUndefined();
   });
 });
 
