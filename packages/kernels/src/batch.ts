@@ -3,6 +3,12 @@
 /** Stands for the token last sampled for the sequence, so that the next step can be submitted before that token is known here. */
 export const TOKEN_FROM_SAMPLER = 0xffffffff;
 
+/** The buffer, and how many tokens and outputs it has room for. */
+export interface Step {
+  readonly batch: GPUBuffer;
+  readonly maxTokens: number;
+}
+
 export interface BatchRows {
   /** Token ids, or TOKEN_FROM_SAMPLER. */
   readonly tokens: readonly number[];
@@ -22,7 +28,9 @@ export function batchBytes(maxTokens: number): number {
 export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<ArrayBuffer> {
   const { tokens, positions, sequences, outputRows } = rows;
   if (tokens.length > maxTokens || outputRows.length > maxTokens)
-    throw new RangeError(`Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`);
+    throw new RangeError(
+      `Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`,
+    );
   if (positions.length !== tokens.length || sequences.length !== tokens.length)
     throw new RangeError(`Cannot encode a batch: ${tokens.length} tokens, ${positions.length} positions, ${sequences.length} sequences`);
   const words = new Uint32Array(4 + 4 * maxTokens);

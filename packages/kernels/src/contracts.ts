@@ -1,7 +1,9 @@
 /** Every kernel's contract suite, by operation. */
+import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
 
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   matvec: matvecContract,
+  matmul: matmulContract,
 };

@@ -1,3 +1,4 @@
+export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export {
   CHUNK,

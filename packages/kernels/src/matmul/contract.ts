@@ -1,0 +1,93 @@
+/**
+ * Tolerance: an fp8 weight times its scale is rounded to f32, and sums are f32, so 3e-6 of the largest result, for K up to 300. The reference is matvec's.
+ */
+import type { GpuContext } from "@shoal/gpu";
+import { linearReference } from "../matvec/reference.ts";
+import {
+  type ContractCase,
+  assertClose,
+  assertEqual,
+  normals,
+  padded,
+  randomMatrix,
+  runAndRead,
+  seededRandom,
+  uploadBatch,
+  unpadded,
+  withBuffers,
+} from "../testing/mod.ts";
+import { type WeightFormat, roundUp } from "../weights.ts";
+import { matmul } from "./kernel.ts";
+
+interface Shape {
+  readonly rows: number;
+  readonly cols: number;
+  readonly tokens: number;
+  readonly format?: WeightFormat;
+  readonly residual?: boolean;
+  readonly partRows?: number;
+  readonly xOffset?: number;
+  readonly outputs?: boolean;
+}
+
+const SHAPES: readonly Shape[] = [
+  { rows: 1, cols: 1, tokens: 1 },
+  { rows: 7, cols: 31, tokens: 13 },
+  { rows: 129, cols: 127, tokens: 31, residual: true },
+  { rows: 127, cols: 129, tokens: 33 },
+  { rows: 64, cols: 256, tokens: 65, xOffset: 128 },
+  { rows: 261, cols: 300, tokens: 67, partRows: 128 },
+  { rows: 63, cols: 50, tokens: 9, format: "bf16", outputs: true },
+  { rows: 65, cols: 33, tokens: 64, format: "f16" },
+  { rows: 40, cols: 48, tokens: 11, format: "f32", residual: true },
+];
+
+export const matmulContract: readonly ContractCase[] = SHAPES.map((shape, index) => ({
+  name: `matmul() equals the f64 product for ${JSON.stringify(shape)}`,
+  run: (gpu) => check(gpu, shape, index + 1),
+}));
+
+async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void> {
+  const { rows, cols, tokens, format = "fp8", residual = false, partRows, xOffset = 0, outputs = false } = shape;
+  const random = seededRandom(seed);
+  await withBuffers(gpu, async (keep) => {
+    const { matrix, values } = randomMatrix(gpu, random, { rows, cols, format, ...(partRows && { partRows }) });
+    for (const part of matrix.parts) keep(part.buffer);
+    if (matrix.scales) keep(matrix.scales);
+    const x = normals(random, tokens * cols);
+    // One row more, which must stay as it is.
+    const before = normals(random, (tokens + 1) * rows);
+    const xStride = roundUp(cols, 16) + xOffset + 16;
+    const yStride = roundUp(rows, 16) + 16;
+    const rowsOfX = new Float64Array(tokens * (cols + xOffset));
+    for (let t = 0; t < tokens; t++) rowsOfX.set(x.subarray(t * cols, (t + 1) * cols), t * (cols + xOffset) + xOffset);
+    const xBuffer = keep(gpu.upload("x", padded(rowsOfX, tokens, cols + xOffset, xStride), "activations"));
+    const y = keep(gpu.upload("y", padded(before, tokens + 1, rows, yStride), "activations"));
+    const zeros = Array.from({ length: tokens }, () => 0);
+    const step = uploadBatch(
+      gpu,
+      outputs
+        ? { tokens: [0], positions: [0], sequences: [0], outputRows: zeros }
+        : { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [0] },
+      tokens,
+    );
+    keep(step.batch);
+    const dispatches = await matmul(gpu, {
+      matrix,
+      tokens,
+      x: xBuffer,
+      xStride,
+      xOffset,
+      y,
+      yStride,
+      residual,
+      step,
+      count: outputs ? "outputs" : "tokens",
+    });
+    const all = unpadded(await runAndRead(gpu, dispatches, y), tokens + 1, rows, yStride);
+    const expected = linearReference(x, values, tokens, rows, cols);
+    if (residual) for (let i = 0; i < expected.length; i++) expected[i] = (expected[i] ?? 0) + (before[i] ?? 0);
+    assertClose(all.subarray(0, tokens * rows), expected, { abs: 1e-6, rel: 3e-6 }, "y");
+    assertEqual(all.subarray(tokens * rows), before.subarray(tokens * rows), "the row after the last");
+  });
+}
