@@ -1,9 +1,11 @@
 /** Every kernel's contract suite, by operation. */
 import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
+import { routerContract } from "./router/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
 
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   matvec: matvecContract,
   matmul: matmulContract,
+  router: routerContract,
 };
