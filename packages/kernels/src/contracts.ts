@@ -1,4 +1,5 @@
 /** Every kernel's contract suite, by operation. */
+import { kvWriteContract } from "./kvWrite/contract.ts";
 import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { routerContract } from "./router/contract.ts";
@@ -7,5 +8,6 @@ import type { ContractCase } from "./testing/mod.ts";
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   matvec: matvecContract,
   matmul: matmulContract,
+  kvWrite: kvWriteContract,
   router: routerContract,
 };

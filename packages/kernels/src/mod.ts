@@ -1,3 +1,6 @@
+export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
+export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBytes, kvCacheStride } from "./mla.ts";
+export { ropeTable } from "./ropeTable.ts";
 export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";

@@ -73,7 +73,7 @@ function store(bytes: Uint8Array, index: number, value: number, format: WeightFo
 }
 
 /** Truncating conversion of normal numbers; test weights are never subnormal or huge. */
-function numberToF16(value: number): number {
+export function numberToF16(value: number): number {
   const scratch = new DataView(new ArrayBuffer(4));
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);

@@ -1,5 +1,6 @@
 export { MismatchError, type Tolerance, assertClose, assertEqual } from "./compare.ts";
 export { type ContractCase, padded, runAndRead, unpadded, withBuffers } from "./harness.ts";
-export { type TestMatrix, type TestMatrixOptions, f16ToNumber, randomMatrix } from "./matrices.ts";
+export { type TestMatrix, type TestMatrixOptions, f16ToNumber, numberToF16, randomMatrix } from "./matrices.ts";
 export { type Random, normals, seededRandom } from "./random.ts";
 export { uploadBatch } from "./steps.ts";
+export { type TestRow, type TestSequences, type TestSequencesOptions, cacheElements, testSequences } from "./sequences.ts";

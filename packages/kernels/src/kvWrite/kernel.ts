@@ -1,0 +1,38 @@
+/** A step's keys and values into the latent cache (shaders/mla/kv_write.wgsl). */
+import type { Dispatch, GpuContext } from "@shoal/gpu";
+import { type KvCache, type MlaShape, type StepBuffers, headConstants, kvCacheConstants } from "../mla.ts";
+import { reductionConstants } from "../weights.ts";
+
+export interface KvWriteSpec {
+  readonly shape: MlaShape;
+  readonly step: StepBuffers;
+  readonly cache: KvCache;
+  /** x [tokens, xStride] f32; from column `xOffset` on: latent (kvLoraRank), key part (qkRopeHeadDim). */
+  readonly x: GPUBuffer;
+  readonly xStride: number;
+  readonly xOffset?: number;
+  /** kv_a_layernorm [roundUp(kvLoraRank, 16)] f32. */
+  readonly gamma: GPUBuffer;
+  readonly epsilon: number;
+  readonly tokens: number;
+  readonly label?: string;
+}
+
+export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<readonly Dispatch[]> {
+  const { shape, step, cache, x, xStride, xOffset = 0, gamma, epsilon, tokens, label = "kvWrite" } = spec;
+  const kernel = await gpu.kernel(
+    "mla/kv_write.wgsl",
+    {
+      ...reductionConstants(gpu),
+      ...headConstants(shape),
+      ...kvCacheConstants(shape, step, cache),
+      X_STRIDE: xStride,
+      X_OFFSET: xOffset,
+      EPSILON: { f32: epsilon },
+    },
+    label,
+  );
+  const buffers = { batch: step.batch, block_table: step.blockTable, rope_table: step.ropeTable, x, gamma, cache: cache.buffer };
+  const bytes = tokens * cache.stride * (cache.format === "f16" ? 6 : 8);
+  return [kernel.dispatch(buffers, [tokens, 1, 1], { bytes }, label)];
+}
