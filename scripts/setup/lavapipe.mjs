@@ -43,7 +43,8 @@ export async function setUpLavapipe(context) {
     try {
       return await unpackFromBackports(context);
     } catch (error) {
-      if (!(error instanceof SetupError)) throw error;
+      // Without root and without the release's Mesa there is nothing to fall back on: say what the better way lacks.
+      if (!(error instanceof SetupError) || (!root && (await apt.missing([LOADER, MESA])).length > 0)) throw error;
       note(`${error.report()}\nUsing the release's own Mesa ${version ?? ""} instead: it is slow, and --webgpu dawn does not accept it.`);
     }
   } else {

@@ -125,6 +125,12 @@ describe("setUpLavapipe()", () => {
     expect(debian.calls.some((call) => call.startsWith("apt-get"))).toBe(false);
   });
 
+  it("asks for the newer Mesa's libraries when not running as root on a machine that has nothing", async () => {
+    await expect(setUp(new FakeDebian(), { root: false })).rejects.toMatchObject({
+      advice: "Run: sudo apt-get update && sudo apt-get install -y --no-install-recommends libvulkan1 libc6 libdrm2 libllvm15",
+    });
+  });
+
   it("unpacks without root when every library is there", async () => {
     const debian = new FakeDebian();
     debian.installed = ["libvulkan1", "libc6", "libdrm2", "libllvm15"];
