@@ -1,9 +1,14 @@
+export { type QAbsorbSpec, qAbsorb } from "./qAbsorb/kernel.ts";
 export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
 export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBytes, kvCacheStride } from "./mla.ts";
 export { ropeTable } from "./ropeTable.ts";
+export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
+export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
 export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
+export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";
+export { GREEDY, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./sample/params.ts";
 export {
   CHUNK,
   FORMAT_BYTES,
