@@ -6,6 +6,7 @@ import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
+import { sampleContract } from "./sample/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
 
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
@@ -15,5 +16,6 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   qAbsorb: qAbsorbContract,
   router: routerContract,
   expertsFew: expertsFewContract,
+  sample: sampleContract,
   sample: sampleContract,
 };

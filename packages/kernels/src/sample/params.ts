@@ -1,0 +1,42 @@
+/** How a sequence's next token is chosen, and its row of the buffer that the sampling kernels read (shaders/lib/sampling.wgsl). */
+
+export interface SamplingParams {
+  /** Divides the logits; below 1e-6 the likeliest token is taken and all else ignored. */
+  readonly temperature: number;
+  /** Keeps the fewest tokens whose probabilities reach this share; 1 keeps all. */
+  readonly topP: number;
+  /** Keeps so many tokens; 0 keeps all. */
+  readonly topK: number;
+  /** Drops tokens less likely than this share of the likeliest; 0 keeps all. */
+  readonly minP: number;
+  /** The low 64 bits count. */
+  readonly seed: bigint;
+}
+
+/** Words of a row, one a sequence slot. */
+export const SAMPLING_PARAM_WORDS = 16;
+
+/** Below it a row is greedy. */
+export const MIN_TEMPERATURE = Math.fround(1e-6);
+
+export const GREEDY: SamplingParams = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
+
+/** One slot's row. @throws RangeError for values that mean nothing. */
+export function encodeSamplingParams({ temperature, topP, topK, minP, seed }: SamplingParams): Uint32Array<ArrayBuffer> {
+  const check = (name: string, value: number, holds: boolean, expected: string): void => {
+    if (!holds) throw new RangeError(`Cannot sample with ${name} ${value}, expected ${expected}`);
+  };
+  check("temperature", temperature, Number.isFinite(temperature) && temperature >= 0, "a number from 0");
+  check("topP", topP, topP >= 0 && topP <= 1, "a number from 0 to 1");
+  check("minP", minP, minP >= 0 && minP <= 1, "a number from 0 to 1");
+  check("topK", topK, Number.isInteger(topK) && topK >= 0 && topK <= 0xffffffff, "an integer from 0");
+  const words = new Uint32Array(SAMPLING_PARAM_WORDS);
+  const floats = new Float32Array(words.buffer);
+  floats[0] = temperature;
+  floats[1] = topP;
+  words[2] = topK;
+  floats[3] = minP;
+  words[4] = Number(BigInt.asUintN(32, seed));
+  words[5] = Number(BigInt.asUintN(32, seed >> 32n));
+  return words;
+}

@@ -1,0 +1,99 @@
+// The best token of every tile of every row of logits: the largest logit, or with DRAW the largest logit plus noise among the kept tokens.
+//
+// logits  [rows, 4 ROW_VECTORS] f32 bits, of which VOCAB columns count
+// scratch [rows, 2 + TILES] pairs: what select.wgsl found, then a tile's winner as (order key, token). Key 0: the tile keeps no token.
+// With DRAW: batch, params (lib/batch.wgsl, lib/sampling.wgsl)
+//
+// DRAW is the Gumbel-max trick: the largest of log(p) + G, with G standard Gumbel noise, is a draw from p, so nothing is summed or normalized. G comes from
+// Philox keyed by the row's seed, with counter (token / 4, position of the token to be generated): a row's draw depends on nothing else in the batch.
+// Rows whose temperature is below MIN_TEMPERATURE get no noise.
+//
+// Dispatch: (TILES, rows) workgroups of 64; a tile is 1024 columns. Ties go to the lower token.
+#if DRAW
+#include "lib/batch.wgsl"
+#include "lib/sampling.wgsl"
+#include "lib/philox.wgsl"
+#else
+#include "lib/order.wgsl"
+#endif
+
+@group(0) @binding(0) var<storage, read> logits: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> scratch: array<vec2<u32>>;
+#if DRAW
+@group(0) @binding(2) var<storage, read> batch: array<u32>;
+@group(0) @binding(3) var<storage, read> params: array<vec4<u32>>;
+#endif
+
+// Zero at first, as all workgroup memory; tokens are kept inverted so that the larger is the better.
+var<workgroup> best_key: atomic<u32>;
+var<workgroup> best_inverse: atomic<u32>;
+
+#if DRAW
+// -log(-log(1 - v)) for v uniform in (0, 1) with the resolution of 32 bits near 0, where the winners are. The series spares log its absolute error near 1.
+fn gumbel(word: u32) -> f32 {
+  let v = min((f32(word) + 0.5) * 2.3283064365386963e-10, 0.99999994);
+  let series = v * (1.0 + v * (0.5 + v * (0.33333334 + v * (0.25 + v * 0.2))));
+  return -log(select(-log(1.0 - v), series, v < 0.0625));
+}
+#endif
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let row = group.y;
+  let head = row * (TILES + 2u);
+#if DRAW
+  let token = output_row(row);
+  let sequence = token_sequence(token);
+  let settings = params[sequence * 4u];
+  let seed = params[sequence * 4u + 1u].xy;
+  let position = token_position(token) + 1u;
+  let greedy = is_greedy(settings);
+  let rate = 1.0 / max(bitcast<f32>(settings.x), MIN_TEMPERATURE);
+  let threshold = scratch[head];
+  let largest = key_value(scratch[head + 1u].x);
+  let cutoff = bitcast<f32>(scratch[head + 1u].y);
+#endif
+  var key = 0u;
+  var winner = 0xffffffffu;
+  for (var step = 0u; step < 4u; step++) {
+    let vector = group.x * 256u + step * 64u + local;
+    let first = vector * 4u;
+    if (first < VOCAB) {
+      let bits = logits[row * ROW_VECTORS + vector];
+      var keys = vec4<u32>(order_key(bits.x), order_key(bits.y), order_key(bits.z), order_key(bits.w));
+      let tokens = vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u);
+      keys = select(vec4<u32>(0u), keys, tokens < vec4<u32>(VOCAB));
+#if DRAW
+      if (!greedy) {
+        var weights: vec4<f32>;
+        for (var c = 0u; c < 4u; c++) {
+          weights[c] = log_weight(keys[c], largest, rate);
+          let kept = keys[c] > KEY_MINUS_INFINITY && (keys[c] > threshold.x || (keys[c] == threshold.x && tokens[c] <= threshold.y));
+          keys[c] = select(0u, keys[c], kept && weights[c] >= cutoff);
+        }
+        if (any(keys != vec4<u32>(0u))) {
+          let words = philox(vec4<u32>(vector, position, 0u, 0u), seed);
+          for (var c = 0u; c < 4u; c++) {
+            keys[c] = select(0u, order_key(bitcast<u32>(weights[c] + gumbel(words[c]))), keys[c] != 0u);
+          }
+        }
+      }
+#endif
+      for (var c = 0u; c < 4u; c++) {
+        if (keys[c] > key) {
+          key = keys[c];
+          winner = tokens[c];
+        }
+      }
+    }
+  }
+  atomicMax(&best_key, key);
+  workgroupBarrier();
+  if (key == atomicLoad(&best_key)) {
+    atomicMax(&best_inverse, ~winner);
+  }
+  workgroupBarrier();
+  if (local == 0u) {
+    scratch[head + 2u + group.x] = vec2<u32>(atomicLoad(&best_key), ~atomicLoad(&best_inverse));
+  }
+}
