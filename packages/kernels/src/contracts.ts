@@ -6,7 +6,6 @@ import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
-import { sampleContract } from "./sample/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
 
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
@@ -16,6 +15,5 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   qAbsorb: qAbsorbContract,
   router: routerContract,
   expertsFew: expertsFewContract,
-  sample: sampleContract,
   sample: sampleContract,
 };

@@ -9,8 +9,6 @@ export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
 export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";
 export { GREEDY, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./sample/params.ts";
-export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";
-export { GREEDY, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./sample/params.ts";
 export {
   CHUNK,
   FORMAT_BYTES,
