@@ -32,21 +32,17 @@ fn place(row: u32, vector: u32) -> u32 {
   return row * TILE_VECTORS + (vector ^ (row & 7u));
 }
 
+// Without branches: rows and tokens past the end repeat the last, since their sums are never written; a chunk past the end counts as zero.
 fn stage_weights(local: u32, first_row: u32, first_chunk: u32) {
   for (var i = local; i < TILE_ROWS * 2u; i += 64u) {
     let tile_row = i / 2u;
-    let row = first_row + tile_row;
-    let chunk = first_chunk + i % 2u;
-    var values: array<vec4<f32>, 4>;
-    var factor = 0.0;
-    if (row < ROW_COUNT && chunk < CHUNKS) {
-      values = load_chunk(row * CHUNKS + chunk);
+    let row = min(first_row + tile_row, ROW_COUNT - 1u);
+    let chunk = min(first_chunk + i % 2u, CHUNKS - 1u);
+    let values = load_chunk(row * CHUNKS + chunk);
+    var factor = select(0.0, WEIGHT_FACTOR, first_chunk + i % 2u < CHUNKS);
 #if WEIGHT_FORMAT == fp8
-      factor = WEIGHT_FACTOR * scales[(ROW_START + row) / 128u * SCALE_COLUMNS + chunk / 8u];
-#else
-      factor = WEIGHT_FACTOR;
+    factor *= scales[(ROW_START + row) / 128u * SCALE_COLUMNS + chunk / 8u];
 #endif
-    }
     let vector = (i % 2u) * 4u;
     w_tile[place(tile_row, vector)] = values[0] * factor;
     w_tile[place(tile_row, vector + 1u)] = values[1] * factor;
@@ -55,15 +51,11 @@ fn stage_weights(local: u32, first_row: u32, first_chunk: u32) {
   }
 }
 
-fn stage_x(local: u32, first_token: u32, count: u32, first_chunk: u32) {
+fn stage_x(local: u32, first_token: u32, last_token: u32, first_chunk: u32) {
   for (var i = local; i < TILE_TOKENS * TILE_VECTORS; i += 64u) {
-    let token = first_token + i / TILE_VECTORS;
-    let vector = first_chunk * 4u + i % TILE_VECTORS;
-    var value = vec4<f32>(0.0);
-    if (token < count && vector < CHUNKS * 4u) {
-      value = x[(token * X_STRIDE + X_OFFSET) / 4u + vector];
-    }
-    x_tile[place(i / TILE_VECTORS, i % TILE_VECTORS)] = value;
+    let token = min(first_token + i / TILE_VECTORS, last_token);
+    let vector = min(first_chunk * 4u + i % TILE_VECTORS, CHUNKS * 4u - 1u);
+    x_tile[place(i / TILE_VECTORS, i % TILE_VECTORS)] = x[(token * X_STRIDE + X_OFFSET) / 4u + vector];
   }
 }
 
@@ -117,9 +109,12 @@ fn main(
   var high6 = vec4<f32>(0.0);
   var high7 = vec4<f32>(0.0);
 #endif
-  for (var chunk = 0u; chunk < CHUNKS; chunk += 2u) {
+  // Tiles past the count have nothing to do. That the bound is not a constant also keeps software adapters from unrolling everything when K is small,
+  // which took lavapipe up to 20 s to compile.
+  let chunks = select(CHUNKS, 0u, first_token >= count);
+  for (var chunk = 0u; chunk < chunks; chunk += 2u) {
     stage_weights(local, first_row, chunk);
-    stage_x(local, first_token, count, chunk);
+    stage_x(local, first_token, max(count, 1u) - 1u, chunk);
     workgroupBarrier();
     for (var vector = 0u; vector < TILE_VECTORS; vector++) {
       // A vector of x times the matrix whose columns are four rows of weights: four dot products.
