@@ -2,7 +2,7 @@
 //
 //   @group(0) @binding(n) var<storage, read> batch: array<u32>;
 //
-// Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, 2 unused, then MAX_TOKENS each of token ids, positions, sequence
+// Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, ringRow, 1 unused, then MAX_TOKENS each of token ids, positions, sequence
 // slots, and rows whose logits are wanted.
 
 const BATCH_HEADER: u32 = 4u;
@@ -13,6 +13,11 @@ fn token_count() -> u32 {
 
 fn output_count() -> u32 {
   return batch[1];
+}
+
+// The row of the ring of sampled tokens that this step writes.
+fn ring_row() -> u32 {
+  return batch[2];
 }
 
 // TOKEN_FROM_SAMPLER stands for the token last sampled for the sequence.

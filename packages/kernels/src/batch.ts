@@ -18,6 +18,8 @@ export interface BatchRows {
   readonly sequences: readonly number[];
   /** Rows of the batch whose logits are wanted. */
   readonly outputRows: readonly number[];
+  /** Row of the ring of sampled tokens that this step writes. */
+  readonly ringRow?: number;
 }
 
 export function batchBytes(maxTokens: number): number {
@@ -26,7 +28,7 @@ export function batchBytes(maxTokens: number): number {
 
 /** @throws RangeError if there are more rows than `maxTokens`, or the columns' lengths differ. */
 export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<ArrayBuffer> {
-  const { tokens, positions, sequences, outputRows } = rows;
+  const { tokens, positions, sequences, outputRows, ringRow = 0 } = rows;
   if (tokens.length > maxTokens || outputRows.length > maxTokens)
     throw new RangeError(
       `Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`,
@@ -36,6 +38,7 @@ export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<Arr
   const words = new Uint32Array(4 + 4 * maxTokens);
   words[0] = tokens.length;
   words[1] = outputRows.length;
+  words[2] = ringRow;
   for (const [column, values] of [tokens, positions, sequences, outputRows].entries()) words.set(values, 4 + column * maxTokens);
   return words;
 }
