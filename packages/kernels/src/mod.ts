@@ -4,6 +4,9 @@ export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBy
 export { ropeTable } from "./ropeTable.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
+export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";
+export { type RmsNormSpec, rmsNorm } from "./rmsNorm/kernel.ts";
+export { type GatherRowsSpec, gatherRows } from "./gatherRows/kernel.ts";
 export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";

@@ -56,3 +56,8 @@ export function reductionConstants(gpu: GpuContext, preferred = 64): { readonly 
   const single = subgroups !== "none" && subgroupSize >= 16 && subgroupSize <= 64;
   return { WORKGROUP: single ? subgroupSize : preferred, SINGLE_SUBGROUP: single };
 }
+
+/** The workgroup size for reductions where one workgroup has a whole wide row to itself. */
+export function rowConstants(gpu: GpuContext, cols: number): { readonly WORKGROUP: number; readonly SINGLE_SUBGROUP: boolean } {
+  return cols > 1024 ? { WORKGROUP: 256, SINGLE_SUBGROUP: false } : reductionConstants(gpu);
+}
