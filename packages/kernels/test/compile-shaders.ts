@@ -1,0 +1,88 @@
+/**
+ * Compiles every shader variant that the contract suites ask for, on both engines in Deno: `deno run -A packages/kernels/test/compile-shaders.ts`.
+ *
+ * The cases run on real devices, as they are and with the limits and features that WebGPU promises everywhere, but nothing is submitted and reads give zeros. So a
+ * case gets as far as its first comparison, and mismatches mean nothing here: cases make all their kernels before they compare.
+ */
+import type { GpuContext, ShaderConstants } from "@shoal/gpu";
+import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
+import { contracts } from "@shoal/kernels/contracts";
+import { shaderSources } from "../../../shaders/sources.ts";
+
+interface Outcome {
+  readonly variants: number;
+  /** Paths of shaders that some variant was made of. */
+  readonly shaders: ReadonlySet<string>;
+  readonly failures: readonly string[];
+}
+
+/** Makes `gpu` compile as ever but run nothing. */
+function withoutWork(gpu: GpuContext, onKernel: (path: string, made: Promise<unknown>) => void): void {
+  const compile = gpu.kernel.bind(gpu);
+  gpu.kernel = (path: string, constants: ShaderConstants, label?: string) => {
+    const made = compile(path, constants, label);
+    onKernel(path, made);
+    return made;
+  };
+  gpu.submit = () => {};
+  gpu.write = () => {};
+  gpu.read = (buffer, offset = 0, size = buffer.size - offset) => Promise.resolve(new ArrayBuffer(size));
+}
+
+async function compileAll(gpu: GpuContext): Promise<Outcome> {
+  const before = gpu.counts.pipelines;
+  const shaders = new Set<string>();
+  const failures = new Map<string, string>();
+  const pending: Promise<void>[] = [];
+  withoutWork(gpu, (path, made) => {
+    shaders.add(path);
+    const note = (error: unknown): void => {
+      const text = error instanceof Error ? error.message : String(error);
+      failures.set(text, text);
+    };
+    pending.push(made.then(() => {}, note));
+  });
+  for (const item of Object.values(contracts).flat()) {
+    try {
+      await item.run(gpu);
+    } catch (error) {
+      const name = error instanceof Error ? error.name : "";
+      if (name !== "MismatchError" && name !== "ShaderError") failures.set(item.name, `${item.name}: ${String(error)}`);
+    }
+  }
+  await Promise.all(pending);
+  return { variants: gpu.counts.pipelines - before, shaders, failures: [...failures.values()] };
+}
+
+async function onEngine(webgpu: Exclude<DenoEngine, "auto">): Promise<Outcome> {
+  let variants = 0;
+  const shaders = new Set<string>();
+  const failures: string[] = [];
+  for (const options of [{}, { limits: "default", subgroups: false, f16: false }] as const) {
+    const gpu = await openDenoGpu({ webgpu, ...options });
+    try {
+      const outcome = await compileAll(gpu);
+      variants += outcome.variants;
+      for (const path of outcome.shaders) shaders.add(path);
+      failures.push(...outcome.failures.map((text) => `${webgpu}${"limits" in options ? ", default limits" : ""}: ${text}`));
+    } finally {
+      gpu.destroy();
+    }
+  }
+  return { variants, shaders, failures };
+}
+
+const wgpu = await onEngine("wgpu");
+const dawn = await onEngine("dawn");
+// Self-tests were compiled when the devices were opened.
+const unused = [...shaderSources().keys()].filter(
+  (path) => !/^(?:lib|selftest)\//.test(path) && !(wgpu.shaders.has(path) && dawn.shaders.has(path)),
+);
+const failures = [
+  ...wgpu.failures,
+  ...dawn.failures,
+  ...unused.map((path) => `${path}: no contract case makes it before its first comparison`),
+];
+for (const failure of failures) console.log(failure);
+console.log(`${wgpu.variants} variants on wgpu, ${dawn.variants} on dawn`);
+Deno.exit(failures.length > 0 || wgpu.variants === 0 || dawn.variants === 0 ? 1 : 0);
