@@ -1,0 +1,199 @@
+/**
+ * One stream of tokens from a stage. Keeps its sequence between requests, so that a chat's next turn computes only what is new.
+ *
+ * Prefill goes in chunks, one computed while the next is submitted. Decode is submitted ahead as well: a step takes the token that the step before sampled without
+ * asking the CPU, and ids are read in batches, one batch behind. Tokens computed beyond the end are dropped and cut off the cache.
+ */
+import type { Stage, StageDescription } from "@shoal/model";
+import { untilAborted } from "./abort.ts";
+import { CachedSequence } from "./cachedSequence.ts";
+import { EngineError } from "./errors.ts";
+import type { FinishReason, GenerationRequest, GenerationResult, TokenGenerator } from "./generation.ts";
+import { ReadPacer } from "./readPacer.ts";
+import { checkSampling } from "./sampling.ts";
+
+/** Sampled tokens on their way from the device. */
+interface Reading {
+  readonly count: number;
+  readonly ids: Promise<readonly number[]>;
+}
+
+export class Generator implements TokenGenerator {
+  readonly #stage: Stage;
+  readonly #description: StageDescription;
+  readonly #pacer = new ReadPacer();
+  #sequence: CachedSequence | undefined;
+  #busy = false;
+  #closed = false;
+  /** What must have ended before the sequence is used again: a step that was left behind, and the cutting of the cache. */
+  #settling: Promise<void> = Promise.resolve();
+
+  private constructor(stage: Stage, description: StageDescription) {
+    this.#stage = stage;
+    this.#description = description;
+  }
+
+  /** The stage is used, not owned: whoever made it destroys it. */
+  static async open(stage: Stage): Promise<Generator> {
+    return new Generator(stage, await stage.describe());
+  }
+
+  get contextTokens(): number {
+    return this.#description.contextTokens;
+  }
+
+  async generate(request: GenerationRequest): Promise<GenerationResult> {
+    this.#check(request);
+    this.#busy = true;
+    let work: Promise<unknown> = Promise.resolve();
+    /** Waits for the stage, or for the signal; then what is left of `promise` is waited for before the next request. */
+    const wait = <T>(promise: Promise<T>): Promise<T> => {
+      work = promise;
+      return untilAborted(promise, request.signal);
+    };
+    try {
+      await untilAborted(this.#settling, request.signal);
+      return await this.#run(request, wait);
+    } finally {
+      this.#settling = this.#settle(work);
+      this.#busy = false;
+    }
+  }
+
+  /** Gives the sequence back. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#settling;
+    if (this.#sequence) await this.#stage.close(this.#sequence.slot);
+  }
+
+  #check({ promptIds, maxNewTokens, sampling, signal }: GenerationRequest): void {
+    if (this.#closed) throw new EngineError("closed", "Cannot generate: the generator is closed");
+    if (this.#busy) throw new EngineError("busy", "Cannot generate: another request is running, expected one at a time");
+    if (promptIds.length === 0) throw new EngineError("bad-request", "Cannot generate: the prompt is empty, expected at least one token");
+    const { contextTokens } = this.#description;
+    if (promptIds.length > contextTokens)
+      throw new EngineError(
+        "prompt-too-long",
+        `Cannot run the prompt: it has ${promptIds.length} tokens, expected at most ${contextTokens}`,
+        {
+          actual: promptIds.length,
+          expected: contextTokens,
+        },
+      );
+    if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1)
+      throw new EngineError("bad-request", `Cannot generate: maxNewTokens is ${maxNewTokens}, expected a positive integer`);
+    checkSampling(sampling);
+    signal?.throwIfAborted();
+  }
+
+  async #run(request: GenerationRequest, wait: <T>(promise: Promise<T>) => Promise<T>): Promise<GenerationResult> {
+    const { promptIds, sampling, signal } = request;
+    const begin = performance.now();
+    const sequence = (this.#sequence ??= new CachedSequence(this.#stage, await this.#stage.open()));
+    const cachedTokens = await wait(sequence.reuse(promptIds));
+    await wait(this.#stage.setSampling(sequence.slot, sampling));
+    const first = await this.#prefill(sequence, request, cachedTokens, wait);
+    const { ids, generatedTokens, firstTokenAt, finishReason } = await this.#decode(sequence, request, first, wait);
+    signal?.throwIfAborted();
+    const timings = {
+      promptTokens: promptIds.length,
+      cachedTokens,
+      generatedTokens,
+      firstTokenMs: firstTokenAt - begin,
+      decodeMs: performance.now() - firstTokenAt,
+    };
+    return { ids, finishReason, timings };
+  }
+
+  /** Every chunk samples, because reading the sample is how one waits for a chunk: an abort must not find a whole prompt queued on the device. */
+  async #prefill(
+    sequence: CachedSequence,
+    { promptIds, onPrefill }: GenerationRequest,
+    cachedTokens: number,
+    wait: <T>(promise: Promise<T>) => Promise<T>,
+  ): Promise<Reading> {
+    const { maxTokens } = this.#description;
+    const total = promptIds.length - cachedTokens;
+    let last: Reading | undefined;
+    for (let start = cachedTokens; start < promptIds.length; start += maxTokens) {
+      const { step } = await wait(sequence.append(promptIds.slice(start, start + maxTokens), "sample"));
+      const before = last;
+      last = this.#read(step, 1);
+      if (!before) continue;
+      await wait(before.ids);
+      onPrefill?.(start - cachedTokens, total);
+    }
+    if (!last) throw new EngineError("bad-request", "Cannot generate: nothing of the prompt is left to compute");
+    return last;
+  }
+
+  async #decode(
+    sequence: CachedSequence,
+    { promptIds, maxNewTokens, stopTokenIds, onTokens, onPrefill }: GenerationRequest,
+    first: Reading,
+    wait: <T>(promise: Promise<T>) => Promise<T>,
+  ): Promise<{ ids: number[]; generatedTokens: number; firstTokenAt: number; finishReason: FinishReason }> {
+    // The last token need not enter the cache, so a full context still gives one.
+    const most = Math.min(maxNewTokens, this.#description.contextTokens - promptIds.length + 1);
+    const stops = new Set(stopTokenIds);
+    const ids: number[] = [];
+    let submitted = 1;
+    let arrivedAt = 0;
+    let firstTokenAt = 0;
+    const flight: Reading[] = [first];
+    for (;;) {
+      if (submitted < most && flight.length < 2) {
+        const count = Math.min(this.#pacer.steps, most - submitted);
+        flight.push(await this.#submit(sequence, count, wait));
+        submitted += count;
+      }
+      const reading = flight.shift();
+      if (!reading) return { ids, generatedTokens: ids.length, firstTokenAt, finishReason: "length" };
+      const arrived = await wait(reading.ids);
+      const now = performance.now();
+      if (firstTokenAt === 0) {
+        firstTokenAt = now;
+        onPrefill?.(promptIds.length, promptIds.length);
+      } else this.#pacer.record(reading.count, now - arrivedAt);
+      arrivedAt = now;
+      const stop = arrived.findIndex((id) => stops.has(id));
+      const kept = stop < 0 ? arrived : arrived.slice(0, stop);
+      // The stop token is part of the chat's next prompt: it stays in the cache, if it got there.
+      for (const id of stop < 0 ? arrived : arrived.slice(0, stop + 1)) sequence.learn(id);
+      ids.push(...kept);
+      if (kept.length > 0) onTokens?.(kept);
+      if (stop >= 0) return { ids, generatedTokens: ids.length + 1, firstTokenAt, finishReason: "stop" };
+    }
+  }
+
+  async #submit(sequence: CachedSequence, count: number, wait: <T>(promise: Promise<T>) => Promise<T>): Promise<Reading> {
+    let first = 0;
+    for (let i = 0; i < count; i++) {
+      const { step } = await wait(sequence.appendSampled());
+      if (i === 0) first = step;
+    }
+    return this.#read(first, count);
+  }
+
+  /** Starts reading right behind the steps, before more are submitted: the device would otherwise finish those first. */
+  #read(first: number, count: number): Reading {
+    const ids = this.#stage.sampled(first, count).then((steps) => steps.map(([id = 0]) => id));
+    // It may be dropped unread, by an abort or after the last token.
+    ids.catch(() => {});
+    return { count, ids };
+  }
+
+  async #settle(work: Promise<unknown>): Promise<void> {
+    await work.catch(() => {});
+    try {
+      await this.#sequence?.settle();
+    } catch {
+      // A stage that cannot even cut a sequence says why at the next request; that one starts from nothing.
+      const sequence = this.#sequence;
+      this.#sequence = undefined;
+      if (sequence) await this.#stage.close(sequence.slot).catch(() => {});
+    }
+  }
+}

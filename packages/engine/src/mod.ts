@@ -1,0 +1,6 @@
+export { ChatSession, type ChatSessionOptions, type ChatTurn, type SendOptions } from "./chatSession.ts";
+export { EngineError, type EngineErrorCode } from "./errors.ts";
+export type { FinishReason, GenerationRequest, GenerationResult, GenerationTimings, TokenGenerator } from "./generation.ts";
+export { Generator } from "./generator.ts";
+export { GREEDY, samplingOf, type SamplingWish } from "./sampling.ts";
+export { stopTokenIds } from "./stopTokens.ts";

@@ -1,0 +1,70 @@
+/**
+ * How many steps' tokens to read from the device at once. A readback may cost more than a step (Deno's wgpu: at least 11 ms, whatever is read), and then tokens come
+ * faster in batches; where it costs nothing, batches only make the text jerky. So the size is found by trying: it doubles as long as that makes a token cheaper.
+ */
+export interface ReadPacerOptions {
+  readonly maxSteps?: number;
+  /** No batch is grown beyond this time: text should flow. */
+  readonly maxBatchMs?: number;
+}
+
+/** The stage keeps 64 steps' tokens: two batches must fit, with room. */
+const MAX_STEPS = 16;
+const MAX_BATCH_MS = 100;
+/** Batches measured at one size; one before them is not counted, since it was still in flight with the last size's. */
+const MEASURED_BATCHES = 2;
+/** A doubled size must bring a token down to this share of its time. */
+const WORTHWHILE = 0.85;
+
+export class ReadPacer {
+  readonly #maxSteps: number;
+  readonly #maxBatchMs: number;
+  #steps = 1;
+  #settled = false;
+  #skipped = false;
+  #batches = 0;
+  #tokens = 0;
+  #ms = 0;
+  #before = Number.POSITIVE_INFINITY;
+
+  constructor({ maxSteps = MAX_STEPS, maxBatchMs = MAX_BATCH_MS }: ReadPacerOptions = {}) {
+    this.#maxSteps = maxSteps;
+    this.#maxBatchMs = maxBatchMs;
+  }
+
+  /** Steps to submit for the next batch. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /** A batch of `tokens` arrived `ms` after the one before it. */
+  record(tokens: number, ms: number): void {
+    if (this.#settled || tokens !== this.#steps) return;
+    if (!this.#skipped) {
+      this.#skipped = true;
+      return;
+    }
+    this.#batches++;
+    this.#tokens += tokens;
+    this.#ms += ms;
+    if (this.#batches < MEASURED_BATCHES) return;
+    this.#decide(this.#ms / this.#tokens);
+  }
+
+  #decide(msPerToken: number): void {
+    const doubled = this.#steps * 2;
+    if (msPerToken > this.#before * WORTHWHILE) {
+      this.#steps = Math.max(1, this.#steps / 2);
+      this.#settled = true;
+    } else if (doubled > this.#maxSteps || doubled * msPerToken > this.#maxBatchMs) {
+      this.#settled = true;
+    } else {
+      this.#before = msPerToken;
+      this.#steps = doubled;
+    }
+    this.#skipped = false;
+    this.#batches = 0;
+    this.#tokens = 0;
+    this.#ms = 0;
+  }
+}
