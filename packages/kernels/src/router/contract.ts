@@ -143,7 +143,11 @@ async function route(
     const bytes = await gpu.read(routing, 0, maxTokens * slots * 8);
     const words = new Uint32Array(bytes);
     const floats = new Float32Array(bytes);
-    assertEqual(words.subarray(tokens * slots * 2), new Array(slots * 2).fill(77), "the row beyond the batch");
+    assertEqual(
+      words.subarray(tokens * slots * 2),
+      Array.from({ length: slots * 2 }, () => 77),
+      "the row beyond the batch",
+    );
     const pairs = Array.from({ length: tokens * slots }, (_, i) => i);
     return { experts: pairs.map((i) => words[i * 2] ?? 0), weights: pairs.map((i) => floats[i * 2 + 1] ?? 0) };
   });

@@ -31,7 +31,7 @@ export function randomMatrix(gpu: GpuContext, random: Random, { rows, cols, form
     for (let c = 0; c < cols; c++) {
       const scale = format === "fp8" ? (scales[Math.floor(r / SCALE_BLOCK) * scaleColumns + Math.floor(c / SCALE_BLOCK)] ?? 0) : 1;
       const wanted = random.normal() * (format === "fp8" ? 64 : 1 / Math.sqrt(cols));
-      values[r * cols + c] = store(stored, r * stride + c, wanted, format) * scale;
+      values[r * cols + c] = storeWeight(stored, r * stride + c, wanted, format) * scale;
     }
   const rowBytes = stored.byteLength / rows;
   const parts: WeightPart[] = [];
@@ -45,7 +45,7 @@ export function randomMatrix(gpu: GpuContext, random: Random, { rows, cols, form
 }
 
 /** Writes one value at an element index; returns what it decodes to. */
-function store(bytes: Uint8Array, index: number, value: number, format: WeightFormat): number {
+export function storeWeight(bytes: Uint8Array, index: number, value: number, format: WeightFormat): number {
   const view = new DataView(bytes.buffer);
   switch (format) {
     case "fp8": {

@@ -1,0 +1,109 @@
+/**
+ * The chosen experts of a few tokens (shaders/experts/gate_up_few.wgsl, down_few.wgsl): decoding, limited by the bytes of the weights. The routing is read on
+ * the GPU; nothing depends on it here.
+ */
+import type { Dispatch, GpuContext } from "@shoal/gpu";
+import { pageSets } from "../expertPages.ts";
+import type { ExpertGroup } from "../experts.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, reductionConstants, roundUp } from "../weights.ts";
+
+const ROWS_PER_WORKGROUP = 4;
+
+interface ExpertsFewSpec {
+  readonly group: ExpertGroup;
+  /** Experts that each token takes. */
+  readonly slots: number;
+  /** [tokens, slots] of (expert, weight as f32 bits). */
+  readonly routing: GPUBuffer;
+  /** [tokens * slots, roundUp(width, 16)] f32, zero beyond the width. */
+  readonly h: GPUBuffer;
+  readonly tokens: number;
+  readonly label?: string;
+}
+
+export interface ExpertsGateUpFewSpec extends ExpertsFewSpec {
+  /** x [tokens, xStride] f32; xStride a multiple of 16. */
+  readonly x: GPUBuffer;
+  readonly xStride: number;
+  /** RMSNorm of x first; gamma [roundUp(hidden, 16)] f32. */
+  readonly norm?: { readonly gamma: GPUBuffer; readonly epsilon: number };
+}
+
+export interface ExpertsDownFewSpec extends ExpertsFewSpec {
+  /** y [tokens, yStride] f32. */
+  readonly y: GPUBuffer;
+  readonly yStride: number;
+  /** Adds to y instead of overwriting it. */
+  readonly residual: boolean;
+}
+
+/** h = silu(W_gate x) * (W_up x) for each slot's expert: one dispatch for each set of pages that can be bound together, usually one. */
+export async function expertsGateUpFew(gpu: GpuContext, spec: ExpertsGateUpFewSpec): Promise<readonly Dispatch[]> {
+  const { group, slots, routing, x, xStride, norm, h, tokens, label = "experts gate-up" } = spec;
+  const buffers = {
+    x,
+    routing,
+    h,
+    ...(group.gateUpScales && { scales: group.gateUpScales }),
+    ...(norm && { gamma: norm.gamma }),
+  };
+  const stride = roundUp(group.hidden, CHUNK);
+  const dispatches: Dispatch[] = [];
+  for (const set of pageSets(gpu, group.gateUp, Object.keys(buffers).length)) {
+    const kernel = await gpu.kernel(
+      "experts/gate_up_few.wgsl",
+      {
+        ...formatConstants(gpu, group.format),
+        ...reductionConstants(gpu),
+        ...set.constants,
+        HIDDEN: group.hidden,
+        WIDTH: group.width,
+        CHUNKS: stride / CHUNK,
+        SLOTS: slots,
+        SCALE_ROWS: Math.ceil(group.width / SCALE_BLOCK),
+        SCALE_COLUMNS: Math.ceil(group.hidden / SCALE_BLOCK),
+        X_STRIDE: xStride,
+        H_STRIDE: roundUp(group.width, CHUNK),
+        NORM: norm !== undefined,
+        EPSILON: { f32: norm?.epsilon ?? 0 },
+      },
+      label,
+    );
+    const elements = tokens * slots * set.share * 2 * group.width * stride;
+    const cost = { bytes: elements * FORMAT_BYTES[group.format], flops: 2 * elements };
+    const grid = [Math.ceil(group.width / ROWS_PER_WORKGROUP), slots, tokens] as const;
+    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
+  }
+  return dispatches;
+}
+
+/** y (+)= the weighted sum over slots of W_down h: one dispatch for each set of pages that can be bound together, usually one. */
+export async function expertsDownFew(gpu: GpuContext, spec: ExpertsDownFewSpec): Promise<readonly Dispatch[]> {
+  const { group, slots, routing, h, y, yStride, residual, tokens, label = "experts down" } = spec;
+  const buffers = { h, routing, y, ...(group.downScales && { scales: group.downScales }) };
+  const stride = roundUp(group.width, CHUNK);
+  const dispatches: Dispatch[] = [];
+  for (const set of pageSets(gpu, group.down, Object.keys(buffers).length)) {
+    const kernel = await gpu.kernel(
+      "experts/down_few.wgsl",
+      {
+        ...formatConstants(gpu, group.format),
+        ...reductionConstants(gpu),
+        ...set.constants,
+        HIDDEN: group.hidden,
+        CHUNKS: stride / CHUNK,
+        SLOTS: slots,
+        SCALE_ROWS: Math.ceil(group.hidden / SCALE_BLOCK),
+        SCALE_COLUMNS: Math.ceil(group.width / SCALE_BLOCK),
+        Y_STRIDE: yStride,
+        RESIDUAL: residual || dispatches.length > 0,
+      },
+      label,
+    );
+    const elements = tokens * slots * set.share * group.hidden * stride;
+    const cost = { bytes: elements * FORMAT_BYTES[group.format], flops: 2 * elements };
+    const grid = [Math.ceil(group.hidden / ROWS_PER_WORKGROUP), tokens, 1] as const;
+    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
+  }
+  return dispatches;
+}
