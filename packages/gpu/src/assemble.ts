@@ -68,7 +68,7 @@ function expand(sources: ReadonlyMap<string, string>, path: string, flags: Shade
       if (active()) out.push(line);
       continue;
     }
-    const [, word, rest = ""] = directive;
+    const [, word = "", rest = ""] = directive;
     const fail = (why: string): never => {
       throw new ShaderError(root, `${path}:${index + 1}: ${why}`);
     };
@@ -102,6 +102,9 @@ function evaluate(expression: string, flags: ShaderConstants, fail: (why: string
   if (!match) return fail(`malformed #if ${expression}`);
   const [, not, name = "", wanted] = match;
   const value = flags[name];
-  const holds = wanted === undefined ? value !== undefined && value !== false && value !== 0 : String(value) === wanted;
+  const holds =
+    wanted === undefined
+      ? value !== undefined && value !== false && value !== 0
+      : (typeof value === "object" ? value.f32 : value)?.toString() === wanted;
   return not ? !holds : holds;
 }

@@ -8,6 +8,7 @@ import type { ShaderConstants } from "./assemble.ts";
 import { assembleShader } from "./assemble.ts";
 import type { Dialect } from "./dialect.ts";
 import { AdapterLimitError, DeviceLostError, type GpuError, ShaderError, fromWebGpuError } from "./errors.ts";
+import { BindGroupCache } from "./bindGroups.ts";
 import { Kernel } from "./kernel.ts";
 import { type BufferRequest, MemoryLedger, type MemoryKind, alignedSize } from "./memory.ts";
 import { type Command, encodeCommands } from "./program.ts";
@@ -55,7 +56,8 @@ export class GpuContext {
   readonly #sources: ReadonlyMap<string, string>;
   readonly #kernels = new Map<string, Promise<Kernel>>();
   readonly #buffers = new Map<GPUBuffer, { kind: MemoryKind; size: number }>();
-  readonly #counts = { buffers: 0, bindGroups: 0, pipelines: 0, submits: 0 };
+  readonly #bindGroups: BindGroupCache;
+  readonly #counts = { buffers: 0, pipelines: 0, submits: 0 };
   #failure: GpuError | undefined;
   #destroyed = false;
 
@@ -66,6 +68,7 @@ export class GpuContext {
     this.dialect = dialect;
     this.limits = device.limits;
     this.owner = owner;
+    this.#bindGroups = new BindGroupCache(device);
     this.#wait = wait;
     this.#sources = sources;
     device.addEventListener("uncapturederror", (event) => {
@@ -80,7 +83,7 @@ export class GpuContext {
   }
 
   get counts(): CreationCounts {
-    return { ...this.#counts };
+    return { ...this.#counts, bindGroups: this.#bindGroups.created };
   }
 
   /** @throws the first error that no scope caught, or DeviceLostError. */
@@ -167,13 +170,7 @@ export class GpuContext {
         .map((message) => `line ${message.lineNum}: ${message.message.trim()}\n    ${lines[message.lineNum - 1]?.trim() ?? ""}`);
       throw new ShaderError(path, messages.join("\n") || scoped?.message || String(failure), { cause: failure });
     }
-    const kernel = new Kernel(device, label, pipeline, layout, bindings);
-    const bind = kernel.bind.bind(kernel);
-    kernel.bind = (buffers) => {
-      this.#counts.bindGroups++;
-      return bind(buffers);
-    };
-    return kernel;
+    return new Kernel(this.#bindGroups, label, pipeline, layout, bindings);
   }
 
   /**
@@ -219,6 +216,7 @@ export class GpuContext {
     if (!entry) return;
     this.#buffers.delete(buffer);
     this.memory.add(entry.kind, -entry.size);
+    this.#bindGroups.forget(buffer);
     buffer.destroy();
   }
 

@@ -2,6 +2,7 @@
  * A compiled compute pipeline, its bindings by name, and dispatches of it. Bind groups are made once, when a dispatch is prepared; running it again
  * creates nothing.
  */
+import type { BindGroupCache } from "./bindGroups.ts";
 import { GpuError } from "./errors.ts";
 import type { BindingInfo } from "./reflect.ts";
 
@@ -29,17 +30,17 @@ export class Kernel {
   readonly label: string;
   readonly pipeline: GPUComputePipeline;
   readonly bindings: readonly BindingInfo[];
-  readonly #device: GPUDevice;
+  readonly #groups: BindGroupCache;
   readonly #layout: GPUBindGroupLayout;
 
   constructor(
-    device: GPUDevice,
+    groups: BindGroupCache,
     label: string,
     pipeline: GPUComputePipeline,
     layout: GPUBindGroupLayout,
     bindings: readonly BindingInfo[],
   ) {
-    this.#device = device;
+    this.#groups = groups;
     this.#layout = layout;
     this.label = label;
     this.pipeline = pipeline;
@@ -57,12 +58,12 @@ export class Kernel {
         "BindingError",
         `Cannot bind '${unknown[0]}' of ${this.label}: the shader declares ${this.bindings.map((b) => b.name).join(", ")}`,
       );
-    const entries = this.bindings.map(({ name, binding }): GPUBindGroupEntry => {
+    const entries = this.bindings.map(({ name, binding }) => {
       const range = buffers[name];
       if (range === undefined) throw new GpuError("BindingError", `Cannot bind ${this.label}: no buffer for '${name}'`);
-      return { binding, resource: "buffer" in range ? range : { buffer: range } };
+      return { binding, range };
     });
-    return this.#device.createBindGroup({ label: this.label, layout: this.#layout, entries });
+    return this.#groups.get(this.label, this.#layout, entries);
   }
 
   /** Binds and fixes a grid. To change the grid only, copy the result with another one. */

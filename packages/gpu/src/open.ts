@@ -107,9 +107,7 @@ export async function openDevice(
 function highestLimits(adapter: GPUAdapter): Record<string, number> {
   const limits: Record<string, number> = {};
   for (const name of LIMITS) {
-    const value: number | bigint = adapter.limits[name];
-    // Deno once reported limits as BigInt.
-    limits[name] = Math.min(Number(value), Number.MAX_SAFE_INTEGER);
+    limits[name] = adapter.limits[name];
   }
   return limits;
 }

@@ -1,5 +1,5 @@
 /** Matrix times a few vectors (shaders/matvec/matvec.wgsl): the product of decoding, limited by the bytes of the weights. */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import { FORMAT_BYTES, type WeightMatrix, SCALE_BLOCK, formatConstants, reductionConstants } from "../weights.ts";
 
 /** More tokens than this go through matmul. */
@@ -15,8 +15,8 @@ export interface MatvecSpec {
   readonly x: GPUBuffer;
   readonly xStride: number;
   readonly xOffset?: number;
-  /** y [tokens, yStride] f32. */
-  readonly y: GPUBuffer;
+  /** y [tokens, yStride] f32; a range of a buffer places the output in wider rows. */
+  readonly y: BufferRange;
   readonly yStride: number;
   /** Adds to y instead of overwriting it. */
   readonly residual?: boolean;

@@ -1,0 +1,134 @@
+/**
+ * The buffers that a step computes in, sized once for the largest step. Rows are tokens; strides are rounded up to 16 elements, and padding stays zero, because
+ * nothing ever writes it.
+ */
+import { type ModelConfig, cosSinScale, ropeInvFreq } from "@shoal/checkpoint";
+import type { GpuContext } from "@shoal/gpu";
+import { CHUNK, type StepBuffers, batchBytes, expertTiles, partialBytes, ropeTable, roundUp } from "@shoal/kernels";
+import { type PagedKvCache, mlaShape } from "./kvCache.ts";
+import type { LayerWeights, MlpWeights } from "./weights/layer.ts";
+
+/** Parts that the KV range of a token is split over while few tokens are computed: enough workgroups for a large GPU. */
+export const DECODE_SPLITS = 16;
+/** Tokens up to which a step is "decoding": weights are read once for all of them, and attention splits the KV range. */
+export const DECODE_TOKENS = 4;
+/** Rows of a tile of tokens that share an expert. */
+export const EXPERT_TILE_ROWS = 16;
+/** Steps whose sampled tokens are kept until read. */
+export const RING_STEPS = 64;
+
+export interface Matrix2D {
+  readonly buffer: GPUBuffer;
+  /** Elements from one row to the next. */
+  readonly stride: number;
+}
+
+export interface Activations {
+  readonly step: StepBuffers;
+  readonly maxTokens: number;
+  readonly maxOutputs: number;
+  /** Residual stream [tokens, hidden]. */
+  readonly residual: Matrix2D;
+  /** Normalized copies of it. */
+  readonly normed: Matrix2D;
+  /** The same, quantized (w8a8). */
+  readonly quantized: Matrix2D;
+  /** Outputs of the input projections. */
+  readonly projected: Matrix2D;
+  readonly queryLatent: Matrix2D;
+  readonly query: Matrix2D;
+  /** [tokens, heads, kvLoraRank + qkRopeHeadDim] */
+  readonly absorbed: Matrix2D;
+  readonly partial: GPUBuffer;
+  readonly attention: Matrix2D;
+  readonly routerLogits: Matrix2D;
+  /** [tokens, slots] pairs. */
+  readonly routing: GPUBuffer;
+  /** [tokens * slots, width] for the routed or the fixed experts of a layer. */
+  readonly expertHidden: (which: "routed" | "fixed", width: number) => Matrix2D;
+  /** [tokens * slots, hidden] */
+  readonly expertOut: Matrix2D;
+  readonly tiles: GPUBuffer;
+  readonly tileRows: GPUBuffer;
+  /** [outputs, hidden] rows whose logits are wanted. */
+  readonly outputs: Matrix2D;
+  readonly outputsNormed: Matrix2D;
+  readonly logits: Matrix2D;
+  /** Hidden states after the last norm, for the MTP module. */
+  readonly finalNormed: Matrix2D;
+  /** [tokens, 2 * hidden], and the embedding before it. */
+  readonly mtpEmbedding: Matrix2D;
+  readonly mtpInput: Matrix2D;
+}
+
+export interface ActivationOptions {
+  readonly config: ModelConfig;
+  readonly layers: readonly LayerWeights[];
+  readonly kv: PagedKvCache;
+  readonly maxTokens: number;
+  readonly maxOutputs: number;
+  readonly hasHead: boolean;
+  readonly hasMtp: boolean;
+}
+
+export function createActivations(gpu: GpuContext, options: ActivationOptions): Activations {
+  const { config, layers, kv, maxTokens, maxOutputs, hasHead, hasMtp } = options;
+  const { hiddenSize, nHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank, qLoraRank, vocabSize, nRoutedExperts } = config;
+  const matrix = (label: string, rows: number, columns: number): Matrix2D => {
+    const stride = roundUp(columns, CHUNK);
+    return { stride, buffer: gpu.buffer({ label, size: rows * stride * 4, kind: "activations" }) };
+  };
+  const mlps = layers.map(({ mlp }) => mlp);
+  const slots = Math.max(1, ...mlps.map((mlp) => mostSlots(mlp, config.nActivatedExperts)));
+  const experts = Math.max(1, ...mlps.map(({ routed, fixed }) => Math.max(routed?.group.count ?? 0, fixed?.group.count ?? 0)));
+  const tiles = expertTiles({ maxTokens, slots, experts, tileRows: EXPERT_TILE_ROWS });
+  const scratch = (label: string, size: number): GPUBuffer => gpu.buffer({ label, size, kind: "activations" });
+  // One buffer for each width: another width's columns would be this one's padding.
+  const byWidth = new Map<string, Matrix2D>();
+  const table = ropeTable(ropeInvFreq(config), kv.contextTokens, cosSinScale(config));
+  const shape = mlaShape(config);
+  return {
+    step: {
+      batch: gpu.buffer({ label: "batch", size: batchBytes(maxTokens), kind: "tables" }),
+      maxTokens,
+      blockTable: kv.blockTable,
+      blocksPerSequence: kv.blocksPerSequence,
+      ropeTable: gpu.upload("rope table", table, "tables"),
+    },
+    maxTokens,
+    maxOutputs,
+    residual: matrix("residual", maxTokens, hiddenSize),
+    normed: matrix("normed", maxTokens, hiddenSize),
+    quantized: matrix("quantized", maxTokens, hiddenSize),
+    projected: matrix("projected", maxTokens, Math.max(1, ...layers.map(({ attention }) => attention.input.outputs))),
+    queryLatent: matrix("query latent", maxTokens, Math.max(1, qLoraRank)),
+    query: matrix("query", maxTokens, nHeads * (qkNopeHeadDim + qkRopeHeadDim)),
+    absorbed: matrix("absorbed query", maxTokens, nHeads * (kvLoraRank + qkRopeHeadDim)),
+    partial: scratch(
+      "attention partials",
+      Math.max(partialBytes(shape, maxTokens, 1), partialBytes(shape, Math.min(DECODE_TOKENS, maxTokens), DECODE_SPLITS)),
+    ),
+    attention: matrix("attention", maxTokens, nHeads * vHeadDim),
+    routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
+    routing: scratch("routing", maxTokens * slots * 8),
+    expertHidden: (which, width) => {
+      const key = `${which} experts' hidden ${width}`;
+      const hidden = byWidth.get(key) ?? matrix(key, maxTokens * slots, width);
+      byWidth.set(key, hidden);
+      return hidden;
+    },
+    expertOut: matrix("expert out", maxTokens * slots, hiddenSize),
+    tiles: scratch("expert tiles", tiles.tilesBytes),
+    tileRows: scratch("expert tile rows", tiles.rowsBytes),
+    outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),
+    outputsNormed: matrix("outputs normed", hasHead ? maxOutputs : 1, hiddenSize),
+    logits: matrix("logits", hasHead ? maxOutputs : 1, hasHead ? vocabSize : 1),
+    finalNormed: matrix("final normed", hasMtp ? maxTokens : 1, hiddenSize),
+    mtpEmbedding: matrix("MTP embedding", hasMtp ? maxTokens : 1, hiddenSize),
+    mtpInput: matrix("MTP input", hasMtp ? maxTokens : 1, 2 * hiddenSize),
+  };
+}
+
+function mostSlots({ routed, fixed }: MlpWeights, nActivatedExperts: number): number {
+  return Math.max(routed ? nActivatedExperts + routed.sharedSlots : 0, fixed ? fixed.group.count : 0);
+}

@@ -1,0 +1,18 @@
+/** What a stage refuses to do. `code` is stable; messages say what is, and what was expected. */
+export type ModelErrorCode =
+  | "bad-weights"
+  | "context-exceeded"
+  | "out-of-kv-blocks"
+  | "unknown-sequence"
+  | "bad-batch"
+  | "too-many-sequences"
+  | "unsupported";
+
+export class ModelError extends Error {
+  override readonly name = "ModelError";
+  readonly code: ModelErrorCode;
+  constructor(code: ModelErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * The paged latent KV cache: for each layer one buffer of blocks, and one block table for all layers. A token takes kvLoraRank + qkRopeHeadDim values a layer
+ * (DeepSeek-V2, arXiv 2405.04434, section 2.1). Blocks are handed out as sequences grow and given back when they shrink or close.
+ */
+import type { ModelConfig } from "@shoal/checkpoint";
+import { AdapterLimitError, type GpuContext } from "@shoal/gpu";
+import { type KvCache, type MlaShape, kvBlockBytes, kvCacheStride } from "@shoal/kernels";
+import { ModelError } from "./errors.ts";
+import { bindingBytes } from "./weights/layout.ts";
+
+export type KvFormat = "f32" | "f16";
+
+/** Tokens in a block: small enough that a short chat wastes little, large enough that tables stay short. */
+export const KV_BLOCK_SIZE = 32;
+
+/** A sequence's slot: its row of the block table and of everything kept by sequence. */
+export type SequenceSlot = number & { readonly brand: "SequenceSlot" };
+
+interface Sequence {
+  length: number;
+  readonly blocks: number[];
+}
+
+export interface KvCacheOptions {
+  readonly config: ModelConfig;
+  readonly layers: number;
+  readonly format: KvFormat;
+  readonly maxSequences: number;
+  /** Longest sequence, in tokens. */
+  readonly contextTokens: number;
+  /** Tokens of all sequences together; by default one sequence of full length. */
+  readonly totalTokens?: number;
+}
+
+export function mlaShape(config: ModelConfig): MlaShape {
+  const { nHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank } = config;
+  return { nHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank };
+}
+
+export class PagedKvCache {
+  readonly layers: readonly KvCache[];
+  readonly blockTable: GPUBuffer;
+  readonly blocksPerSequence: number;
+  readonly contextTokens: number;
+  readonly maxSequences: number;
+  readonly #gpu: GpuContext;
+  readonly #free: number[];
+  readonly #sequences = new Map<SequenceSlot, Sequence>();
+
+  /** @throws AdapterLimitError if one layer's cache exceeds a binding. */
+  constructor(gpu: GpuContext, options: KvCacheOptions) {
+    const { config, format, maxSequences, contextTokens, totalTokens = contextTokens } = options;
+    const shape = mlaShape(config);
+    const blocks = Math.max(maxSequences, Math.ceil(totalTokens / KV_BLOCK_SIZE));
+    const bytes = blocks * kvBlockBytes(shape, format, KV_BLOCK_SIZE);
+    const most = bindingBytes(gpu.limits);
+    if (bytes > most)
+      throw new AdapterLimitError(
+        `keep ${blocks * KV_BLOCK_SIZE} tokens in the KV cache`,
+        "maxStorageBufferBindingSize",
+        bytes,
+        most,
+        "use a shorter --context",
+      );
+    this.#gpu = gpu;
+    this.contextTokens = contextTokens;
+    this.maxSequences = maxSequences;
+    this.blocksPerSequence = Math.ceil(contextTokens / KV_BLOCK_SIZE);
+    this.layers = Array.from({ length: options.layers }, (_, layer) => ({
+      buffer: gpu.buffer({ label: `KV cache ${layer}`, size: bytes, kind: "kvCache" }),
+      format,
+      blockSize: KV_BLOCK_SIZE,
+      stride: kvCacheStride(shape),
+    }));
+    this.blockTable = gpu.buffer({ label: "block table", size: maxSequences * this.blocksPerSequence * 4, kind: "tables" });
+    // Popped from the end: lowest numbers first.
+    this.#free = Array.from({ length: blocks }, (_, index) => blocks - 1 - index);
+  }
+
+  get freeBlocks(): number {
+    return this.#free.length;
+  }
+
+  get usedBlocks(): number {
+    let used = 0;
+    for (const { blocks } of this.#sequences.values()) used += blocks.length;
+    return used;
+  }
+
+  /** @throws ModelError named too-many-sequences. */
+  open(): SequenceSlot {
+    for (let slot = 0; slot < this.maxSequences; slot++) {
+      const candidate = slot as SequenceSlot;
+      if (this.#sequences.has(candidate)) continue;
+      this.#sequences.set(candidate, { length: 0, blocks: [] });
+      return candidate;
+    }
+    throw new ModelError("too-many-sequences", `Cannot open a sequence: all ${this.maxSequences} are in use`);
+  }
+
+  length(slot: SequenceSlot): number {
+    return this.#sequence(slot).length;
+  }
+
+  /**
+   * Makes room for `tokens` more and counts them. Nothing changes if it throws.
+   * @throws ModelError named context-exceeded or out-of-kv-blocks.
+   */
+  extend(slot: SequenceSlot, tokens: number): void {
+    const sequence = this.#sequence(slot);
+    const length = sequence.length + tokens;
+    if (length > this.contextTokens)
+      throw new ModelError("context-exceeded", `Cannot extend a sequence to ${length} tokens, expected at most ${this.contextTokens}`);
+    const needed = Math.ceil(length / KV_BLOCK_SIZE) - sequence.blocks.length;
+    if (needed > this.#free.length)
+      throw new ModelError("out-of-kv-blocks", `Cannot extend a sequence: it needs ${needed} KV blocks, ${this.#free.length} are free`);
+    sequence.length = length;
+    if (needed <= 0) return;
+    const added = this.#free.splice(this.#free.length - needed, needed).toReversed();
+    const start = slot * this.blocksPerSequence + sequence.blocks.length;
+    sequence.blocks.push(...added);
+    this.#gpu.write(this.blockTable, start * 4, Uint32Array.from(added));
+  }
+
+  /** Forgets tokens from `length` on. @throws ModelError named bad-batch if the sequence is shorter. */
+  truncate(slot: SequenceSlot, length: number): void {
+    const sequence = this.#sequence(slot);
+    if (!Number.isInteger(length) || length < 0 || length > sequence.length)
+      throw new ModelError("bad-batch", `Cannot truncate a sequence of ${sequence.length} tokens to ${length}`);
+    sequence.length = length;
+    this.#free.push(...sequence.blocks.splice(Math.ceil(length / KV_BLOCK_SIZE)).toReversed());
+  }
+
+  close(slot: SequenceSlot): void {
+    this.truncate(slot, 0);
+    this.#sequences.delete(slot);
+  }
+
+  #sequence(slot: SequenceSlot): Sequence {
+    const sequence = this.#sequences.get(slot);
+    if (!sequence) throw new ModelError("unknown-sequence", `Cannot use sequence ${slot}: it is not open`);
+    return sequence;
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The commands of one decoder layer: attention and MLP, each reading the residual stream through a norm and adding to it.
+ *
+ * While decoding in w8a32 a MoE layer is 11 dispatches: input projections (norm fused), cache write, query projection (norm fused), query absorption with RoPE, attention,
+ * value projection, output projection (adds), router logits (norm fused), router, gate-up-SiLU of all chosen experts (norm fused), down with the
+ * weighted sum (adds).
+ */
+import { softmaxScale } from "@shoal/checkpoint";
+import {
+  type RouterSpec,
+  expertsCombine,
+  expertsDownFew,
+  expertsDownMany,
+  expertsGateUpFew,
+  expertsGateUpMany,
+  groupTokens,
+  kvWrite,
+  mlaAttention,
+  mlaOutput,
+  mlaPrefill,
+  type ExpertGroup,
+  type KvCache,
+  qAbsorb,
+  router,
+} from "@shoal/kernels";
+import { DECODE_SPLITS, EXPERT_TILE_ROWS, type Matrix2D } from "./activations.ts";
+import { mlaShape } from "./kvCache.ts";
+import type { NormedInput, Recorder } from "./recorder.ts";
+import type { AttentionWeights, LayerWeights, MlpWeights } from "./weights/layer.ts";
+
+/** Adds the commands of a layer. The residual stream is read from and added to `activations.residual`. */
+export async function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCache): Promise<void> {
+  await recordAttention(recorder, layer.attention, cache);
+  await recordMlp(recorder, layer.mlp);
+}
+
+async function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): Promise<void> {
+  const { gpu, config, activations, tokens, few } = recorder;
+  const { step, projected, residual } = activations;
+  const shape = mlaShape(config);
+  const input = residualInput(recorder, weights.inputNorm, config.rmsNormEps, "attention");
+  for (const { matrix, outputStart } of weights.input.matrices) await input.linear(matrix, projected, "attention input", outputStart);
+
+  const [, kvStart = 0] = weights.input.starts;
+  const latent = { x: projected.buffer, xStride: projected.stride, xOffset: kvStart, gamma: weights.kvNorm, epsilon: config.latentNormEps };
+  recorder.add(await kvWrite(gpu, { shape, step, cache, ...latent, tokens, label: "KV write" }));
+
+  let query: Matrix2D = projected;
+  if (weights.query) {
+    const { queryLatent } = activations;
+    const queryInput = recorder.normedInput(
+      {
+        input: projected,
+        columns: config.qLoraRank,
+        gamma: weights.query.norm,
+        epsilon: config.latentNormEps,
+        normed: queryLatent,
+        quantized: queryLatent,
+      },
+      "query",
+    );
+    query = activations.query;
+    await queryInput.linear(weights.query.projection, query, "query");
+  }
+
+  const { absorbed, partial, attention } = activations;
+  const kvB = weights.kvB;
+  const absorb = { q: query.buffer, qStride: query.stride, out: absorbed.buffer, outStride: absorbed.stride };
+  recorder.add(await qAbsorb(gpu, { shape, step, kvB, ...absorb, tokens, label: "query absorption" }));
+  const splits = few ? DECODE_SPLITS : 1;
+  const attend = {
+    shape,
+    step,
+    cache,
+    q: absorbed.buffer,
+    qStride: absorbed.stride,
+    partial,
+    splits,
+    softmaxScale: softmaxScale(config),
+    tokens,
+  };
+  recorder.add(few ? await mlaAttention(gpu, { ...attend, label: "attention" }) : await mlaPrefill(gpu, { ...attend, label: "attention" }));
+  const project = { shape, step, partial, splits, kvB, out: attention.buffer, outStride: attention.stride, tokens };
+  recorder.add(await mlaOutput(gpu, { ...project, label: "attention values" }));
+
+  if (recorder.quantizes(weights.output.format))
+    await recorder.quantize(attention, config.nHeads * config.vHeadDim, tokens, "attention output quantize");
+  await recorder.linear(weights.output, attention, residual, { residual: true, label: "attention output" });
+}
+
+async function recordMlp(recorder: Recorder, weights: MlpWeights): Promise<void> {
+  const { gpu, config, activations, tokens, few } = recorder;
+  const { routed, fixed } = weights;
+  const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP");
+  const paths: ExpertPath[] = [];
+  if (routed) {
+    const { routerLogits, routing, step } = activations;
+    await input.linear(routed.gate, routerLogits, "router logits");
+    const spec: RouterSpec = {
+      nRoutedExperts: config.nRoutedExperts,
+      nActivatedExperts: config.nActivatedExperts,
+      nExpertGroups: config.nExpertGroups,
+      topkGroup: config.topkGroup,
+      scoreFunc: config.scoreFunc,
+      groupScore: config.topkMethod === "noaux_tc" ? "top2sum" : "max",
+      normTopkProb: config.normTopkProb,
+      routedScalingFactor: config.routedScalingFactor,
+      sharedSlots: routed.sharedSlots,
+    };
+    const logits = { logits: routerLogits.buffer, logitsStride: routerLogits.stride, ...(routed.bias && { bias: routed.bias }) };
+    recorder.add(await router(gpu, { ...logits, routing, spec, tokens, step, label: "router" }));
+    paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
+  }
+  if (fixed) paths.push({ which: "fixed", group: fixed.group, routing: fixed.routing, slots: fixed.group.count });
+  if (few) {
+    // All read the residual stream before any adds to it.
+    for (const path of paths) await recordGateUpFew(recorder, path, input, weights.norm);
+    for (const path of paths) await recordDownFew(recorder, path);
+  } else {
+    // The normalized input must be written before the first path adds to the residual stream.
+    for (const { group } of paths) await input.materialize(group.format);
+    for (const path of paths) await recordMany(recorder, path, input);
+  }
+}
+
+interface ExpertPath {
+  readonly which: "routed" | "fixed";
+  readonly group: ExpertGroup;
+  readonly routing: GPUBuffer;
+  readonly slots: number;
+}
+
+async function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: GPUBuffer): Promise<void> {
+  const { gpu, config, activations, tokens } = recorder;
+  const { which, group, routing, slots } = path;
+  const fused = input.fuses(group.format);
+  const x = fused ? activations.residual : await input.materialize(group.format);
+  const hidden = activations.expertHidden(which, group.width);
+  const norm = fused ? { norm: { gamma, epsilon: config.rmsNormEps } } : {};
+  const spec = { group, slots, routing, x: x.buffer, xStride: x.stride, ...norm, h: hidden.buffer, tokens };
+  recorder.add(await expertsGateUpFew(gpu, { ...spec, label: `${which} experts gate, up` }));
+  if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
+}
+
+async function recordDownFew(recorder: Recorder, { which, group, routing, slots }: ExpertPath): Promise<void> {
+  const { gpu, activations, tokens } = recorder;
+  const { residual } = activations;
+  const h = activations.expertHidden(which, group.width).buffer;
+  const y = { y: residual.buffer, yStride: residual.stride, residual: true };
+  recorder.add(await expertsDownFew(gpu, { group, slots, routing, h, ...y, tokens, label: `${which} experts down` }));
+}
+
+async function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): Promise<void> {
+  const { gpu, activations, tokens } = recorder;
+  const { step, tiles, tileRows: rows, residual, expertOut, maxTokens } = activations;
+  const x = await input.materialize(group.format);
+  const hidden = activations.expertHidden(which, group.width);
+  const grouping = { tiles, rows, tileRows: EXPERT_TILE_ROWS };
+  recorder.add(
+    await groupTokens(gpu, {
+      routing,
+      slots,
+      experts: group.count,
+      tiles,
+      rows,
+      tokens,
+      maxTokens,
+      tileRows: EXPERT_TILE_ROWS,
+      step,
+      label: "group tokens",
+    }),
+  );
+  const gateUp = { group, slots, grouping, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
+  recorder.add(await expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
+  if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
+  const out = { out: expertOut.buffer, outStride: expertOut.stride };
+  recorder.add(await expertsDownMany(gpu, { group, slots, grouping, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }));
+  const y = { y: residual.buffer, yStride: residual.stride, hidden: group.hidden, residual: true };
+  recorder.add(await expertsCombine(gpu, { routing, slots, ...out, ...y, tokens, label: `${which} experts sum` }));
+}
+
+function residualInput(recorder: Recorder, gamma: GPUBuffer, epsilon: number, label: string): NormedInput {
+  const { residual, normed, quantized } = recorder.activations;
+  return recorder.normedInput({ input: residual, columns: recorder.config.hiddenSize, gamma, epsilon, normed, quantized }, label);
+}

@@ -1,0 +1,331 @@
+/** A Stage on this thread's device. */
+import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
+import type { Command, GpuContext } from "@shoal/gpu";
+import { TOKEN_FROM_SAMPLER, encodeBatch } from "@shoal/kernels";
+import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
+import { ModelError } from "./errors.ts";
+import { type KvFormat, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
+import { type StepShape, Programs } from "./programs.ts";
+import type { NumericMode } from "./recorder.ts";
+import { checkAdapter } from "./requirements.ts";
+import { Sampler } from "./sampler.ts";
+import type { Batch, BatchEntry, SamplingParameters, Stage, StageDescription, StepOutput } from "./stage.ts";
+import { Trace, packRows } from "./trace.ts";
+import type { LoadProgress } from "./weights/reader.ts";
+import { type LayerRange, type ModelWeights, loadWeights } from "./weights/model.ts";
+
+export interface LocalStageOptions {
+  readonly mode?: NumericMode;
+  readonly kvFormat?: KvFormat;
+  /** Longest sequence; by default the model's own limit, at most 4096. */
+  readonly contextTokens?: number;
+  readonly maxSequences?: number;
+  /** Most tokens in one step: the chunk of a prefill. */
+  readonly maxTokens?: number;
+  /** Most rows of logits in one step. */
+  readonly maxOutputs?: number;
+  readonly mtp?: boolean;
+  readonly layers?: LayerRange;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export const DEFAULT_CONTEXT_TOKENS = 4096;
+export const DEFAULT_MAX_TOKENS = 256;
+export const DEFAULT_MAX_OUTPUTS = 8;
+
+/** Loads a checkpoint onto a device. The context stays the caller's; `destroy()` of the stage frees what the stage made. */
+export async function loadLocalStage(gpu: GpuContext, checkpoint: CheckpointSource, options: LocalStageOptions = {}): Promise<LocalStage> {
+  const { config } = checkpoint;
+  const plan = stagePlan(config, options);
+  checkAdapter(gpu.limits, checkpoint, { ...plan, kvFormat: options.kvFormat ?? "f16", mtp: plan.mtp });
+  const { maxTokens } = plan;
+  const weights = await loadWeights(gpu, checkpoint, {
+    range: plan.layers,
+    mtp: plan.mtp,
+    maxTokens,
+    onProgress: options.onProgress,
+    signal: options.signal,
+  });
+  return gpu.scoped("allocate the KV cache and activations", () => new LocalStage(gpu, config, weights, plan, options));
+}
+
+export interface StagePlan {
+  readonly contextTokens: number;
+  readonly maxSequences: number;
+  readonly maxTokens: number;
+  readonly maxOutputs: number;
+  readonly mtp: boolean;
+  readonly layers: LayerRange;
+}
+
+/** Fills in what the options leave open. */
+export function stagePlan(config: ModelConfig, options: LocalStageOptions): StagePlan {
+  const contextTokens = Math.min(options.contextTokens ?? DEFAULT_CONTEXT_TOKENS, config.maxPositionEmbeddings);
+  const maxTokens = Math.min(options.maxTokens ?? DEFAULT_MAX_TOKENS, contextTokens);
+  return {
+    contextTokens,
+    maxTokens,
+    maxSequences: options.maxSequences ?? 1,
+    maxOutputs: Math.min(options.maxOutputs ?? DEFAULT_MAX_OUTPUTS, maxTokens),
+    mtp: (options.mtp ?? false) && config.nMtpLayers > 0,
+    layers: options.layers ?? { begin: 0, end: config.nLayers },
+  };
+}
+
+interface PlannedStep {
+  readonly tokens: number[];
+  readonly positions: number[];
+  readonly sequences: number[];
+  /** Last row of each entry. */
+  readonly lastRows: number[];
+}
+
+export class LocalStage implements Stage {
+  readonly gpu: GpuContext;
+  readonly config: ModelConfig;
+  readonly kv: PagedKvCache;
+  readonly activations: Activations;
+  readonly #weights: ModelWeights;
+  readonly #plan: StagePlan;
+  readonly #programs: Programs;
+  readonly #sampler: Sampler;
+  readonly #draftSampler: Sampler;
+  #trace: Trace | undefined;
+  #step = 0;
+  /** Rows of the step before, for `draft`. */
+  #previous: PlannedStep | undefined;
+  /** Steps are planned and submitted one after the other, in the order of the calls. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(gpu: GpuContext, config: ModelConfig, weights: ModelWeights, plan: StagePlan, options: LocalStageOptions) {
+    this.gpu = gpu;
+    this.config = config;
+    this.#weights = weights;
+    this.#plan = plan;
+    const { contextTokens, maxSequences, maxTokens, maxOutputs } = plan;
+    const layers = [...weights.layers, ...(weights.mtp ? [weights.mtp.layer] : [])];
+    this.kv = new PagedKvCache(gpu, { config, layers: layers.length, format: options.kvFormat ?? "f16", maxSequences, contextTokens });
+    this.activations = createActivations(gpu, {
+      config,
+      layers,
+      kv: this.kv,
+      maxTokens,
+      maxOutputs,
+      hasHead: weights.head !== undefined,
+      hasMtp: weights.mtp !== undefined,
+    });
+    this.#sampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs);
+    this.#draftSampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs);
+    this.#programs = new Programs({
+      gpu,
+      config,
+      weights,
+      kv: this.kv,
+      activations: this.activations,
+      mode: options.mode ?? "w8a32",
+      sampler: this.#sampler,
+      draftSampler: this.#draftSampler,
+    });
+  }
+
+  async describe(): Promise<StageDescription> {
+    const { layers, mtp, contextTokens, maxSequences, maxTokens } = this.#plan;
+    return {
+      layers,
+      hasEmbedding: layers.begin === 0,
+      hasHead: this.#weights.head !== undefined,
+      hasMtp: mtp,
+      contextTokens,
+      maxSequences,
+      maxTokens,
+      memory: this.gpu.memory.byKind(),
+      freeKvBlocks: this.kv.freeBlocks,
+      kvBlockSize: KV_BLOCK_SIZE,
+    };
+  }
+
+  async open(): Promise<SequenceSlot> {
+    const slot = this.kv.open();
+    await this.setSampling(slot, { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n });
+    return slot;
+  }
+
+  truncate(sequence: SequenceSlot, length: number): Promise<void> {
+    return this.#inTurn(() => this.kv.truncate(sequence, length));
+  }
+
+  close(sequence: SequenceSlot): Promise<void> {
+    return this.#inTurn(() => this.kv.close(sequence));
+  }
+
+  setSampling(sequence: SequenceSlot, parameters: SamplingParameters): Promise<void> {
+    return this.#inTurn(() => {
+      this.#sampler.set(sequence, parameters);
+      this.#draftSampler.set(sequence, parameters);
+    });
+  }
+
+  async forward(batch: Batch): Promise<StepOutput> {
+    const { plan, step, shape } = await this.#inTurn(() => this.#submitForward(batch));
+    return this.#collect(batch, plan, step, shape);
+  }
+
+  async draft(batch: Batch): Promise<StepOutput> {
+    const { plan, step, shape } = await this.#inTurn(() => this.#submitDraft(batch));
+    return this.#collect(batch, plan, step, shape);
+  }
+
+  sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    return this.#sampler.read(first, count);
+  }
+
+  /** As `sampled`, for steps of `draft`. */
+  drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    return this.#draftSampler.read(first, count);
+  }
+
+  /** The commands of a step of that shape, for benches. */
+  program(shape: StepShape): Promise<readonly Command[]> {
+    return this.#programs.get(shape);
+  }
+
+  async destroy(): Promise<void> {
+    await this.#inTurn(() => this.gpu.destroy());
+  }
+
+  async #submitForward(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
+    const plan = this.#planStep(batch);
+    for (const { sequence, tokens } of batch.entries) this.kv.extend(sequence, tokenCount(tokens));
+    this.#previous = plan;
+    if (this.#plan.layers.begin > 0) this.#writeHidden(batch);
+    return this.#submit(batch, plan, "forward", this.#sampler);
+  }
+
+  async #submitDraft(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
+    if (!this.#plan.mtp) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
+    const previous = this.#previous;
+    const plan = this.#planStep(batch, previous);
+    const fits = plan.sequences.every(
+      (sequence, row) => previous?.sequences[row] === sequence && previous.positions[row] === plan.positions[row],
+    );
+    if (!fits) throw new ModelError("bad-batch", "Cannot draft: the rows are not those of the step before, expected a prefix of them");
+    return this.#submit(batch, plan, "draft", this.#draftSampler);
+  }
+
+  async #submit(
+    batch: Batch,
+    plan: PlannedStep,
+    kind: StepShape["kind"],
+    sampler: Sampler,
+  ): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
+    const { output, capture } = batch;
+    const tokens = plan.tokens.length;
+    const outputRows =
+      output === "none" || output === "hidden" ? [] : output === "allLogits" ? plan.tokens.map((_, row) => row) : plan.lastRows;
+    if (outputRows.length > this.#plan.maxOutputs)
+      throw new ModelError(
+        "bad-batch",
+        `Cannot give logits of ${outputRows.length} rows in one step, expected at most ${this.#plan.maxOutputs}`,
+      );
+    if (outputRows.length > 0 && !this.#weights.head) throw new ModelError("bad-batch", "Cannot give logits: this stage has no head");
+    const captures = (capture?.hidden ?? false) || (capture?.routing ?? false);
+    if (captures) this.#trace ??= new Trace(this.gpu, this.config, this.#weights.layers, this.activations);
+    const step = this.#step++;
+    const shape: StepShape = {
+      kind,
+      tokens,
+      outputs: outputRows.length,
+      identity: outputRows.length === tokens && outputRows.every((row, index) => row === index),
+      choose: output === "sample" ? sampler.choose(plan.lastRows.map((row) => plan.sequences[row] ?? 0)) : "none",
+      capture: captures,
+    };
+    const commands = await this.#programs.get(shape, this.#trace);
+    const rows = encodeBatch({ ...plan, outputRows, ringRow: step % RING_STEPS }, this.#plan.maxTokens);
+    this.gpu.write(this.activations.step.batch, 0, rows);
+    if (output === "sample") sampler.note(step, outputRows.length);
+    this.gpu.submit(commands);
+    return { plan, step, shape };
+  }
+
+  async #collect(batch: Batch, plan: PlannedStep, step: number, shape: StepShape): Promise<StepOutput> {
+    const { output, capture } = batch;
+    const { logits, residual } = this.activations;
+    const tokens = plan.tokens.length;
+    const read = async ({ buffer, stride }: typeof logits, rows: number, columns: number): Promise<Float32Array<ArrayBuffer>> =>
+      packRows(new Float32Array(await this.gpu.read(buffer, 0, rows * stride * 4)), rows, columns, stride);
+    const wantsLogits = output === "lastLogits" || output === "allLogits";
+    return {
+      step,
+      ...(wantsLogits && { logits: await read(logits, shape.outputs, this.config.vocabSize) }),
+      ...(output === "hidden" && { hidden: await read(residual, tokens, this.config.hiddenSize) }),
+      ...(capture?.hidden && this.#trace && { layerHidden: await this.#trace.hidden(tokens) }),
+      ...(capture?.routing && this.#trace && { routing: await this.#trace.routing(tokens) }),
+    };
+  }
+
+  /** Rows of a batch, checked. `at`: the rows whose positions are repeated, instead of those that continue each sequence. */
+  #planStep({ entries }: Batch, at?: PlannedStep): PlannedStep {
+    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], lastRows: [] };
+    const seen = new Set<number>();
+    for (const entry of entries) {
+      const { sequence } = entry;
+      if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
+      seen.add(sequence);
+      const start = at ? at.positions[at.sequences.indexOf(sequence)] : this.kv.length(sequence);
+      if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
+      const ids = this.#checkedIds(entry);
+      for (const [index, id] of ids.entries()) {
+        plan.tokens.push(id);
+        plan.positions.push(start + index);
+        plan.sequences.push(sequence);
+      }
+      plan.lastRows.push(plan.tokens.length - 1);
+      const end = start + ids.length;
+      if (end > this.#plan.contextTokens)
+        throw new ModelError("context-exceeded", `Cannot extend a sequence to ${end} tokens, expected at most ${this.#plan.contextTokens}`);
+    }
+    const { maxTokens } = this.#plan;
+    if (plan.tokens.length === 0 || plan.tokens.length > maxTokens)
+      throw new ModelError("bad-batch", `Cannot run a batch of ${plan.tokens.length} tokens, expected 1 to ${maxTokens}`);
+    return plan;
+  }
+
+  #checkedIds({ tokens }: BatchEntry): readonly number[] {
+    if (tokens === "sampled") return [TOKEN_FROM_SAMPLER];
+    if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
+    const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabSize);
+    if (bad !== undefined)
+      throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${this.config.vocabSize - 1}`);
+    return tokens;
+  }
+
+  #writeHidden({ entries }: Batch): void {
+    const { residual } = this.activations;
+    const { hiddenSize } = this.config;
+    const rows = entries.reduce((sum, { tokens }) => sum + tokenCount(tokens), 0);
+    const values = new Float32Array(rows * residual.stride);
+    let row = 0;
+    for (const { tokens, hidden } of entries) {
+      const count = tokenCount(tokens);
+      if (hidden?.length !== count * hiddenSize)
+        throw new ModelError(
+          "bad-batch",
+          `Cannot run a batch: ${hidden?.length ?? 0} hidden values for ${count} tokens, expected ${count * hiddenSize}`,
+        );
+      for (let token = 0; token < count; token++, row++)
+        values.set(hidden.subarray(token * hiddenSize, (token + 1) * hiddenSize), row * residual.stride);
+    }
+    this.gpu.write(residual.buffer, 0, values);
+  }
+
+  #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
+    const result = this.#turn.then(work, work);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+function tokenCount(tokens: BatchEntry["tokens"]): number {
+  return tokens === "sampled" ? 1 : tokens.length;
+}

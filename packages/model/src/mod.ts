@@ -1,0 +1,17 @@
+export { ModelError, type ModelErrorCode } from "./errors.ts";
+export { KV_BLOCK_SIZE, type KvFormat, type SequenceSlot } from "./kvCache.ts";
+export {
+  DEFAULT_CONTEXT_TOKENS,
+  DEFAULT_MAX_OUTPUTS,
+  DEFAULT_MAX_TOKENS,
+  LocalStage,
+  type LocalStageOptions,
+  type StagePlan,
+  loadLocalStage,
+  stagePlan,
+} from "./localStage.ts";
+export type { NumericMode } from "./recorder.ts";
+export { type MemoryRequirements, type RunShape, checkAdapter, memoryRequirements } from "./requirements.ts";
+export type { Batch, BatchEntry, Capture, RoutingCapture, SamplingParameters, Stage, StageDescription, StepOutput } from "./stage.ts";
+export type { LoadProgress } from "./weights/reader.ts";
+export type { LayerRange } from "./weights/model.ts";

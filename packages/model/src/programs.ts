@@ -1,0 +1,160 @@
+/**
+ * Whole steps as lists of commands, made once for each shape of step and kept. Bind groups depend on buffers alone, so another token count brings new grids and
+ * nothing else.
+ */
+import type { ModelConfig } from "@shoal/checkpoint";
+import type { Command, GpuContext } from "@shoal/gpu";
+import { embedding, gatherRows, mtpInput, sample, type WeightMatrix } from "@shoal/kernels";
+import type { Activations, Matrix2D } from "./activations.ts";
+import type { PagedKvCache } from "./kvCache.ts";
+import { recordLayer } from "./layer.ts";
+import { type NumericMode, Recorder } from "./recorder.ts";
+import type { SamplerBuffers } from "./sampler.ts";
+import type { Trace } from "./trace.ts";
+import type { ModelWeights } from "./weights/model.ts";
+
+export interface StepShape {
+  readonly kind: "forward" | "draft";
+  readonly tokens: number;
+  /** Rows whose logits are computed. */
+  readonly outputs: number;
+  /** Output row i is batch row i. */
+  readonly identity: boolean;
+  readonly choose: "none" | "greedy" | "sample";
+  readonly capture: boolean;
+}
+
+export interface ProgramParts {
+  readonly gpu: GpuContext;
+  readonly config: ModelConfig;
+  readonly weights: ModelWeights;
+  readonly kv: PagedKvCache;
+  readonly activations: Activations;
+  readonly mode: NumericMode;
+  readonly sampler: SamplerBuffers;
+  /** The MTP module's own: its choices never feed the main model. */
+  readonly draftSampler: SamplerBuffers;
+}
+
+/** More shapes than this are only seen with prompts of ever new lengths; the oldest is then forgotten. */
+const KEPT_PROGRAMS = 64;
+
+export class Programs {
+  readonly #parts: ProgramParts;
+  readonly #programs = new Map<string, readonly Command[]>();
+
+  constructor(parts: ProgramParts) {
+    this.#parts = parts;
+  }
+
+  async get(shape: StepShape, trace?: Trace): Promise<readonly Command[]> {
+    const key = Object.values(shape).join(" ");
+    let program = this.#programs.get(key);
+    if (!program) {
+      program = shape.kind === "forward" ? await recordForward(this.#parts, shape, trace) : await recordDraft(this.#parts, shape);
+      const [oldest] = this.#programs.keys();
+      if (this.#programs.size >= KEPT_PROGRAMS && oldest !== undefined) this.#programs.delete(oldest);
+      this.#programs.set(key, program);
+    }
+    return program;
+  }
+}
+
+async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace | undefined): Promise<readonly Command[]> {
+  const { gpu, config, weights, kv, activations, mode } = parts;
+  const { tokens } = shape;
+  const recorder = new Recorder(gpu, config, activations, mode, tokens);
+  const { residual, finalNormed } = activations;
+  if (weights.embedding && weights.layers[0]?.index === 0)
+    await recordEmbedding(recorder, weights.embedding, residual, parts.sampler.lastTokens);
+  for (const [index, layer] of weights.layers.entries()) {
+    const cache = kv.layers[index];
+    if (!cache) throw new RangeError(`No KV cache for layer ${layer.index}`);
+    await recordLayer(recorder, layer, cache);
+    if (shape.capture) trace?.record(recorder, index);
+  }
+  if (weights.head && weights.mtp)
+    await recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");
+  if (weights.head && shape.outputs > 0)
+    await recordHead(recorder, parts, shape, weights.head.norm, weights.head.projection, parts.sampler);
+  return recorder.commands;
+}
+
+/** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
+async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<readonly Command[]> {
+  const { gpu, config, weights, kv, activations, mode } = parts;
+  const { mtp, head, embedding: table } = weights;
+  const cache = kv.layers[weights.layers.length];
+  if (!mtp || !head || !table || !cache) throw new RangeError("This stage has no MTP module");
+  const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
+  const { mtpEmbedding, mtpInput: joined, finalNormed, residual } = activations;
+  await recordEmbedding(recorder, table, mtpEmbedding, parts.sampler.lastTokens);
+  recorder.add(
+    await mtpInput(gpu, {
+      embedding: mtpEmbedding.buffer,
+      hidden: finalNormed.buffer,
+      stride: finalNormed.stride,
+      enormGamma: mtp.enorm,
+      hnormGamma: mtp.hnorm,
+      epsilon: config.rmsNormEps,
+      cols: config.hiddenSize,
+      out: joined.buffer,
+      outStride: joined.stride,
+      tokens: shape.tokens,
+      label: "MTP input",
+    }),
+  );
+  await recorder.linear(mtp.ehProj, joined, residual, { label: "MTP projection" });
+  await recordLayer(recorder, mtp.layer, cache);
+  if (shape.outputs > 0) await recordHead(recorder, parts, shape, mtp.norm, head.projection, parts.draftSampler);
+  return recorder.commands;
+}
+
+async function recordEmbedding(recorder: Recorder, table: WeightMatrix, out: Matrix2D, lastTokens: GPUBuffer): Promise<void> {
+  const { gpu, activations, tokens } = recorder;
+  const spec = { table, step: activations.step, lastTokens, out: out.buffer, outStride: out.stride, tokens };
+  recorder.add(await embedding(gpu, { ...spec, label: "embedding" }));
+}
+
+async function recordHead(
+  recorder: Recorder,
+  parts: ProgramParts,
+  shape: StepShape,
+  gamma: GPUBuffer,
+  projection: WeightMatrix,
+  sampler: SamplerBuffers,
+): Promise<void> {
+  const { gpu, config, activations } = recorder;
+  const { residual, outputs: gathered, outputsNormed, logits, step } = activations;
+  const { outputs, choose } = shape;
+  let rows = residual;
+  if (!shape.identity) {
+    const spec = {
+      x: residual.buffer,
+      xStride: residual.stride,
+      cols: config.hiddenSize,
+      out: gathered.buffer,
+      outStride: gathered.stride,
+    };
+    recorder.add(await gatherRows(gpu, { ...spec, step, outputs, label: "gather outputs" }));
+    rows = gathered;
+  }
+  const head = new Recorder(gpu, config, activations, parts.mode, outputs);
+  const input = head.normedInput(
+    { input: rows, columns: config.hiddenSize, gamma, epsilon: config.rmsNormEps, normed: outputsNormed, quantized: outputsNormed },
+    "head",
+  );
+  if (input.fuses(projection.format)) await input.linear(projection, logits, "head");
+  else await head.linear(projection, await input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
+  for (const command of head.commands) recorder.commands.push(command);
+  if (choose === "none") return;
+  const chosen = {
+    params: sampler.params,
+    lastTokens: sampler.lastTokens,
+    ring: sampler.ring,
+    ringRows: sampler.ringRows,
+    scratch: sampler.scratch,
+  };
+  const spec = { logits: logits.buffer, logitsStride: logits.stride, vocab: config.vocabSize, step, outputs, mode: choose };
+  recorder.add(await sample(gpu, { ...spec, ...chosen, label: "sample" }));
+}

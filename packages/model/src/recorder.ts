@@ -1,0 +1,171 @@
+/**
+ * Collects the commands of a step, choosing between the kernels for few tokens and those for many, and between the numeric modes.
+ *
+ * w8a32: activations are never quantized. w8a8: the input of every FP8 product is quantized per token and 128 channels, as DeepSeek-V3's `act_quant` does, except
+ * kv_b_proj's, which absorbed attention uses dequantized (inference/model.py:481).
+ */
+import type { ModelConfig } from "@shoal/checkpoint";
+import type { BufferRange, Command, Dispatch, GpuContext } from "@shoal/gpu";
+import { type WeightMatrix, actQuant, matmul, matvec, rmsNorm } from "@shoal/kernels";
+import { type Activations, DECODE_TOKENS, type Matrix2D } from "./activations.ts";
+
+export type NumericMode = "w8a32" | "w8a8";
+
+export interface NormedLinear {
+  readonly input: Matrix2D;
+  readonly columns: number;
+  readonly gamma: GPUBuffer;
+  readonly epsilon: number;
+  /** Where the normalized and the quantized input go when they must be written. */
+  readonly normed: Matrix2D;
+  readonly quantized: Matrix2D;
+}
+
+/** What has been written of a normalized input so far in this step. */
+interface NormedState {
+  normed: boolean;
+  quantized: boolean;
+}
+
+export class Recorder {
+  readonly gpu: GpuContext;
+  readonly config: ModelConfig;
+  readonly activations: Activations;
+  readonly mode: NumericMode;
+  /** Rows of this step. */
+  readonly tokens: number;
+  readonly commands: Command[] = [];
+
+  constructor(gpu: GpuContext, config: ModelConfig, activations: Activations, mode: NumericMode, tokens: number) {
+    this.gpu = gpu;
+    this.config = config;
+    this.activations = activations;
+    this.mode = mode;
+    this.tokens = tokens;
+  }
+
+  /** Few tokens: weights are read once for all, by matrix-vector kernels. */
+  get few(): boolean {
+    return this.tokens <= DECODE_TOKENS;
+  }
+
+  add(dispatches: Dispatch | readonly Dispatch[]): void {
+    if ("pipeline" in dispatches) this.commands.push(dispatches);
+    else this.commands.push(...dispatches);
+  }
+
+  /** Copies `bytes` from the start of a buffer, ending the pass. */
+  copy(from: GPUBuffer, to: GPUBuffer, toOffset: number, bytes: number): void {
+    this.commands.push({ copy: { from, fromOffset: 0, to, toOffset, size: bytes } });
+  }
+
+  quantizes(format: WeightMatrix["format"]): boolean {
+    return this.mode === "w8a8" && format === "fp8";
+  }
+
+  /** y = W x. */
+  async linear(
+    matrix: WeightMatrix,
+    x: Matrix2D,
+    y: Matrix2D,
+    options: {
+      readonly label: string;
+      readonly residual?: boolean;
+      readonly outputStart?: number;
+      readonly rows?: "tokens" | "outputs";
+      readonly count?: number;
+    },
+  ): Promise<void> {
+    const { label, residual = false, outputStart = 0, rows = "tokens", count = this.tokens } = options;
+    const spec = { matrix, tokens: count, x: x.buffer, xStride: x.stride, y: from(y, outputStart), yStride: y.stride, residual, label };
+    this.add(
+      count <= DECODE_TOKENS ? await matvec(this.gpu, spec) : await matmul(this.gpu, { ...spec, step: this.activations.step, count: rows }),
+    );
+  }
+
+  /** RMSNorm, written out. */
+  async norm(
+    x: Matrix2D,
+    y: Matrix2D,
+    columns: number,
+    gamma: GPUBuffer,
+    epsilon: number,
+    label: string,
+    tokens = this.tokens,
+  ): Promise<void> {
+    this.add(
+      await rmsNorm(this.gpu, {
+        x: x.buffer,
+        xStride: x.stride,
+        xOffset: 0,
+        gamma,
+        epsilon,
+        cols: columns,
+        y: y.buffer,
+        yStride: y.stride,
+        yOffset: 0,
+        tokens,
+        label,
+      }),
+    );
+  }
+
+  async quantize(x: Matrix2D, columns: number, rows: number, label: string): Promise<void> {
+    const scaleFmt = this.config.quantization?.scaleFmt ?? null;
+    this.add(await actQuant(this.gpu, { x: x.buffer, stride: x.stride, cols: columns, rows, scaleFmt, label }));
+  }
+
+  /** Several products of one normalized input. For few tokens in w8a32 the norm is fused into each. */
+  normedInput(input: NormedLinear, label: string): NormedInput {
+    return new NormedInput(this, input, label);
+  }
+}
+
+export class NormedInput {
+  readonly #recorder: Recorder;
+  readonly #input: NormedLinear;
+  readonly #label: string;
+  readonly #state: NormedState = { normed: false, quantized: false };
+
+  constructor(recorder: Recorder, input: NormedLinear, label: string) {
+    this.#recorder = recorder;
+    this.#input = input;
+    this.#label = label;
+  }
+
+  /** Whether a product with a matrix of this format fuses the norm. */
+  fuses(format: WeightMatrix["format"]): boolean {
+    return this.#recorder.few && !this.#recorder.quantizes(format);
+  }
+
+  /** The input as a product with a matrix of this format wants it, written out. */
+  async materialize(format: WeightMatrix["format"]): Promise<Matrix2D> {
+    const { input, columns, gamma, epsilon, normed, quantized } = this.#input;
+    const recorder = this.#recorder;
+    const wantsQuantized = recorder.quantizes(format);
+    const key = wantsQuantized ? "quantized" : "normed";
+    const target = wantsQuantized ? quantized : normed;
+    if (this.#state[key]) return target;
+    this.#state[key] = true;
+    await recorder.norm(input, target, columns, gamma, epsilon, `${this.#label} norm`);
+    if (wantsQuantized) await recorder.quantize(target, columns, recorder.tokens, `${this.#label} quantize`);
+    return target;
+  }
+
+  async linear(matrix: WeightMatrix, y: Matrix2D, label: string, outputStart = 0): Promise<void> {
+    const { gpu, tokens } = this.#recorder;
+    if (!this.fuses(matrix.format)) {
+      await this.#recorder.linear(matrix, await this.materialize(matrix.format), y, { label, outputStart });
+      return;
+    }
+    const { input, gamma, epsilon } = this.#input;
+    const spec = { matrix, tokens, x: input.buffer, xStride: input.stride, y: from(y, outputStart), yStride: y.stride, label };
+    this.#recorder.add(await matvec(gpu, { ...spec, norm: { gamma, epsilon } }));
+  }
+}
+
+/** A matrix's buffer from a column on: a multiple of 64, as bindings start at multiples of 256 bytes. */
+function from(matrix: Matrix2D, column: number): BufferRange {
+  if (column === 0) return matrix.buffer;
+  return { buffer: matrix.buffer, offset: column * 4, size: matrix.buffer.size - column * 4 };
+}

@@ -1,0 +1,88 @@
+/** What a run takes of a device, from the config and the headers alone, so that it can be refused before anything is loaded. Pure. */
+import { type CheckpointSource, type ModelConfig, kvBytesPerToken, summarize } from "@shoal/checkpoint";
+import { AdapterLimitError } from "@shoal/gpu";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, roundUp } from "@shoal/kernels";
+import { KV_BLOCK_SIZE, type KvFormat } from "./kvCache.ts";
+import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
+
+export interface RunShape {
+  readonly contextTokens: number;
+  readonly maxSequences: number;
+  readonly maxTokens: number;
+  readonly maxOutputs: number;
+  readonly kvFormat: KvFormat;
+  readonly mtp: boolean;
+}
+
+export interface MemoryRequirements {
+  readonly weights: number;
+  readonly kvCache: number;
+  /** The largest part of it, by far: the rest is under a tenth. */
+  readonly activations: number;
+  readonly total: number;
+}
+
+/** Bytes, to within a few percent: padding of small matrices is not counted. */
+export function memoryRequirements(checkpoint: Pick<CheckpointSource, "config" | "tensors">, run: RunShape): MemoryRequirements {
+  const { config, tensors } = checkpoint;
+  const summary = summarize(config, tensors.tensors);
+  const mtp = run.mtp && config.nMtpLayers > 0;
+  const weights = summary.loadBytes - (mtp ? 0 : summary.mtpLoadBytes);
+  const layers = config.nLayers + (mtp ? 1 : 0);
+  const blocks = Math.max(run.maxSequences, Math.ceil(run.contextTokens / KV_BLOCK_SIZE));
+  const kvCache = blocks * KV_BLOCK_SIZE * kvBytesPerToken(config, run.kvFormat, layers);
+  const activations = activationRows(config, run).reduce((sum, { bytes }) => sum + bytes, 0);
+  return { weights, kvCache, activations, total: weights + kvCache + activations };
+}
+
+/** The activations that grow with the model: [what, bytes]. */
+function activationRows(config: ModelConfig, run: RunShape): readonly { readonly what: string; readonly bytes: number }[] {
+  const { nHeads, kvLoraRank, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, hiddenSize, moeIntermediateSize, nActivatedExperts, nSharedExperts } =
+    config;
+  const slots = Math.max(nActivatedExperts + nSharedExperts, mlpSlices(config.intermediateSize).count);
+  const rows = (what: string, count: number, columns: number): { what: string; bytes: number } => ({
+    what,
+    bytes: count * roundUp(columns, CHUNK) * 4,
+  });
+  return [
+    rows("absorbed queries", run.maxTokens, nHeads * (kvLoraRank + qkRopeHeadDim)),
+    rows("attention partials", run.maxTokens, nHeads * (kvLoraRank + 2)),
+    rows("queries", run.maxTokens, nHeads * (qkNopeHeadDim + qkRopeHeadDim)),
+    rows("attention output", run.maxTokens, nHeads * vHeadDim),
+    rows("expert outputs", run.maxTokens * slots, hiddenSize),
+    rows("expert hidden states", run.maxTokens * slots, moeIntermediateSize),
+    rows("residual stream and its norms", run.maxTokens * 4, hiddenSize),
+    rows("logits", run.maxOutputs, config.vocabSize),
+  ];
+}
+
+/**
+ * Refuses what cannot run on an adapter, and says what is needed and what there is. Whether the memory itself is there no WebGPU limit tells; that shows while loading.
+ * @throws AdapterLimitError
+ */
+export function checkAdapter(limits: BindingLimits, checkpoint: Pick<CheckpointSource, "config" | "tensors">, run: RunShape): void {
+  const { config } = checkpoint;
+  const most = bindingBytes(limits);
+  const refuse = (what: string, bytes: number, hint: string): void => {
+    if (bytes > most) throw new AdapterLimitError(what, "maxStorageBufferBindingSize", bytes, most, hint);
+  };
+  for (const { what, bytes } of activationRows(config, run))
+    refuse(`hold the ${what} of ${run.maxTokens} tokens`, bytes, "compute fewer tokens at once (--chunk)");
+  const kvLayer = kvBytesPerToken(config, run.kvFormat, 1) * roundUp(run.contextTokens, KV_BLOCK_SIZE);
+  refuse(`keep ${run.contextTokens} tokens in a layer's KV cache`, kvLayer, "use a shorter context (--context)");
+  const format = storedFormat(checkpoint);
+  const expertBytes = (width: number): number =>
+    Math.max(2 * width * roundUp(config.hiddenSize, CHUNK), config.hiddenSize * roundUp(width, CHUNK)) * FORMAT_BYTES[format];
+  if (config.nLayers > config.nDenseLayers) expertsPerPage("one expert", expertBytes(config.moeIntermediateSize), 1, limits);
+  if (config.nDenseLayers > 0) expertsPerPage("a slice of a dense layer", expertBytes(mlpSlices(config.intermediateSize).width), 1, limits);
+  const kvB = config.nHeads * (config.qkNopeHeadDim + config.vHeadDim) * roundUp(config.kvLoraRank, CHUNK) * FORMAT_BYTES[format];
+  refuse("load kv_b_proj", kvB, "it is used whole");
+  const rowBytes = Math.max(config.hiddenSize, config.intermediateSize) * 4;
+  refuse("load a row block of a matrix", rowBytes * SCALE_BLOCK, "");
+}
+
+function storedFormat({ config, tensors }: Pick<CheckpointSource, "config" | "tensors">): WeightFormat {
+  const name = `model.layers.${config.nLayers - 1}.self_attn.kv_b_proj.weight`;
+  const dtype = tensors.tensors.get(name)?.dtype;
+  return dtype === "F8_E4M3" ? "fp8" : dtype === "F32" ? "f32" : "bf16";
+}

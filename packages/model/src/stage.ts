@@ -1,0 +1,93 @@
+/**
+ * A Stage is a run of layers somewhere: on this thread's device, in a worker, on a peer. Whoever drives it does not know where. Tokens or hidden states go in; hidden
+ * states, logits, or sampled tokens come out.
+ *
+ * A sequence is a KV cache's worth of tokens. Steps of a stage run in the order in which they were submitted; `forward` resolves when its step has been submitted and
+ * what it was asked to return has arrived, and a step that only samples returns at once: its tokens are read later, several steps at a time, by `sampled`.
+ */
+import type { SamplingParams } from "@shoal/kernels";
+import type { SequenceSlot } from "./kvCache.ts";
+
+/** How to choose the next token. Greedy where `temperature` is 0. */
+export type SamplingParameters = SamplingParams;
+
+export interface BatchEntry {
+  readonly sequence: SequenceSlot;
+  /** Ids that continue the sequence; or "sampled": the one that the last step sampled for it. */
+  readonly tokens: readonly number[] | "sampled";
+  /** Instead of tokens, for a stage that does not hold the first layer: [tokens, hiddenSize] f32; `tokens` then only gives the count. */
+  readonly hidden?: Float32Array<ArrayBuffer>;
+}
+
+/** What to keep of a step for comparison with other implementations. */
+export interface Capture {
+  /** Residual stream after each layer. */
+  readonly hidden?: boolean;
+  /** Experts chosen in each MoE layer and their weights. */
+  readonly routing?: boolean;
+}
+
+export interface Batch {
+  readonly entries: readonly BatchEntry[];
+  /**
+   * `none`: only extend the caches. `sample`: choose a token for each sequence, after its last entry. `lastLogits`, `allLogits`: return logits of each sequence's last
+   * token, or of all. `hidden`: return the residual stream, for the next stage.
+   */
+  readonly output: "none" | "sample" | "lastLogits" | "allLogits" | "hidden";
+  readonly capture?: Capture;
+}
+
+export interface RoutingCapture {
+  readonly layer: number;
+  /** [tokens, nActivatedExperts], by falling biased score. */
+  readonly indices: Int32Array<ArrayBuffer>;
+  readonly weights: Float32Array<ArrayBuffer>;
+}
+
+export interface StepOutput {
+  /** Number of the step, for `sampled`. */
+  readonly step: number;
+  /** [rows, vocabSize], rows in the order of the entries. */
+  readonly logits?: Float32Array<ArrayBuffer>;
+  /** [tokens, hiddenSize] */
+  readonly hidden?: Float32Array<ArrayBuffer>;
+  /** By layer: [tokens, hiddenSize]. */
+  readonly layerHidden?: readonly Float32Array<ArrayBuffer>[];
+  readonly routing?: readonly RoutingCapture[];
+}
+
+export interface StageDescription {
+  readonly layers: { readonly begin: number; readonly end: number };
+  readonly hasEmbedding: boolean;
+  readonly hasHead: boolean;
+  readonly hasMtp: boolean;
+  readonly contextTokens: number;
+  readonly maxSequences: number;
+  /** Most tokens in one step. */
+  readonly maxTokens: number;
+  /** Bytes on the device, by kind. */
+  readonly memory: Readonly<Record<string, number>>;
+  readonly freeKvBlocks: number;
+  readonly kvBlockSize: number;
+}
+
+export interface Stage {
+  describe(): Promise<StageDescription>;
+  /** Opens an empty sequence. @throws ModelError too-many-sequences */
+  open(): Promise<SequenceSlot>;
+  /** Forgets tokens from `length` on. */
+  truncate(sequence: SequenceSlot, length: number): Promise<void>;
+  close(sequence: SequenceSlot): Promise<void>;
+  /** Sets how tokens of a sequence are chosen from now on; greedy until then. */
+  setSampling(sequence: SequenceSlot, parameters: SamplingParameters): Promise<void>;
+  /** @throws ModelError for a batch that does not fit, DeviceLostError or GpuError. Nothing has changed if it throws a ModelError. */
+  forward(batch: Batch): Promise<StepOutput>;
+  /**
+   * Runs the MTP module over rows of the step before: row i takes the token after row i's (`tokens[i]`, or "sampled") and the hidden state of row i.
+   * Samples, or returns logits, as `output` says. Has its own KV cache, at the same positions.
+   */
+  draft(batch: Batch): Promise<StepOutput>;
+  /** Tokens sampled by steps `first .. first + count`: for each step, one for each sequence in the order of its entries. Waits for the device. */
+  sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
+  destroy(): Promise<void>;
+}
