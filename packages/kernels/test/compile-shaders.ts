@@ -16,6 +16,10 @@ interface Outcome {
   readonly failures: readonly string[];
 }
 
+function zeros(buffer: GPUBuffer, offset = 0, size: number = buffer.size - offset): Promise<ArrayBuffer> {
+  return Promise.resolve(new ArrayBuffer(size));
+}
+
 /** Makes `gpu` compile as ever but run nothing. */
 function withoutWork(gpu: GpuContext, onKernel: (path: string, made: Promise<unknown>) => void): void {
   const compile = gpu.kernel.bind(gpu);
@@ -26,7 +30,7 @@ function withoutWork(gpu: GpuContext, onKernel: (path: string, made: Promise<unk
   };
   gpu.submit = () => {};
   gpu.write = () => {};
-  gpu.read = (buffer, offset = 0, size = buffer.size - offset) => Promise.resolve(new ArrayBuffer(size));
+  gpu.read = zeros;
 }
 
 async function compileAll(gpu: GpuContext): Promise<Outcome> {
