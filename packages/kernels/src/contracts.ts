@@ -1,10 +1,15 @@
 /** Every kernel's contract suite, by operation. */
 import { kvWriteContract } from "./kvWrite/contract.ts";
 import { qAbsorbContract } from "./qAbsorb/contract.ts";
+import { mlaAttentionContract } from "./mlaAttention/contract.ts";
 import { expertsFewContract } from "./expertsFew/contract.ts";
 import { embeddingContract } from "./embedding/contract.ts";
 import { rmsNormContract } from "./rmsNorm/contract.ts";
 import { gatherRowsContract } from "./gatherRows/contract.ts";
+import { actQuantContract } from "./actQuant/contract.ts";
+import { mtpInputContract } from "./mtpInput/contract.ts";
+import { fp8NanScanContract } from "./fp8NanScan/contract.ts";
+import { dequantizeContract } from "./dequantize/contract.ts";
 import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { routerContract } from "./router/contract.ts";
@@ -14,11 +19,16 @@ import type { ContractCase } from "./testing/mod.ts";
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   matvec: matvecContract,
   matmul: matmulContract,
+  dequantize: dequantizeContract,
+  fp8NanScan: fp8NanScanContract,
+  mtpInput: mtpInputContract,
+  actQuant: actQuantContract,
   gatherRows: gatherRowsContract,
   rmsNorm: rmsNormContract,
   embedding: embeddingContract,
   kvWrite: kvWriteContract,
   qAbsorb: qAbsorbContract,
+  mlaAttention: mlaAttentionContract,
   router: routerContract,
   expertsFew: expertsFewContract,
   sample: sampleContract,

@@ -9,11 +9,15 @@ export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, exp
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";
 export { type RmsNormSpec, rmsNorm } from "./rmsNorm/kernel.ts";
 export { type GatherRowsSpec, gatherRows } from "./gatherRows/kernel.ts";
+export { type ActQuantSpec, type ScaleFormat, actQuant } from "./actQuant/kernel.ts";
+export { type MtpInputSpec, mtpInput } from "./mtpInput/kernel.ts";
+export { type Fp8NanScanSpec, fp8NanScan } from "./fp8NanScan/kernel.ts";
+export { type DequantizeSpec, dequantize } from "./dequantize/kernel.ts";
 export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
 export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";
-export { GREEDY, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./sample/params.ts";
+export { GREEDY, MIN_TEMPERATURE, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./sample/params.ts";
 export {
   CHUNK,
   FORMAT_BYTES,
