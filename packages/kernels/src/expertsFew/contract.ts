@@ -85,14 +85,14 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
       h,
       tokens,
     });
+    const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
+    const down = await expertsDownFew(gpu, { group, slots, routing, h, y, yStride, residual, tokens });
     const hWords = await runAndRead(gpu, gateUp, h);
     const hActual = unpadded(hWords, tokens * slots, width, hStride);
     const input = norm ? rmsNormReference(x, gamma, tokens, hidden, epsilon) : x;
     assertClose(hActual, gateUpReference(values, input, routes, slots), { abs: 1e-6, rel: 4e-6 }, "h");
     assertEqual(hWords.subarray(0, tokens * slots * hStride), padded(hActual, tokens * slots, width, hStride), "h with its padding");
 
-    const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
-    const down = await expertsDownFew(gpu, { group, slots, routing, h, y, yStride, residual, tokens });
     const yWords = await runAndRead(gpu, down, y);
     const yActual = unpadded(yWords, tokens, hidden, yStride);
     const start = residual ? before : new Float64Array(tokens * hidden);
