@@ -3,6 +3,7 @@ import { kvWriteContract } from "./kvWrite/contract.ts";
 import { qAbsorbContract } from "./qAbsorb/contract.ts";
 import { mlaAttentionContract } from "./mlaAttention/contract.ts";
 import { expertsFewContract } from "./expertsFew/contract.ts";
+import { expertsManyContract } from "./expertsMany/contract.ts";
 import { embeddingContract } from "./embedding/contract.ts";
 import { rmsNormContract } from "./rmsNorm/contract.ts";
 import { gatherRowsContract } from "./gatherRows/contract.ts";
@@ -31,5 +32,6 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   mlaAttention: mlaAttentionContract,
   router: routerContract,
   expertsFew: expertsFewContract,
+  expertsMany: expertsManyContract,
   sample: sampleContract,
 };

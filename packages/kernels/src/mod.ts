@@ -6,6 +6,15 @@ export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBy
 export { ropeTable } from "./ropeTable.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
+export { type ExpertGrouping, type ExpertTiles, type GroupTokensSpec, expertTiles, groupTokens } from "./expertsMany/grouping.ts";
+export {
+  type ExpertsCombineSpec,
+  type ExpertsDownManySpec,
+  type ExpertsGateUpManySpec,
+  expertsCombine,
+  expertsDownMany,
+  expertsGateUpMany,
+} from "./expertsMany/kernel.ts";
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";
 export { type RmsNormSpec, rmsNorm } from "./rmsNorm/kernel.ts";
 export { type GatherRowsSpec, gatherRows } from "./gatherRows/kernel.ts";

@@ -1,0 +1,135 @@
+/**
+ * Tolerance: groups are exact. Products are f32, one addition after another along K: 5e-6 of the largest result, for widths up to 260; the weighted sums 2e-6.
+ */
+import type { GpuContext } from "@shoal/gpu";
+import { encodeRouting } from "../experts.ts";
+import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
+import {
+  type ContractCase,
+  assertClose,
+  assertEqual,
+  normals,
+  padded,
+  randomExperts,
+  randomRoutes,
+  runAndRead,
+  seededRandom,
+  unpadded,
+  uploadBatch,
+  withBuffers,
+} from "../testing/mod.ts";
+import { type WeightFormat, roundUp } from "../weights.ts";
+import { expertTiles, groupTokens } from "./grouping.ts";
+import { expertsCombine, expertsDownMany, expertsGateUpMany } from "./kernel.ts";
+import { groupReference } from "./reference.ts";
+
+interface Shape {
+  readonly count: number;
+  readonly hidden: number;
+  readonly width: number;
+  readonly slots: number;
+  readonly tokens: number;
+  readonly tileRows: number;
+  readonly format?: WeightFormat;
+  readonly expertsPerPage?: number;
+  readonly residual?: boolean;
+}
+
+const SHAPES: readonly Shape[] = [
+  { count: 1, hidden: 1, width: 1, slots: 1, tokens: 1, tileRows: 16 },
+  { count: 12, hidden: 200, width: 48, slots: 3, tokens: 31, tileRows: 16, residual: true },
+  { count: 5, hidden: 43, width: 129, slots: 5, tokens: 17, tileRows: 16, residual: true },
+  { count: 7, hidden: 128, width: 256, slots: 3, tokens: 33, tileRows: 32, expertsPerPage: 3 },
+  { count: 19, hidden: 96, width: 40, slots: 9, tokens: 13, tileRows: 16, expertsPerPage: 2, residual: true },
+  { count: 10, hidden: 96, width: 40, slots: 4, tokens: 9, tileRows: 64, format: "bf16", residual: true },
+  { count: 4, hidden: 40, width: 96, slots: 2, tokens: 11, tileRows: 16, format: "f16" },
+  { count: 4, hidden: 43, width: 17, slots: 3, tokens: 5, tileRows: 4, format: "f32" },
+];
+
+const GROUPS = [
+  { count: 1, slots: 1, tokens: 255, tileRows: 16 },
+  { count: 9, slots: 9, tokens: 29, tileRows: 32 },
+  { count: 257, slots: 8, tokens: 151, tileRows: 16 },
+  { count: 1025, slots: 9, tokens: 64, tileRows: 8 },
+];
+
+export const expertsManyContract: readonly ContractCase[] = [
+  ...GROUPS.map(({ count, slots, tokens, tileRows }, index) => ({
+    name: `expertsMany: groupTokens() sorts ${tokens} tokens with ${slots} of ${count} experts into tiles of ${tileRows}`,
+    run: (gpu: GpuContext) =>
+      withBuffers(gpu, async (keep) => {
+        const routes = randomRoutes(seededRandom(index + 1), count, tokens, slots);
+        await group(gpu, keep, routes, { count, slots, tokens, tileRows });
+      }),
+  })),
+  ...SHAPES.map((shape, index) => ({
+    name: `expertsMany: gate-up, down and their sum equal the f64 experts for ${JSON.stringify(shape)}`,
+    run: (gpu: GpuContext) => check(gpu, shape, index + 1),
+  })),
+];
+
+/** Groups routes and checks the groups; a row more than the batch has tokens shows that rows beyond its count are left out. */
+async function group(
+  gpu: GpuContext,
+  keep: <B extends GPUBuffer>(buffer: B) => B,
+  routes: readonly Route[],
+  { count, slots, tokens, tileRows }: Pick<Shape, "count" | "slots" | "tokens" | "tileRows">,
+) {
+  const maxTokens = tokens + 1;
+  const zeros = Array.from({ length: tokens }, () => 0);
+  const step = uploadBatch(gpu, { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] }, maxTokens);
+  keep(step.batch);
+  const routing = keep(gpu.buffer({ label: "routing", size: maxTokens * slots * 8, kind: "activations" }));
+  gpu.write(routing, 0, encodeRouting(routes));
+  const { tilesBytes, rowsBytes } = expertTiles({ maxTokens, slots, experts: count, tileRows });
+  const tiles = keep(gpu.buffer({ label: "tiles", size: tilesBytes, kind: "activations" }));
+  const rows = keep(gpu.buffer({ label: "rows", size: rowsBytes, kind: "activations" }));
+  gpu.submit(await groupTokens(gpu, { routing, slots, experts: count, tiles, rows, tokens: maxTokens, maxTokens, tileRows, step }));
+  const expected = groupReference(routes, tileRows);
+  const tileWords = new Uint32Array(await gpu.read(tiles));
+  const expectedTiles = [expected.tiles.length, 0, 0, 0, ...expected.tiles.flatMap((tile) => [...tile, 0])];
+  assertEqual(tileWords.subarray(0, expectedTiles.length), expectedTiles, "tiles");
+  assertEqual(new Uint32Array(await gpu.read(rows)).subarray(0, routes.length), expected.rows, "rows");
+  return { routing, grouping: { tiles, rows, tileRows } };
+}
+
+async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void> {
+  const { count, hidden, width, slots, tokens, tileRows, format = "fp8", expertsPerPage, residual = false } = shape;
+  const random = seededRandom(seed);
+  await withBuffers(gpu, async (keep) => {
+    const made = randomExperts(gpu, random, { count, hidden, width, format, ...(expertsPerPage && { expertsPerPage }) });
+    for (const buffer of made.buffers) keep(buffer);
+    const { group: experts, values } = made;
+    const routes = randomRoutes(random, count, tokens, slots);
+    const { routing, grouping } = await group(gpu, keep, routes, { count, slots, tokens, tileRows });
+    const x = normals(random, tokens * hidden);
+    const before = normals(random, tokens * hidden);
+    const xStride = roundUp(hidden, 16) + 16;
+    const outStride = roundUp(hidden, 16) + 16;
+    const yStride = roundUp(hidden, 16);
+    const hStride = roundUp(width, 16);
+    const pairs = tokens * slots;
+    const xBuffer = keep(gpu.upload("x", padded(x, tokens, hidden, xStride), "activations"));
+    const h = keep(gpu.buffer({ label: "h", size: pairs * hStride * 4, kind: "activations" }));
+    const gateUp = await expertsGateUpMany(gpu, { group: experts, slots, grouping, x: xBuffer, xStride, h, tokens });
+    const hWords = await runAndRead(gpu, gateUp, h);
+    const hActual = unpadded(hWords, pairs, width, hStride);
+    assertClose(hActual, gateUpReference(values, x, routes, slots), { abs: 1e-6, rel: 5e-6 }, "h");
+    assertEqual(hWords.subarray(0, pairs * hStride), padded(hActual, pairs, width, hStride), "h with its padding");
+
+    const out = keep(gpu.buffer({ label: "out", size: pairs * outStride * 4, kind: "activations" }));
+    const down = await expertsDownMany(gpu, { group: experts, slots, grouping, h, out, outStride, tokens });
+    const outWords = await runAndRead(gpu, down, out);
+    const outActual = unpadded(outWords, pairs, hidden, outStride);
+    assertClose(outActual, downReference(values, hActual, routes), { abs: 1e-6, rel: 5e-6 }, "out");
+    assertEqual(outWords.subarray(0, pairs * outStride), padded(outActual, pairs, hidden, outStride), "out with its padding");
+
+    const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
+    const combine = await expertsCombine(gpu, { routing, slots, out, outStride, y, yStride, hidden, residual, tokens });
+    const yWords = await runAndRead(gpu, combine, y);
+    const yActual = unpadded(yWords, tokens, hidden, yStride);
+    const start = residual ? before : new Float64Array(tokens * hidden);
+    assertClose(yActual, combineReference(outActual, routes, slots, start), { abs: 1e-6, rel: 2e-6 }, "y");
+    assertEqual(yWords.subarray(0, tokens * yStride), padded(yActual, tokens, hidden, yStride, 7), "y with its padding");
+  });
+}

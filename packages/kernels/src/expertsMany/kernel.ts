@@ -1,0 +1,156 @@
+/**
+ * The experts' products for many tokens (shaders/experts/many.wgsl, combine.wgsl): prefill, limited by arithmetic. Rows are grouped by expert first
+ * (grouping.ts); grids are upper bounds, for which tiles exist is known on the GPU only.
+ */
+import type { Dispatch, GpuContext } from "@shoal/gpu";
+import { pageSets } from "../expertPages.ts";
+import type { ExpertGroup, ExpertPage } from "../experts.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
+import { type ExpertGrouping, expertTiles } from "./grouping.ts";
+
+/** Rows of weights that a workgroup multiplies with. */
+const WEIGHT_ROWS = 128;
+const COMBINE_COLUMNS = 64;
+
+interface ExpertsManySpec {
+  readonly group: ExpertGroup;
+  /** Experts that each token takes. */
+  readonly slots: number;
+  /** tileRows: 4 to 64, a multiple of 4. */
+  readonly grouping: ExpertGrouping;
+  /** [tokens * slots, roundUp(width, 16)] f32, zero beyond the width. */
+  readonly h: GPUBuffer;
+  readonly tokens: number;
+  readonly label?: string;
+}
+
+export interface ExpertsGateUpManySpec extends ExpertsManySpec {
+  /** x [tokens, xStride] f32, normalized; xStride a multiple of 16. */
+  readonly x: GPUBuffer;
+  readonly xStride: number;
+}
+
+export interface ExpertsDownManySpec extends ExpertsManySpec {
+  /** [tokens * slots, outStride] f32. */
+  readonly out: GPUBuffer;
+  readonly outStride: number;
+}
+
+export interface ExpertsCombineSpec {
+  /** [tokens, slots] of (expert, weight as f32 bits). */
+  readonly routing: GPUBuffer;
+  readonly slots: number;
+  /** [tokens * slots, outStride] f32. */
+  readonly out: GPUBuffer;
+  readonly outStride: number;
+  /** y [tokens, yStride] f32. */
+  readonly y: GPUBuffer;
+  readonly yStride: number;
+  readonly hidden: number;
+  /** Adds to y instead of overwriting it. */
+  readonly residual: boolean;
+  readonly tokens: number;
+  readonly label?: string;
+}
+
+/** h = silu(W_gate x) * (W_up x), at row token * slots + slot: one dispatch for each set of pages that can be bound together, usually one. */
+export async function expertsGateUpMany(gpu: GpuContext, spec: ExpertsGateUpManySpec): Promise<readonly Dispatch[]> {
+  const { group, x, xStride, h, label = "experts gate-up" } = spec;
+  return products(gpu, spec, label, {
+    gateUp: true,
+    pages: group.gateUp,
+    scales: group.gateUpScales,
+    input: x,
+    inputStride: xStride,
+    columns: group.hidden,
+    output: h,
+    outputStride: roundUp(group.width, CHUNK),
+    outputs: group.width,
+  });
+}
+
+/** out = W_down h, unweighted, at row token * slots + slot. */
+export async function expertsDownMany(gpu: GpuContext, spec: ExpertsDownManySpec): Promise<readonly Dispatch[]> {
+  const { group, h, out, outStride, label = "experts down" } = spec;
+  return products(gpu, spec, label, {
+    gateUp: false,
+    pages: group.down,
+    scales: group.downScales,
+    input: h,
+    inputStride: roundUp(group.width, CHUNK),
+    columns: group.width,
+    output: out,
+    outputStride: outStride,
+    outputs: group.hidden,
+  });
+}
+
+/** y (+)= the weighted sum over slots of out. */
+export async function expertsCombine(gpu: GpuContext, spec: ExpertsCombineSpec): Promise<readonly Dispatch[]> {
+  const { routing, slots, out, outStride, y, yStride, hidden, residual, tokens, label = "experts sum" } = spec;
+  const kernel = await gpu.kernel(
+    "experts/combine.wgsl",
+    { SLOTS: slots, HIDDEN: hidden, OUT_STRIDE: outStride, Y_STRIDE: yStride, RESIDUAL: residual },
+    label,
+  );
+  const cost = { bytes: tokens * slots * hidden * 4, flops: 2 * tokens * slots * hidden };
+  return [kernel.dispatch({ routing, out, y }, [Math.ceil(hidden / COMBINE_COLUMNS), tokens, 1], cost, label)];
+}
+
+interface Products {
+  readonly gateUp: boolean;
+  readonly pages: readonly ExpertPage[];
+  readonly scales: GPUBuffer | undefined;
+  readonly input: GPUBuffer;
+  readonly inputStride: number;
+  readonly columns: number;
+  readonly output: GPUBuffer;
+  readonly outputStride: number;
+  readonly outputs: number;
+}
+
+async function products(
+  gpu: GpuContext,
+  { group, slots, grouping, tokens }: ExpertsManySpec,
+  label: string,
+  { gateUp, pages, scales, input, inputStride, columns, output, outputStride, outputs }: Products,
+): Promise<readonly Dispatch[]> {
+  const { tiles, rows, tileRows } = grouping;
+  if (tileRows % 4 !== 0 || tileRows < 4 || tileRows > 64)
+    throw new RangeError(`Cannot multiply tiles of ${tileRows} rows, expected a multiple of 4 up to 64`);
+  const buffers = { tiles, rows, input, output, ...(scales && { scales }) };
+  const matrices = gateUp ? 2 : 1;
+  const stride = roundUp(columns, CHUNK);
+  const tileBytes = (chunks: number): number => (WEIGHT_ROWS + tileRows) * (chunks * 4 + 1) * 16 + tileRows * 4;
+  const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
+  const dispatches: Dispatch[] = [];
+  for (const set of pageSets(gpu, pages, Object.keys(buffers).length)) {
+    const kernel = await gpu.kernel(
+      "experts/many.wgsl",
+      {
+        ...formatConstants(gpu, group.format),
+        ...set.constants,
+        GATE_UP: gateUp,
+        MATRICES: matrices,
+        OUTPUTS: outputs,
+        CHUNKS: stride / CHUNK,
+        SLOTS: slots,
+        SCALE_ROWS: Math.ceil(outputs / SCALE_BLOCK),
+        SCALE_COLUMNS: Math.ceil(columns / SCALE_BLOCK),
+        INPUT_STRIDE: inputStride,
+        OUTPUT_STRIDE: outputStride,
+        TILE_ROWS: tileRows,
+        TILE_CHUNKS: tileBytes(2) <= gpu.limits.maxComputeWorkgroupStorageSize ? 2 : 1,
+      },
+      label,
+    );
+    const expertElements = matrices * outputs * stride;
+    const cost = {
+      bytes: Math.min(group.count, tokens * slots) * set.share * expertElements * FORMAT_BYTES[group.format],
+      flops: 2 * tokens * slots * set.share * expertElements,
+    };
+    const grid = [Math.ceil((outputs * matrices) / WEIGHT_ROWS), maxTiles, 1] as const;
+    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
+  }
+  return dispatches;
+}
