@@ -1,0 +1,183 @@
+/**
+ * Tolerance: 1e-5 of the largest result. Sums are f32, and exp may be wrong by 3 + 2 |x| units in the last place (WGSL, "Accuracy of Built-in Functions"); here |x| stays under 40
+ * where a weight matters. An f16 cache has the same tolerance, because the reference reads the values that it stores.
+ */
+import type { GpuContext } from "@shoal/gpu";
+import type { KvFormat, MlaShape } from "../mla.ts";
+import {
+  type ContractCase,
+  type Random,
+  type TestRow,
+  assertClose,
+  normals,
+  padded,
+  runAndRead,
+  seededRandom,
+  testSequences,
+  withBuffers,
+} from "../testing/mod.ts";
+import { roundUp } from "../weights.ts";
+import { mlaAttention, partialBytes } from "./kernel.ts";
+import { mergeReference, mlaAttentionReference } from "./reference.ts";
+
+interface Case {
+  readonly heads: number;
+  readonly latent: number;
+  readonly rope: number;
+  readonly format: KvFormat;
+  readonly blockSize: number;
+  readonly splits: number;
+  readonly groupHeads?: number;
+  /** Of each token, its sequence and how many positions it attends to. */
+  readonly rows: readonly (readonly [sequence: number, length: number])[];
+}
+
+const CASES: readonly Case[] = [
+  { heads: 1, latent: 1, rope: 2, format: "f32", blockSize: 1, splits: 1, rows: [[0, 1]] },
+  {
+    heads: 3,
+    latent: 31,
+    rope: 6,
+    format: "f32",
+    blockSize: 4,
+    splits: 3,
+    rows: [
+      [0, 3],
+      [2, 4],
+      [0, 5],
+      [1, 401],
+    ],
+  },
+  {
+    heads: 10,
+    latent: 96,
+    rope: 16,
+    format: "f16",
+    blockSize: 16,
+    splits: 4,
+    groupHeads: 12,
+    rows: [
+      [1, 1],
+      [0, 15],
+      [0, 16],
+      [3, 17],
+      [2, 257],
+    ],
+  },
+  {
+    heads: 6,
+    latent: 128,
+    rope: 32,
+    format: "f32",
+    blockSize: 64,
+    splits: 1,
+    rows: [
+      [0, 63],
+      [0, 64],
+      [0, 65],
+      [1, 331],
+      [0, 66],
+    ],
+  },
+  {
+    heads: 16,
+    latent: 512,
+    rope: 64,
+    format: "f16",
+    blockSize: 16,
+    splits: 8,
+    rows: [
+      [1, 509],
+      [0, 1],
+      [0, 2],
+    ],
+  },
+  {
+    heads: 17,
+    latent: 512,
+    rope: 64,
+    format: "f32",
+    blockSize: 32,
+    splits: 2,
+    rows: [
+      [0, 129],
+      [1, 64],
+    ],
+  },
+];
+
+export const mlaAttentionContract: readonly ContractCase[] = CASES.map((item, index) => ({
+  name: `mlaAttention() equals f64 attention for ${JSON.stringify(item)}`,
+  run: (gpu) => check(gpu, item, index + 1),
+}));
+
+/** Rows of the first `count` positions get multiples of 1/256, which f16 holds exactly; everything else would show as a large error. */
+export function fillCache(
+  random: Random,
+  counts: ReadonlyMap<number, number>,
+  rowOf: (row: TestRow) => number,
+  width: number,
+  all: Float32Array,
+): void {
+  all.fill(60000);
+  for (const [sequence, count] of counts)
+    for (let position = 0; position < count; position++) {
+      const row = rowOf({ sequence, position });
+      const end = row + roundUp(width, 8);
+      for (let i = row; i < end; i++) all[i] = i < row + width ? (random.integer(1024) - 512) / 256 : 0;
+    }
+}
+
+async function check(
+  gpu: GpuContext,
+  { heads, latent, rope, format, blockSize, splits, groupHeads, rows }: Case,
+  seed: number,
+): Promise<void> {
+  const random = seededRandom(seed);
+  const shape: MlaShape = { nHeads: heads, qkNopeHeadDim: 1, qkRopeHeadDim: rope, vHeadDim: 1, kvLoraRank: latent };
+  const width = latent + rope;
+  const tokens = rows.length;
+  const counts = new Map<number, number>();
+  for (const [sequence, length] of rows) counts.set(sequence, Math.max(length, counts.get(sequence) ?? 0));
+  await withBuffers(gpu, async (keep) => {
+    let elements: ArrayLike<number> = [];
+    const { step, cache, rowOf } = testSequences(gpu, random, keep, {
+      shape,
+      rows: rows.map(([sequence, length]) => ({ sequence, position: length - 1 })),
+      format,
+      blockSize,
+      fill: (at, all) => {
+        fillCache(random, counts, at, width, all);
+        elements = all;
+      },
+    });
+    const q = normals(random, tokens * heads * width);
+    const qStride = roundUp(heads * width, 16);
+    const qBuffer = keep(gpu.upload("q", padded(q, tokens, heads * width, qStride), "activations"));
+    const size = partialBytes(shape, tokens, splits);
+    const partial = keep(gpu.upload("partial", new Float32Array(size / 4).fill(1e30), "activations"));
+    const softmaxScale = 2 / Math.sqrt(width);
+    const spec = {
+      shape,
+      step,
+      cache,
+      q: qBuffer,
+      qStride,
+      partial,
+      splits,
+      softmaxScale,
+      tokens: tokens + 1,
+      ...(groupHeads && { groupHeads }),
+    };
+    const result = (await runAndRead(gpu, await mlaAttention(gpu, spec), partial)).subarray(0, size / 4);
+    const expected = mlaAttentionReference(
+      shape,
+      q,
+      elements,
+      (token, position) => rowOf({ sequence: rows[token]?.[0] ?? 0, position }),
+      rows.map(([, length]) => length - 1),
+      softmaxScale,
+    );
+    assertClose(mergeReference(shape, result, tokens, splits), expected, { abs: 1e-6, rel: 1e-5 }, "attention");
+  });
+}
