@@ -2,6 +2,7 @@
 import { kvWriteContract } from "./kvWrite/contract.ts";
 import { qAbsorbContract } from "./qAbsorb/contract.ts";
 import { mlaAttentionContract } from "./mlaAttention/contract.ts";
+import { mlaOutputContract } from "./mlaOutput/contract.ts";
 import { expertsFewContract } from "./expertsFew/contract.ts";
 import { expertsManyContract } from "./expertsMany/contract.ts";
 import { embeddingContract } from "./embedding/contract.ts";
@@ -30,6 +31,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   kvWrite: kvWriteContract,
   qAbsorb: qAbsorbContract,
   mlaAttention: mlaAttentionContract,
+  mlaOutput: mlaOutputContract,
   router: routerContract,
   expertsFew: expertsFewContract,
   expertsMany: expertsManyContract,

@@ -5,7 +5,7 @@
  * share (qkRopeHeadDim), then zeros. Position p of sequence slot s lies in block `blockTable[s, p / blockSize]`, row p % blockSize. The absorbed form
  * (DeepSeek-V3 inference/model.py, attn_impl "absorb") attends over these rows directly, as one key-value head.
  */
-import type { GpuContext, ShaderConstants } from "@shoal/gpu";
+import type { ShaderConstants } from "@shoal/gpu";
 import type { Step } from "./batch.ts";
 import { type WeightMatrix, type WeightPart, roundUp } from "./weights.ts";
 

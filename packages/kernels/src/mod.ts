@@ -1,5 +1,6 @@
 export { type BatchRows, type Step, TOKEN_FROM_SAMPLER, batchBytes, encodeBatch } from "./batch.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
+export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";
 export { type QAbsorbSpec, qAbsorb } from "./qAbsorb/kernel.ts";
 export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
 export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBytes, kvCacheStride } from "./mla.ts";

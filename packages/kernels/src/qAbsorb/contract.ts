@@ -58,7 +58,16 @@ async function check(gpu: GpuContext, { sizes, tokens, format }: Case, seed: num
     const outStride = roundUp(outWidth, 16);
     const qBuffer = keep(gpu.upload("q", padded(q, tokens, inWidth, qStride), "activations"));
     const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
-    const dispatches = await qAbsorb(gpu, { shape, step, q: qBuffer, qStride, kvB: matrix, out, outStride, tokens: tokens + 1 });
+    const dispatches = await qAbsorb(gpu, {
+      shape,
+      step,
+      q: qBuffer,
+      qStride,
+      kvB: matrix,
+      out,
+      outStride,
+      tokens: tokens === 1 ? 1 : tokens + 1,
+    });
     const result = await runAndRead(gpu, dispatches, out);
     const absorbed = qAbsorbReference(
       shape,
