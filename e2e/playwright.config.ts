@@ -1,0 +1,25 @@
+import { defineConfig } from "playwright/test";
+
+/** WebGPU on a software adapter counts as unsafe; the rest keeps the browser from fetching anything of its own. */
+const CHROMIUM_FLAGS = [
+  "--enable-unsafe-webgpu",
+  "--no-sandbox",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export default defineConfig({
+  testDir: ".",
+  outputDir: "test-results",
+  reporter: "list",
+  // They share a GPU, or two CPU cores that stand in for one.
+  workers: 1,
+  timeout: 300_000,
+  use: {
+    browserName: "chromium",
+    launchOptions: { executablePath: process.env["CHROMIUM_PATH"] ?? "/usr/bin/chromium", args: CHROMIUM_FLAGS },
+  },
+});

@@ -1,0 +1,25 @@
+/** Serves the test pages by Vite, unbundled, as development does. */
+import { fileURLToPath } from "node:url";
+import { createServer } from "vite";
+
+export interface PageServer {
+  /** With a slash at its end. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+export async function servePages(): Promise<PageServer> {
+  const root = fileURLToPath(new URL("./pages/", import.meta.url));
+  const workspace = fileURLToPath(new URL("../", import.meta.url));
+  const server = await createServer({
+    root,
+    configFile: false,
+    logLevel: "error",
+    // A page under test must not reload because a file was saved.
+    server: { host: "localhost", port: 0, hmr: false, watch: null, fs: { allow: [workspace] } },
+  });
+  await server.listen();
+  const url = server.resolvedUrls?.local[0];
+  if (url === undefined) throw new Error("Cannot serve the test pages: Vite listens nowhere");
+  return { url, close: () => server.close() };
+}
