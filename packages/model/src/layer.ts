@@ -17,7 +17,6 @@ import {
   kvWrite,
   mlaAttention,
   mlaOutput,
-  mlaPrefill,
   type ExpertGroup,
   type KvCache,
   qAbsorb,
@@ -79,7 +78,7 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
     softmaxScale: softmaxScale(config),
     tokens,
   };
-  recorder.add(few ? await mlaAttention(gpu, { ...attend, label: "attention" }) : await mlaPrefill(gpu, { ...attend, label: "attention" }));
+  recorder.add(await mlaAttention(gpu, { ...attend, label: "attention" }));
   const project = { shape, step, partial, splits, kvB, out: attention.buffer, outStride: attention.stride, tokens };
   recorder.add(await mlaOutput(gpu, { ...project, label: "attention values" }));
 

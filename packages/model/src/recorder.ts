@@ -111,8 +111,8 @@ export class Recorder {
   }
 
   async quantize(x: Matrix2D, columns: number, rows: number, label: string): Promise<void> {
-    const scaleFmt = this.config.quantization?.scaleFmt ?? null;
-    this.add(await actQuant(this.gpu, { x: x.buffer, stride: x.stride, cols: columns, rows, scaleFmt, label }));
+    const scaleFormat = this.config.quantization?.scaleFmt ?? "f32";
+    this.add(await actQuant(this.gpu, { x: x.buffer, stride: x.stride, cols: columns, rows, scaleFormat, label }));
   }
 
   /** Several products of one normalized input. For few tokens in w8a32 the norm is fused into each. */

@@ -1,0 +1,7 @@
+/** `@shoal/model/bench`: what `shoal bench` measures. */
+export type { CopyBandwidth } from "./copyBandwidth.ts";
+export { BenchError, type BenchErrorCode } from "./errors.ts";
+export type { KernelTime, KernelTimes } from "./kernelTimes.ts";
+export { type ModelBench, type ModelBenchOptions, type Throughput, benchContextTokens, benchModel } from "./modelBench.ts";
+export type { StepCost } from "./stepCost.ts";
+export type { Verification } from "./verify.ts";
