@@ -23,7 +23,7 @@ class RuleStage implements Stage {
   }
 
   async forward({ entries, output }: Batch): Promise<StepOutput> {
-    const [{ tokens = [] } = {}] = entries;
+    const tokens = entries[0]?.tokens ?? [];
     const ids = tokens === "sampled" ? [this.#last] : tokens;
     const logits = new Float32Array(ids.length * VOCAB);
     for (const [row, id] of ids.entries()) {
