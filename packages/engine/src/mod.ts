@@ -1,3 +1,4 @@
+export { untilAborted } from "./abort.ts";
 export { ChatSession, type ChatSessionOptions, type ChatTurn, type SendOptions } from "./chatSession.ts";
 export { EngineError, type EngineErrorCode } from "./errors.ts";
 export type { FinishReason, GenerationRequest, GenerationResult, GenerationTimings, TokenGenerator } from "./generation.ts";

@@ -1,0 +1,52 @@
+/** Tokens and seconds of one answer, and of a whole conversation. */
+import type { GenerationTimings } from "@shoal/engine";
+import { formatCount, formatDuration } from "../format.ts";
+
+/** After the first token, which belongs to the prompt's time; null for a single token. */
+export function tokensPerSecond({ generatedTokens, decodeMs }: Pick<GenerationTimings, "generatedTokens" | "decodeMs">): number | null {
+  return generatedTokens > 1 && decodeMs > 0 ? ((generatedTokens - 1) / decodeMs) * 1000 : null;
+}
+
+export function summaryLine(timings: GenerationTimings): string {
+  const { promptTokens, cachedTokens, generatedTokens, firstTokenMs, decodeMs } = timings;
+  const rate = tokensPerSecond(timings);
+  const speed = rate === null ? "" : ` (${rate.toPrecision(3)} tokens/s)`;
+  const cached = cachedTokens > 0 ? `, ${cachedTokens} of them cached` : "";
+  const prompt = `first token after ${formatDuration(firstTokenMs)} (prompt of ${formatCount(promptTokens)} tokens${cached})`;
+  return `${plural(generatedTokens, "token")} in ${formatDuration(firstTokenMs + decodeMs)}${speed}; ${prompt}`;
+}
+
+export class ChatStats {
+  #turns = 0;
+  #generated = 0;
+  #decoded = 0;
+  #decodeMs = 0;
+  #prompt = 0;
+  #cached = 0;
+  #last: GenerationTimings | undefined;
+
+  add(timings: GenerationTimings): void {
+    this.#turns++;
+    this.#generated += timings.generatedTokens;
+    this.#decoded += Math.max(0, timings.generatedTokens - 1);
+    this.#decodeMs += timings.decodeMs;
+    this.#prompt += timings.promptTokens;
+    this.#cached += timings.cachedTokens;
+    this.#last = timings;
+  }
+
+  lines(contextTokens: number): readonly string[] {
+    if (!this.#last) return [`Nothing generated yet; the context holds ${formatCount(contextTokens)} tokens`];
+    const rate = this.#decodeMs > 0 ? ` at ${((this.#decoded / this.#decodeMs) * 1000).toPrecision(3)} tokens/s` : "";
+    const inUse = this.#last.promptTokens + this.#last.generatedTokens;
+    return [
+      `Last answer: ${summaryLine(this.#last)}`,
+      `So far: ${plural(this.#turns, "answer")}, ${plural(this.#generated, "token")}${rate}; prompts of ${plural(this.#prompt, "token")}, ${formatCount(this.#cached)} of them cached`,
+      `Context: ${formatCount(inUse)} of ${formatCount(contextTokens)} tokens`,
+    ];
+  }
+}
+
+function plural(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
+}

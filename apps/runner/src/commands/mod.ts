@@ -1,0 +1,9 @@
+/** The commands, in the order of the help. */
+import type { Command } from "../command.ts";
+import { chatCommand } from "./chat.ts";
+import { doctorCommand } from "./doctor.ts";
+import { generateCommand } from "./generate.ts";
+import { inspectCommand } from "./inspect.ts";
+import { logitsCommand } from "./logits.ts";
+
+export const COMMANDS: readonly Command[] = [chatCommand, generateCommand, logitsCommand, inspectCommand, doctorCommand];

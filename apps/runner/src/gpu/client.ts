@@ -1,0 +1,96 @@
+/**
+ * The main thread's side of the GPU worker. Every call ends: with the worker's answer or error, with the signal's reason, or with the worker's death.
+ */
+import { type GenerationRequest, type GenerationResult, type TokenGenerator, untilAborted } from "@shoal/engine";
+import type { LoadProgress, StageDescription } from "@shoal/model";
+import { type Remote, proxy, wrap } from "comlink";
+import { RunnerError } from "../errors.ts";
+import { installErrorTransfer } from "./errorTransfer.ts";
+import type { GpuHost } from "./host.ts";
+import type { DeviceReport, DeviceRequest, DeviceTimes, LoadRequest, LogitsRequest, LogitsRows, Requirements } from "./protocol.ts";
+
+export class GpuClient implements TokenGenerator {
+  readonly #worker: Worker;
+  readonly #host: Remote<GpuHost>;
+  /** Rejects when the worker dies. */
+  readonly #death: Promise<never>;
+  /** A cancelled call that the worker is still ending. */
+  #ending: Promise<unknown> = Promise.resolve();
+
+  constructor() {
+    installErrorTransfer();
+    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "gpu" });
+    this.#host = wrap<GpuHost>(this.#worker);
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.#death = promise;
+    // Nobody may be waiting when it happens.
+    this.#death.catch(() => {});
+    this.#worker.addEventListener("error", (event) => {
+      // Otherwise Deno ends the whole process with a stack trace.
+      event.preventDefault();
+      reject(new RunnerError(`Cannot go on: the GPU worker died: ${event.message}`));
+    });
+    this.#worker.addEventListener("messageerror", () =>
+      reject(new RunnerError("Cannot go on: a message of the GPU worker could not be read")),
+    );
+  }
+
+  open(request: DeviceRequest, signal?: AbortSignal): Promise<DeviceReport> {
+    return this.#call((host) => host.open(request), signal);
+  }
+
+  measure(signal?: AbortSignal): Promise<DeviceTimes> {
+    return this.#call((host) => host.measure(), signal);
+  }
+
+  requirements(request: LoadRequest, signal?: AbortSignal): Promise<Requirements> {
+    return this.#call((host) => host.requirements(request), signal);
+  }
+
+  load(request: LoadRequest, onProgress: (progress: LoadProgress) => void, signal?: AbortSignal): Promise<StageDescription> {
+    return this.#call((host) => host.load(request, proxy(onProgress) as never), signal);
+  }
+
+  generate({ onTokens, onPrefill, signal, ...request }: GenerationRequest): Promise<GenerationResult> {
+    const refused = Promise.withResolvers<never>();
+    refused.promise.catch(() => {});
+    const guard = (take: () => void): void => {
+      // What was sent before the abort was noticed is not wanted any more.
+      if (signal?.aborted === true) return;
+      try {
+        take();
+      } catch (error) {
+        // The caller gets its own error back, not its way through the worker, which stops too.
+        refused.reject(error);
+        throw error;
+      }
+    };
+    const tokens = proxy((ids: readonly number[]) => guard(() => onTokens?.(ids))) as never;
+    const prefill = proxy((done: number, total: number) => guard(() => onPrefill?.(done, total))) as never;
+    return this.#call((host) => Promise.race([host.generate(request, tokens, prefill), refused.promise]), signal);
+  }
+
+  logits(request: LogitsRequest, onRows: (rows: LogitsRows) => Promise<void>, signal?: AbortSignal): Promise<void> {
+    return this.#call((host) => host.logits(request, proxy(onRows) as never), signal);
+  }
+
+  /** Ends the worker, whatever it is doing. */
+  close(): void {
+    this.#worker.terminate();
+  }
+
+  async #call<T>(call: (host: Remote<GpuHost>) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    await untilAborted(Promise.race([this.#ending, this.#death]), signal);
+    const answer = call(this.#host);
+    const cancel = (): void => {
+      this.#ending = answer.catch(() => {});
+      this.#host.cancel().catch(() => {});
+    };
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      return await untilAborted(Promise.race([answer, this.#death]), signal);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * The worker's side: a device, a loaded stage and its generator, called by the main thread. Nothing else may live in this thread, since Deno's wgpu blocks its
+ * event loop while it waits for the device.
+ */
+import { openLocation } from "@shoal/checkpoint/directory";
+import { EngineError, type GenerationResult, Generator } from "@shoal/engine";
+import type { GpuContext } from "@shoal/gpu";
+import { openDenoGpu } from "@shoal/gpu/deno";
+import {
+  type LoadProgress,
+  type Stage,
+  type StageDescription,
+  checkAdapter,
+  loadLocalStage,
+  memoryRequirements,
+  stagePlan,
+} from "@shoal/model";
+import { type Remote, releaseProxy, transfer } from "comlink";
+import { measureDevice } from "./measure.ts";
+import type {
+  DeviceReport,
+  DeviceRequest,
+  DeviceTimes,
+  GenerateRequest,
+  LoadRequest,
+  LogitsRequest,
+  LogitsRows,
+  Requirements,
+} from "./protocol.ts";
+
+/** Between two reports of progress. */
+const PROGRESS_MS = 50;
+
+/** A callback of the main thread's. comlink makes every call of it a promise. */
+type Callback<Arguments extends unknown[]> = Remote<(...args: Arguments) => void> & { [releaseProxy]?: () => void };
+
+export class GpuHost {
+  #gpu: GpuContext | undefined;
+  #stage: Stage | undefined;
+  #generator: Generator | undefined;
+  #running: AbortController | undefined;
+
+  async open({ webgpu, adapterName }: DeviceRequest): Promise<DeviceReport> {
+    const gpu = await openDenoGpu({ webgpu, ...(adapterName !== undefined && { adapterName }) });
+    this.#gpu = gpu;
+    const limits: Record<string, number> = {};
+    for (const name in gpu.limits) {
+      const value: unknown = gpu.limits[name as keyof GPUSupportedLimits];
+      if (typeof value === "number" || typeof value === "bigint") limits[name] = Number(value);
+    }
+    return { adapter: gpu.adapter, dialect: gpu.dialect, limits, features: [...gpu.device.features].sort() };
+  }
+
+  async measure(): Promise<DeviceTimes> {
+    return measureDevice(this.#device());
+  }
+
+  /** What a run would take, without loading anything. */
+  async requirements(request: LoadRequest): Promise<Requirements> {
+    const checkpoint = await openLocation(request.location, { ...(request.config && { config: request.config }) });
+    try {
+      const run = { ...stagePlan(checkpoint.config, stageOptions(request)), kvFormat: request.kvFormat };
+      let refusal: string | null = null;
+      try {
+        if (this.#gpu) checkAdapter(this.#gpu.limits, checkpoint, run);
+      } catch (error) {
+        if (!(error instanceof Error) || error.name !== "AdapterLimitError") throw error;
+        refusal = error.message;
+      }
+      return { ...memoryRequirements(checkpoint, run), refusal };
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  async load(request: LoadRequest, onProgress: Callback<[LoadProgress]>): Promise<StageDescription> {
+    return this.#abortable(async (signal) => {
+      const checkpoint = await openLocation(request.location, { ...(request.config && { config: request.config }), signal });
+      let reportedAt = 0;
+      const report = (progress: LoadProgress): void => {
+        const now = performance.now();
+        if (now - reportedAt < PROGRESS_MS && progress.loadedBytes < progress.totalBytes) return;
+        reportedAt = now;
+        // A report that is lost is no loss.
+        onProgress(progress).catch(() => {});
+      };
+      try {
+        this.#stage = await loadLocalStage(this.#device(), checkpoint, { ...stageOptions(request), onProgress: report, signal });
+        this.#generator = await Generator.open(this.#stage);
+        return await this.#stage.describe();
+      } finally {
+        await checkpoint.close();
+      }
+    });
+  }
+
+  /** Resolves when every id has been taken by `onTokens`. */
+  async generate(
+    request: GenerateRequest,
+    onTokens: Callback<[readonly number[]]>,
+    onPrefill: Callback<[done: number, total: number]>,
+  ): Promise<GenerationResult> {
+    const generator = this.#generator;
+    if (!generator) throw new EngineError("closed", "Cannot generate: no model is loaded");
+    return this.#abortable(async (signal, abort) => {
+      let delivered: Promise<unknown> = Promise.resolve();
+      const send = (call: Promise<unknown>): void => {
+        // Answers to calls come in their order, so the last one stands for all. Whoever cannot take tokens wants no more.
+        delivered = call;
+        call.catch(abort);
+      };
+      try {
+        const result = await generator.generate({
+          ...request,
+          signal,
+          onTokens: (ids) => send(onTokens(ids)),
+          onPrefill: (done, total) => send(onPrefill(done, total)),
+        });
+        await delivered;
+        return result;
+      } finally {
+        onTokens[releaseProxy]?.();
+        onPrefill[releaseProxy]?.();
+      }
+    });
+  }
+
+  /** Computes a prompt in steps and hands each step's rows out; the next step waits until they are taken. */
+  async logits({ ids, hidden, routing, mtp }: LogitsRequest, onRows: Callback<[LogitsRows]>): Promise<void> {
+    const stage = this.#stage;
+    if (!stage) throw new EngineError("closed", "Cannot compute logits: no model is loaded");
+    await this.#abortable(async (signal) => {
+      const { maxTokens, hasMtp } = await stage.describe();
+      const sequence = await stage.open();
+      for (let start = 0; start < ids.length; start += maxTokens) {
+        signal.throwIfAborted();
+        const tokens = ids.slice(start, start + maxTokens);
+        const step = await stage.forward({ entries: [{ sequence, tokens }], output: "allLogits", capture: { hidden, routing } });
+        // The last row has no next token to go with.
+        const next = ids.slice(start + 1, start + 1 + tokens.length);
+        const draft =
+          mtp && hasMtp && next.length > 0 ? await stage.draft({ entries: [{ sequence, tokens: next }], output: "allLogits" }) : undefined;
+        const rows: LogitsRows = {
+          start,
+          tokens: tokens.length,
+          logits: step.logits ?? new Float32Array(),
+          layerHidden: step.layerHidden ?? [],
+          routing: step.routing ?? [],
+          mtpLogits: draft?.logits ?? null,
+        };
+        const buffers = [rows.logits, ...rows.layerHidden, ...rows.routing.flatMap(({ indices, weights }) => [indices, weights])];
+        const all = [...buffers, ...(rows.mtpLogits ? [rows.mtpLogits] : [])].map(({ buffer }) => buffer);
+        await onRows(transfer(rows, [...new Set(all)]));
+      }
+      await stage.close(sequence);
+    });
+  }
+
+  /** Stops what is running; it then rejects with an AbortError. */
+  cancel(): void {
+    this.#running?.abort();
+  }
+
+  #device(): GpuContext {
+    if (!this.#gpu) throw new EngineError("closed", "Cannot use the device: it is not open");
+    return this.#gpu;
+  }
+
+  async #abortable<T>(work: (signal: AbortSignal, abort: (reason: unknown) => void) => Promise<T>): Promise<T> {
+    const controller = new AbortController();
+    this.#running = controller;
+    try {
+      return await work(controller.signal, (reason) => controller.abort(reason));
+    } finally {
+      if (this.#running === controller) this.#running = undefined;
+    }
+  }
+}
+
+function stageOptions({
+  mode,
+  kvFormat,
+  contextTokens,
+  maxTokens,
+  maxOutputs,
+  mtp,
+}: LoadRequest): NonNullable<Parameters<typeof loadLocalStage>[2]> {
+  return {
+    mode,
+    kvFormat,
+    contextTokens,
+    ...(maxTokens !== undefined && { maxTokens }),
+    ...(maxOutputs !== undefined && { maxOutputs }),
+    ...(mtp !== undefined && { mtp }),
+  };
+}

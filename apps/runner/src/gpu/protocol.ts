@@ -1,0 +1,69 @@
+/** What the main thread and the GPU worker say to one another. Everything here can be cloned. */
+import type { ModelConfig } from "@shoal/checkpoint";
+import type { GenerationRequest } from "@shoal/engine";
+import type { AdapterDescription, Dialect } from "@shoal/gpu";
+import type { DenoEngine } from "@shoal/gpu/deno";
+import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
+
+export interface DeviceRequest {
+  readonly webgpu: DenoEngine;
+  readonly adapterName: string | undefined;
+}
+
+export interface DeviceReport {
+  readonly adapter: AdapterDescription;
+  readonly dialect: Dialect;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly features: readonly string[];
+}
+
+/** What the device does in a given time: for `doctor`. */
+export interface DeviceTimes {
+  /** Until 16 bytes are back, on an idle device. */
+  readonly readbackMs: number;
+  /** From host to device, bytes a second. */
+  readonly uploadBytesPerSecond: number;
+  /** Read and written by a copy on the device, bytes a second. */
+  readonly copyBytesPerSecond: number;
+}
+
+export interface LoadRequest {
+  /** Where `openLocation` finds the checkpoint. */
+  readonly location: string;
+  /** Instead of the checkpoint's own. */
+  readonly config: ModelConfig | undefined;
+  readonly mode: NumericMode;
+  readonly kvFormat: KvFormat;
+  readonly contextTokens: number;
+  /** Undefined: the stage's own choice. */
+  readonly maxTokens?: number | undefined;
+  readonly maxOutputs?: number | undefined;
+  readonly mtp?: boolean | undefined;
+}
+
+export interface Requirements extends MemoryRequirements {
+  /** Why this adapter cannot run it; null where it can, as far as its limits tell. */
+  readonly refusal: string | null;
+}
+
+export type GenerateRequest = Omit<GenerationRequest, "onTokens" | "onPrefill" | "signal">;
+
+export interface LogitsRequest {
+  readonly ids: readonly number[];
+  readonly hidden: boolean;
+  readonly routing: boolean;
+  readonly mtp: boolean;
+}
+
+/** Results of one step of a prefill. Row 0 belongs to token `start`. */
+export interface LogitsRows {
+  readonly start: number;
+  readonly tokens: number;
+  /** [tokens, vocabSize] */
+  readonly logits: Float32Array<ArrayBuffer>;
+  /** By layer: [tokens, hiddenSize]. */
+  readonly layerHidden: readonly Float32Array<ArrayBuffer>[];
+  readonly routing: readonly RoutingCapture[];
+  /** [tokens, vocabSize], one row less in the last step; null where nobody asked or there is none. */
+  readonly mtpLogits: Float32Array<ArrayBuffer> | null;
+}

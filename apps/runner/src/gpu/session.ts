@@ -1,0 +1,75 @@
+/** From the options to a loaded model: the adapter is named first, then loading is shown. */
+import type { LoadProgress, StageDescription } from "@shoal/model";
+import type { Invocation } from "../command.ts";
+import { formatBytes, formatDuration } from "../format.ts";
+import type { OpenModel } from "../model/openModel.ts";
+import type { Values } from "../options.ts";
+import { Progress } from "../progress.ts";
+import { GpuClient } from "./client.ts";
+import type { DeviceReport, DeviceRequest, LoadRequest } from "./protocol.ts";
+
+export interface GpuSession {
+  readonly client: GpuClient;
+  readonly device: DeviceReport;
+  readonly stage: StageDescription;
+}
+
+export function deviceRequest(values: Values): DeviceRequest {
+  return { webgpu: values.webgpu ?? "auto", adapterName: values.adapter };
+}
+
+/** "llvmpipe (LLVM 15.0.6, 256 bits) through Dawn, a software adapter: slow". */
+export function adapterLine({ adapter, dialect }: Pick<DeviceReport, "adapter" | "dialect">): string {
+  const name = adapter.description || [adapter.vendor, adapter.device || adapter.architecture].filter((part) => part !== "").join(" ");
+  const engine = { wgpu: "Deno's wgpu", dawn: "Dawn", browser: "the browser" }[dialect.engine];
+  return `${name || "an adapter without a name"} through ${engine}${adapter.isSoftware ? ", a software adapter: slow" : ""}`;
+}
+
+/** Starts the worker and gives it to `work`; ends it afterwards, whatever happens. */
+export async function withGpu<T>(work: (client: GpuClient) => Promise<T>): Promise<T> {
+  const client = new GpuClient();
+  try {
+    return await work(client);
+  } finally {
+    client.close();
+  }
+}
+
+/** What a command makes ready while the device opens: the model, how to load it, and whatever else it wants back. */
+export interface Prepared {
+  readonly model: OpenModel;
+  readonly load: Omit<LoadRequest, "location" | "config">;
+}
+
+/**
+ * Opens the device while `prepare` opens the model, which is then loaded. Errors of the model come first: they are the person's to mend.
+ */
+export async function startModel<T extends Prepared>(
+  client: GpuClient,
+  { values, terminal, interrupts }: Invocation,
+  prepare: () => Promise<T>,
+): Promise<T & GpuSession> {
+  const { signal } = interrupts;
+  const opening = client.open(deviceRequest(values), signal);
+  opening.catch(() => {});
+  const prepared = await prepare();
+  const { model, load } = prepared;
+  // The worker opens it again; its headers are all that was read here.
+  await model.checkpoint.close();
+  const device = await opening;
+  terminal.err(`Adapter: ${adapterLine(device)}\n`);
+  const progress = new Progress(terminal, `Loading ${model.name}`);
+  let totalBytes = 0;
+  const onProgress = ({ loadedBytes, totalBytes: total }: LoadProgress): void => {
+    totalBytes = total;
+    progress.update(loadedBytes, total);
+  };
+  try {
+    const stage = await client.load({ ...load, location: model.location, config: model.configOverride }, onProgress, signal);
+    progress.end((ms) => `Loaded ${model.name}: ${formatBytes(totalBytes)} in ${formatDuration(ms)}`);
+    return { ...prepared, client, device, stage };
+  } catch (error) {
+    progress.end();
+    throw error;
+  }
+}

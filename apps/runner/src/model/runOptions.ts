@@ -1,0 +1,34 @@
+/** How a model is run, from the options and the config. */
+import type { ModelConfig } from "@shoal/checkpoint";
+import { type SamplingWish, samplingOf } from "@shoal/engine";
+import type { SamplingParameters } from "@shoal/model";
+import { UsageError } from "../errors.ts";
+import type { Values } from "../options.ts";
+import type { OpenModel } from "./openModel.ts";
+
+/** The demo's own seed. */
+export const DEFAULT_SEED = 965n;
+export const DEFAULT_MAX_NEW_TOKENS = 200;
+/** More is taken only if asked for: a cache for all positions of a large model is larger than most devices. */
+const DEFAULT_CONTEXT_TOKENS = 4096;
+
+export function contextTokens({ context }: Values, { maxPositionEmbeddings }: ModelConfig): number {
+  if (context !== undefined && context > maxPositionEmbeddings)
+    throw new UsageError(`Cannot use '--context ${context}': the model has ${maxPositionEmbeddings} positions, expected at most as many`);
+  return context ?? Math.min(maxPositionEmbeddings, DEFAULT_CONTEXT_TOKENS);
+}
+
+export function samplingFrom(
+  values: Values,
+  { checkpoint }: OpenModel,
+  defaults: { readonly temperature?: number; readonly seed: bigint },
+): SamplingParameters {
+  const wish: SamplingWish = {
+    temperature: values.temperature ?? defaults.temperature,
+    topP: values["top-p"],
+    topK: values["top-k"],
+    minP: values["min-p"],
+    seed: values.seed ?? defaults.seed,
+  };
+  return samplingOf(wish, checkpoint.generationConfig);
+}

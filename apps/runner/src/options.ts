@@ -1,0 +1,108 @@
+/**
+ * Every option of every command: its name, what its value must be, what it means. Names are kept stable, because others script them.
+ */
+export interface Option<T> {
+  /** What stands for the value in the help; null for a switch, which takes none. */
+  readonly placeholder: string | null;
+  readonly help: string;
+  /** What a value must be, for messages. */
+  readonly expected: string;
+  /** Undefined where the text is no such value. */
+  readonly parse: (text: string) => T | undefined;
+}
+
+const MAX_SEED = (1n << 64n) - 1n;
+
+function toggle(help: string): Option<true> {
+  return { placeholder: null, help, expected: "no value", parse: () => true };
+}
+
+function text(placeholder: string, help: string): Option<string> {
+  return { placeholder, help, expected: "some text", parse: (value) => (value === "" ? undefined : value) };
+}
+
+function integer(placeholder: string, help: string, min: number, max: number): Option<number> {
+  const parse = (value: string): number | undefined => {
+    const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN;
+    return number >= min && number <= max ? number : undefined;
+  };
+  return { placeholder, help, expected: `an integer from ${min} to ${max}`, parse };
+}
+
+function decimal(placeholder: string, help: string, min: number, max: number, open = false): Option<number> {
+  const parse = (value: string): number | undefined => {
+    const number = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(value) ? Number(value) : Number.NaN;
+    return number <= max && (open ? number > min : number >= min) ? number : undefined;
+  };
+  return { placeholder, help, expected: open ? `a number above ${min} and up to ${max}` : `a number from ${min} to ${max}`, parse };
+}
+
+function choice<const T extends string>(help: string, values: readonly T[]): Option<T> {
+  return { placeholder: values.join("|"), help, expected: values.join(" or "), parse: (value) => values.find((one) => one === value) };
+}
+
+function seed(help: string): Option<bigint> {
+  const parse = (value: string): bigint | undefined => {
+    const number = /^\d{1,20}$/.test(value) ? BigInt(value) : -1n;
+    return number >= 0n && number <= MAX_SEED ? number : undefined;
+  };
+  return { placeholder: "N", help, expected: "an integer from 0 to 2^64 - 1", parse };
+}
+
+export const OPTIONS = {
+  model: text("LOCATION", "a directory, an http(s) address, or 'organization/name' on the hub; without it the embedded tiny model"),
+  "ckpt-path": text("LOCATION", "the same as --model"),
+  config: text("FILE", "a config to use instead of the checkpoint's: the demo's format, or Hugging Face's config.json"),
+
+  prompt: text("TEXT", "the prompt; may be given without the flag too"),
+  "input-file": text("FILE", "prompts to complete, one on a line; empty lines are skipped"),
+  interactive: toggle("chat on standard input: '>>> ' asks, /exit leaves, /clear forgets; wins over --input-file"),
+  system: text("TEXT", "a system message before the conversation"),
+  "max-new-tokens": integer("N", "the longest answer, in tokens (default 200)", 1, 2 ** 24),
+  temperature: decimal("T", "0 is greedy; higher is more random", 0, 100),
+  "top-p": decimal("P", "choose among the likeliest tokens that have this share together (default 1: all)", 0, 1, true),
+  "top-k": integer("K", "choose among the K likeliest tokens (default 0: all)", 0, 2 ** 24),
+  "min-p": decimal("P", "leave out tokens with less than this share of the likeliest one's probability (default 0)", 0, 1),
+  seed: seed("the same seed gives the same tokens"),
+  json: toggle("machine-readable output"),
+
+  ids: text("ID,ID,...", "token ids"),
+  "ids-file": text("FILE", "token ids in a file, separated by commas or white space"),
+  text: text("TEXT", "text to tokenize, with the marks that the tokenizer puts around it"),
+  out: text("FILE", "the safetensors file to write"),
+  hidden: toggle("also write hidden.<layer> [tokens, dim], the residual stream after each layer"),
+  routing: toggle("also write routing.<layer>.indices and .weights [tokens, topK]"),
+  mtp: toggle("also write mtp_logits [tokens - 1, vocab]: row i is the MTP module's guess at token i + 2"),
+  chunk: integer("N", "tokens in one step of the prefill", 1, 65_536),
+  tensors: toggle("list every tensor"),
+
+  mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),
+  kv: choice("number format of the KV cache", ["f32", "f16"]),
+  context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
+  webgpu: choice("which WebGPU: Deno's own, Dawn, or what works best (default)", ["auto", "wgpu", "dawn"]),
+  adapter: text("NAME", "part of the adapter's name (Dawn only); 'shoal doctor' shows names"),
+
+  verbose: toggle("show stack traces and details"),
+  help: toggle("show this help"),
+  version: toggle("show the version"),
+} as const satisfies Record<string, Option<unknown>>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+/** Options that were given, parsed. */
+export type Values = { readonly [Name in OptionName]?: Exclude<ReturnType<(typeof OPTIONS)[Name]["parse"]>, undefined> };
+
+/** Short forms. */
+export const SHORT: Readonly<Record<string, OptionName>> = { h: "help", V: "version", v: "verbose", m: "model", p: "prompt" };
+
+/** Options that every command takes. */
+export const COMMON: readonly OptionName[] = ["verbose", "help"];
+/** Where and how a model runs. */
+export const DEVICE: readonly OptionName[] = ["webgpu", "adapter"];
+export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];
+export const SAMPLING: readonly OptionName[] = ["max-new-tokens", "temperature", "top-p", "top-k", "min-p", "seed"];
+export const RUN: readonly OptionName[] = ["mode", "kv", "context"];
+
+export function isOptionName(name: string): name is OptionName {
+  return Object.hasOwn(OPTIONS, name);
+}
