@@ -59,7 +59,8 @@ export const expertsManyContract: readonly ContractCase[] = [
     run: (gpu: GpuContext) =>
       withBuffers(gpu, async (keep) => {
         const routes = randomRoutes(seededRandom(index + 1), count, tokens, slots);
-        await group(gpu, keep, routes, { count, slots, tokens, tileRows });
+        const { verify } = await group(gpu, keep, routes, { count, slots, tokens, tileRows });
+        await verify();
       }),
   })),
   ...SHAPES.map((shape, index) => ({
@@ -68,7 +69,7 @@ export const expertsManyContract: readonly ContractCase[] = [
   })),
 ];
 
-/** Groups routes and checks the groups; a row more than the batch has tokens shows that rows beyond its count are left out. */
+/** Prepares the grouping of routes; `verify` runs and checks it. A row more than the batch has tokens shows that rows beyond its count are left out. */
 async function group(
   gpu: GpuContext,
   keep: <B extends GPUBuffer>(buffer: B) => B,
@@ -84,13 +85,16 @@ async function group(
   const { tilesBytes, rowsBytes } = expertTiles({ maxTokens, slots, experts: count, tileRows });
   const tiles = keep(gpu.buffer({ label: "tiles", size: tilesBytes, kind: "activations" }));
   const rows = keep(gpu.buffer({ label: "rows", size: rowsBytes, kind: "activations" }));
-  gpu.submit(await groupTokens(gpu, { routing, slots, experts: count, tiles, rows, tokens: maxTokens, maxTokens, tileRows, step }));
-  const expected = groupReference(routes, tileRows);
-  const tileWords = new Uint32Array(await gpu.read(tiles));
-  const expectedTiles = [expected.tiles.length, 0, 0, 0, ...expected.tiles.flatMap((tile) => [...tile, 0])];
-  assertEqual(tileWords.subarray(0, expectedTiles.length), expectedTiles, "tiles");
-  assertEqual(new Uint32Array(await gpu.read(rows)).subarray(0, routes.length), expected.rows, "rows");
-  return { routing, grouping: { tiles, rows, tileRows } };
+  const dispatches = await groupTokens(gpu, { routing, slots, experts: count, tiles, rows, tokens: maxTokens, maxTokens, tileRows, step });
+  const verify = async (): Promise<void> => {
+    gpu.submit(dispatches);
+    const expected = groupReference(routes, tileRows);
+    const tileWords = new Uint32Array(await gpu.read(tiles));
+    const expectedTiles = [expected.tiles.length, 0, 0, 0, ...expected.tiles.flatMap((tile) => [...tile, 0])];
+    assertEqual(tileWords.subarray(0, expectedTiles.length), expectedTiles, "tiles");
+    assertEqual(new Uint32Array(await gpu.read(rows)).subarray(0, routes.length), expected.rows, "rows");
+  };
+  return { routing, grouping: { tiles, rows, tileRows }, verify };
 }
 
 async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void> {
@@ -101,7 +105,7 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     for (const buffer of made.buffers) keep(buffer);
     const { group: experts, values } = made;
     const routes = randomRoutes(random, count, tokens, slots);
-    const { routing, grouping } = await group(gpu, keep, routes, { count, slots, tokens, tileRows });
+    const { routing, grouping, verify } = await group(gpu, keep, routes, { count, slots, tokens, tileRows });
     const x = normals(random, tokens * hidden);
     const before = normals(random, tokens * hidden);
     const xStride = roundUp(hidden, 16) + 16;
@@ -112,20 +116,22 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const xBuffer = keep(gpu.upload("x", padded(x, tokens, hidden, xStride), "activations"));
     const h = keep(gpu.buffer({ label: "h", size: pairs * hStride * 4, kind: "activations" }));
     const gateUp = await expertsGateUpMany(gpu, { group: experts, slots, grouping, x: xBuffer, xStride, h, tokens });
+    const out = keep(gpu.buffer({ label: "out", size: pairs * outStride * 4, kind: "activations" }));
+    const down = await expertsDownMany(gpu, { group: experts, slots, grouping, h, out, outStride, tokens });
+    const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
+    const combine = await expertsCombine(gpu, { routing, slots, out, outStride, y, yStride, hidden, residual, tokens });
+
+    await verify();
     const hWords = await runAndRead(gpu, gateUp, h);
     const hActual = unpadded(hWords, pairs, width, hStride);
     assertClose(hActual, gateUpReference(values, x, routes, slots), { abs: 1e-6, rel: 5e-6 }, "h");
     assertEqual(hWords.subarray(0, pairs * hStride), padded(hActual, pairs, width, hStride), "h with its padding");
 
-    const out = keep(gpu.buffer({ label: "out", size: pairs * outStride * 4, kind: "activations" }));
-    const down = await expertsDownMany(gpu, { group: experts, slots, grouping, h, out, outStride, tokens });
     const outWords = await runAndRead(gpu, down, out);
     const outActual = unpadded(outWords, pairs, hidden, outStride);
     assertClose(outActual, downReference(values, hActual, routes), { abs: 1e-6, rel: 5e-6 }, "out");
     assertEqual(outWords.subarray(0, pairs * outStride), padded(outActual, pairs, hidden, outStride), "out with its padding");
 
-    const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
-    const combine = await expertsCombine(gpu, { routing, slots, out, outStride, y, yStride, hidden, residual, tokens });
     const yWords = await runAndRead(gpu, combine, y);
     const yActual = unpadded(yWords, tokens, hidden, yStride);
     const start = residual ? before : new Float64Array(tokens * hidden);

@@ -3,7 +3,7 @@ import type { Dispatch, GpuContext } from "@shoal/gpu";
 
 export interface ContractCase {
   readonly name: string;
-  /** Throws if the contract does not hold. */
+  /** Throws if the contract does not hold. Makes all its kernels before its first comparison: test/compile-shaders.ts goes no further. */
   readonly run: (gpu: GpuContext) => Promise<void>;
 }
 
