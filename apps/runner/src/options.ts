@@ -74,6 +74,11 @@ export const OPTIONS = {
   routing: toggle("also write routing.<layer>.indices and .weights [tokens, topK]"),
   mtp: toggle("also write mtp_logits [tokens - 1, vocab]: row i is the MTP module's guess at token i + 2"),
   chunk: integer("N", "tokens in one step of the prefill", 1, 65_536),
+  suite: choice("what to measure: a model's prefill and decode (default), or kernels by themselves", ["quick", "kernels"]),
+  "prompt-tokens": integer("N", "tokens of the timed prompt (default 128)", 1, 2 ** 20),
+  "new-tokens": integer("N", "tokens decoded after it (default 64)", 1, 2 ** 20),
+  repeat: integer("N", "timed runs, of which the median counts (default 3)", 1, 1000),
+  expect: text("TEXT", "how the greedy answer to the prompt must begin, or nothing is measured"),
   tensors: toggle("list every tensor"),
 
   mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),

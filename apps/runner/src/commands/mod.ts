@@ -1,9 +1,10 @@
 /** The commands, in the order of the help. */
 import type { Command } from "../command.ts";
+import { benchCommand } from "./bench.ts";
 import { chatCommand } from "./chat.ts";
 import { doctorCommand } from "./doctor.ts";
 import { generateCommand } from "./generate.ts";
 import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
 
-export const COMMANDS: readonly Command[] = [chatCommand, generateCommand, logitsCommand, inspectCommand, doctorCommand];
+export const COMMANDS: readonly Command[] = [chatCommand, generateCommand, logitsCommand, inspectCommand, benchCommand, doctorCommand];

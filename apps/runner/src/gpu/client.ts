@@ -3,11 +3,21 @@
  */
 import { type GenerationRequest, type GenerationResult, type TokenGenerator, untilAborted } from "@shoal/engine";
 import type { LoadProgress, StageDescription } from "@shoal/model";
+import type { ModelBench } from "@shoal/model/bench";
 import { type Remote, proxy, wrap } from "comlink";
 import { RunnerError } from "../errors.ts";
 import { installErrorTransfer } from "./errorTransfer.ts";
 import type { GpuHost } from "./host.ts";
-import type { DeviceReport, DeviceRequest, DeviceTimes, LoadRequest, LogitsRequest, LogitsRows, Requirements } from "./protocol.ts";
+import type {
+  BenchRequest,
+  DeviceReport,
+  DeviceRequest,
+  DeviceTimes,
+  LoadRequest,
+  LogitsRequest,
+  LogitsRows,
+  Requirements,
+} from "./protocol.ts";
 
 export class GpuClient implements TokenGenerator {
   readonly #worker: Worker;
@@ -72,6 +82,10 @@ export class GpuClient implements TokenGenerator {
 
   logits(request: LogitsRequest, onRows: (rows: LogitsRows) => Promise<void>, signal?: AbortSignal): Promise<void> {
     return this.#call((host) => host.logits(request, proxy(onRows) as never), signal);
+  }
+
+  bench(request: BenchRequest, onPhase: (what: string) => void, signal?: AbortSignal): Promise<ModelBench> {
+    return this.#call((host) => host.bench(request, proxy(onPhase) as never), signal);
   }
 
   /** Ends the worker, whatever it is doing. */

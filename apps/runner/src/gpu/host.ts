@@ -8,16 +8,18 @@ import type { GpuContext } from "@shoal/gpu";
 import { openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
-  type Stage,
+  type LocalStage,
   type StageDescription,
   checkAdapter,
   loadLocalStage,
   memoryRequirements,
   stagePlan,
 } from "@shoal/model";
+import { type ModelBench, benchModel } from "@shoal/model/bench";
 import { type Remote, releaseProxy, transfer } from "comlink";
 import { measureDevice } from "./measure.ts";
 import type {
+  BenchRequest,
   DeviceReport,
   DeviceRequest,
   DeviceTimes,
@@ -36,7 +38,7 @@ type Callback<Arguments extends unknown[]> = Remote<(...args: Arguments) => void
 
 export class GpuHost {
   #gpu: GpuContext | undefined;
-  #stage: Stage | undefined;
+  #stage: LocalStage | undefined;
   #generator: Generator | undefined;
   #running: AbortController | undefined;
 
@@ -154,6 +156,14 @@ export class GpuHost {
       }
       await stage.close(sequence);
     });
+  }
+
+  async bench(request: BenchRequest, onPhase: Callback<[what: string]>): Promise<ModelBench> {
+    const stage = this.#stage;
+    if (!stage) throw new EngineError("closed", "Cannot measure: no model is loaded");
+    // A report that is lost is no loss.
+    const report = (what: string): void => void onPhase(what).catch(() => {});
+    return this.#abortable((signal) => benchModel(stage, { ...request, onPhase: report, signal }));
   }
 
   /** Stops what is running; it then rejects with an AbortError. */

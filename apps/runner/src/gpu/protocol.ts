@@ -4,6 +4,7 @@ import type { GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
 import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
+import type { ModelBenchOptions } from "@shoal/model/bench";
 
 export interface DeviceRequest {
   readonly webgpu: DenoEngine;
@@ -47,6 +48,8 @@ export interface Requirements extends MemoryRequirements {
 }
 
 export type GenerateRequest = Omit<GenerationRequest, "onTokens" | "onPrefill" | "signal">;
+
+export type BenchRequest = Omit<ModelBenchOptions, "onPhase" | "signal">;
 
 export interface LogitsRequest {
   readonly ids: readonly number[];

@@ -1,0 +1,126 @@
+/** `shoal bench`: verifies a model, then measures it. Progress goes to standard error, the table or the JSON to standard output. */
+import { availableParallelism } from "node:os";
+import { type ModelConfig, summarize } from "@shoal/checkpoint";
+import { benchContextTokens } from "@shoal/model/bench";
+import type { Command, Invocation } from "../command.ts";
+import { type BenchReport, benchTable } from "../bench/report.ts";
+import { UsageError } from "../errors.ts";
+import { EXIT } from "../exitCodes.ts";
+import type { BenchRequest } from "../gpu/protocol.ts";
+import { startModel, withGpu } from "../gpu/session.ts";
+import { type OpenModel, openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
+import { DEVICE, MODEL, type Values } from "../options.ts";
+import { VERSION } from "../version.ts";
+
+const DEFAULT_PROMPT = "What is the capital of France?";
+/** The embedded model's answer to it. */
+const EMBEDDED_ANSWER = "The capital of France is Paris.";
+const DEFAULT_PROMPT_TOKENS = 128;
+const DEFAULT_NEW_TOKENS = 64;
+const DEFAULT_REPEAT = 3;
+/** For a checkpoint without a tokenizer. */
+const PLAIN_PROMPT_TOKENS = 16;
+
+export const benchCommand: Command = {
+  name: "bench",
+  summary: "verify a model, then measure prefill, decode, single steps and kernels",
+  arguments: "",
+  maxWords: 0,
+  options: ["suite", "prompt-tokens", "new-tokens", "repeat", "prompt", "expect", "json", "chunk", "mode", "kv", ...MODEL, ...DEVICE],
+  notes: [
+    "First the greedy answer to a prompt must be what prefill alone gives for the same tokens; for the embedded model it must also be the right",
+    "one, and for others what --expect says. The prompt is then repeated to --prompt-tokens for what is timed.",
+  ],
+  run: runBench,
+};
+
+async function runBench(invocation: Invocation): Promise<number> {
+  const { values, terminal, interrupts } = invocation;
+  return withGpu(async (client) => {
+    const started = await startModel(client, invocation, async () => {
+      const model = await openModel(values, interrupts.signal);
+      const request = benchRequest(values, model);
+      const context = benchContextTokens(request);
+      const { maxPositionEmbeddings } = model.checkpoint.config;
+      if (context > maxPositionEmbeddings)
+        throw new UsageError(
+          `Cannot measure ${context} tokens: the model has ${maxPositionEmbeddings} positions, expected at most as many`,
+          "bench",
+        );
+      const load = {
+        mode: request.mode,
+        kvFormat: values.kv ?? "f16",
+        contextTokens: context,
+        ...(values.chunk !== undefined && { maxTokens: Math.min(values.chunk, context) }),
+      } as const;
+      return { model, load, request };
+    });
+    const { model, load, request, device, stage } = started;
+    for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
+    const result = await client.bench(request, (what) => terminal.err(`Bench: ${what}\n`), interrupts.signal);
+    const { adapter, dialect } = device;
+    const { parameters } = summarize(model.checkpoint.config, model.checkpoint.tensors.tensors);
+    const report: BenchReport = {
+      format: 1,
+      suite: "quick",
+      version: VERSION,
+      date: new Date().toISOString(),
+      machine: { deno: Deno.version.deno, system: Deno.build.os, architecture: Deno.build.arch, cpus: availableParallelism() },
+      engine: dialect.engine,
+      adapter,
+      dialect,
+      model: {
+        name: model.name,
+        layers: model.checkpoint.config.nLayers,
+        parameters: parameters.main,
+        activeParameters: parameters.activePerToken,
+      },
+      options: {
+        mode: request.mode,
+        kv: load.kvFormat,
+        promptTokens: request.promptTokens,
+        newTokens: request.newTokens,
+        repeat: request.repeat,
+        chunkTokens: stage.maxTokens,
+      },
+      answer: model.checkpoint.tokenizerJson === null ? null : tokenizerOf(model).decode(result.verification.greedyIds),
+      ...result,
+    };
+    terminal.out(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : benchTable(report));
+    return EXIT.ok;
+  });
+}
+
+function benchRequest(values: Values, model: OpenModel): BenchRequest {
+  const isEmbedded = values.model === undefined && values["ckpt-path"] === undefined;
+  const promptText = values.prompt ?? DEFAULT_PROMPT;
+  const expected = values.expect ?? (isEmbedded && values.prompt === undefined ? EMBEDDED_ANSWER : undefined);
+  const { promptIds, expectedIds } = knownPrompt(model, promptText, expected);
+  return {
+    mode: values.mode ?? "w8a32",
+    promptIds,
+    expectedIds,
+    promptTokens: values["prompt-tokens"] ?? DEFAULT_PROMPT_TOKENS,
+    newTokens: values["new-tokens"] ?? DEFAULT_NEW_TOKENS,
+    repeat: values.repeat ?? DEFAULT_REPEAT,
+  };
+}
+
+function knownPrompt(
+  model: OpenModel,
+  text: string,
+  expected: string | undefined,
+): { readonly promptIds: readonly number[]; readonly expectedIds: readonly number[] | undefined } {
+  if (model.checkpoint.tokenizerJson === null) {
+    if (expected !== undefined) throw new UsageError("Cannot use '--expect': the checkpoint has no tokenizer", "bench");
+    return { promptIds: plainIds(model.checkpoint.config), expectedIds: undefined };
+  }
+  const tokenizer = tokenizerOf(model);
+  const promptIds = templateOf(model, tokenizer).encodeChat([{ role: "user", content: text }], { addGenerationPrompt: true });
+  return { promptIds, expectedIds: expected === undefined ? undefined : tokenizer.encode(expected) };
+}
+
+/** Any ids do: they differ, so that several experts are chosen. */
+function plainIds({ vocabSize }: ModelConfig): readonly number[] {
+  return Array.from({ length: PLAIN_PROMPT_TOKENS }, (_, index) => (index * 7919 + 11) % vocabSize);
+}
