@@ -8,17 +8,17 @@
 // scales  [experts, MATRICES, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // output  [tokens * SLOTS, OUTPUT_STRIDE] f32, columns 0 .. OUTPUTS
 //
-// Dispatch: (ceil(OUTPUTS / TILE_COLUMNS), an upper bound of the tiles) workgroups of 16 x TILE_ROWS / 4; surplus workgroups, and those whose expert is not
-// bound, exit. An invocation computes 4 rows times 8 weight rows: TILE_COLUMNS = 128 / MATRICES.
-// Numerics: f32. Weights are decoded once a tile into workgroup memory, TILE_CHUNKS chunks at a time, and scaled there; sums run along K in order.
+// Dispatch: (ceil(OUTPUTS / TILE_COLUMNS), an upper bound of the tiles) workgroups of THREADS_X x TILE_ROWS / 4; surplus workgroups, and those whose expert is not
+// bound, exit. An invocation computes 4 rows times 8 weight rows: TILE_COLUMNS = 8 THREADS_X / MATRICES.
+// Numerics: f32. Weights are decoded once a tile into workgroup memory, two chunks at a time, and scaled there; sums run along K in order.
 #include "lib/expert_pages.wgsl"
 #include "lib/silu.wgsl"
 
-const THREADS_X: u32 = 16u;
 const THREADS: u32 = THREADS_X * THREADS_Y;
 const THREADS_Y: u32 = TILE_ROWS / 4u;
 const WEIGHT_ROWS: u32 = THREADS_X * 8u;
 const TILE_COLUMNS: u32 = WEIGHT_ROWS / MATRICES;
+const TILE_CHUNKS: u32 = 2u;
 const VECTORS: u32 = TILE_CHUNKS * 4u;
 // One more, so that neighbouring invocations' rows lie in different banks.
 const STRIDE: u32 = VECTORS + 1u;
@@ -58,41 +58,43 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let row = local / THREADS_X;
   var sums: array<vec4<f32>, 8>;
   for (var start = 0u; start < CHUNKS; start += TILE_CHUNKS) {
+    // The last of an odd number of chunks comes alone. Its length not being constant also keeps compilers from unrolling the loop below, which is long
+    // enough for software adapters as it is.
+    let vectors = min(VECTORS, (CHUNKS - start) * 4u);
     for (var i = local; i < TILE_ROWS * VECTORS; i += THREADS) {
-      let vector = start * 4u + i % VECTORS;
-      var values = vec4<f32>(0.0);
-      if (vector < CHUNKS * 4u) {
+      let m = i / VECTORS;
+      let vector = i % VECTORS;
+      if (vector < vectors) {
 #if GATE_UP
-        let source = row_numbers[i / VECTORS] / SLOTS;
+        let source = row_numbers[m] / SLOTS;
 #else
-        let source = row_numbers[i / VECTORS];
+        let source = row_numbers[m];
 #endif
-        values = input[source * (INPUT_STRIDE / 4u) + vector];
+        input_tile[m * STRIDE + vector] = input[source * (INPUT_STRIDE / 4u) + start * 4u + vector];
       }
-      input_tile[i / VECTORS * STRIDE + i % VECTORS] = values;
     }
     for (var i = local; i < WEIGHT_ROWS * TILE_CHUNKS; i += THREADS) {
       let n = i / TILE_CHUNKS;
       let chunk = start + i % TILE_CHUNKS;
-      let target_vector = n * STRIDE + i % TILE_CHUNKS * 4u;
-      let matrix = n / TILE_COLUMNS;
-      // Columns beyond the last repeat it.
-      let weight_row = min(first_column + n % TILE_COLUMNS, OUTPUTS - 1u);
-      // Beyond the last chunk the input's zeros make up for whatever is here.
-      let source = min(chunk, CHUNKS - 1u);
-      let values = page_chunk(page, ((place * MATRICES + matrix) * OUTPUTS + weight_row) * CHUNKS + source);
+      if (chunk < CHUNKS) {
+        let matrix = n / TILE_COLUMNS;
+        // Columns beyond the last repeat it.
+        let weight_row = min(first_column + n % TILE_COLUMNS, OUTPUTS - 1u);
+        let values = page_chunk(page, ((place * MATRICES + matrix) * OUTPUTS + weight_row) * CHUNKS + chunk);
 #if WEIGHT_FORMAT == fp8
-      let factor = WEIGHT_FACTOR * scales[((expert * MATRICES + matrix) * SCALE_ROWS + weight_row / 128u) * SCALE_COLUMNS + source / 8u];
+        let factor = WEIGHT_FACTOR * scales[((expert * MATRICES + matrix) * SCALE_ROWS + weight_row / 128u) * SCALE_COLUMNS + chunk / 8u];
 #else
-      let factor = WEIGHT_FACTOR;
+        let factor = WEIGHT_FACTOR;
 #endif
-      weight_tile[target_vector] = values[0] * factor;
-      weight_tile[target_vector + 1u] = values[1] * factor;
-      weight_tile[target_vector + 2u] = values[2] * factor;
-      weight_tile[target_vector + 3u] = values[3] * factor;
+        let at = n * STRIDE + i % TILE_CHUNKS * 4u;
+        weight_tile[at] = values[0] * factor;
+        weight_tile[at + 1u] = values[1] * factor;
+        weight_tile[at + 2u] = values[2] * factor;
+        weight_tile[at + 3u] = values[3] * factor;
+      }
     }
     workgroupBarrier();
-    for (var k = 0u; k < VECTORS; k++) {
+    for (var k = 0u; k < vectors; k++) {
       let x0 = input_tile[row * STRIDE + k];
       let x1 = input_tile[(row + THREADS_Y) * STRIDE + k];
       let x2 = input_tile[(row + THREADS_Y * 2u) * STRIDE + k];

@@ -8,8 +8,8 @@ import type { ExpertGroup, ExpertPage } from "../experts.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { type ExpertGrouping, expertTiles } from "./grouping.ts";
 
-/** Rows of weights that a workgroup multiplies with. */
-const WEIGHT_ROWS = 128;
+/** Rows of weights that an invocation multiplies with. */
+const ROWS_PER_INVOCATION = 8;
 const COMBINE_COLUMNS = 64;
 
 interface ExpertsManySpec {
@@ -121,7 +121,7 @@ async function products(
   const buffers = { tiles, rows, input, output, ...(scales && { scales }) };
   const matrices = gateUp ? 2 : 1;
   const stride = roundUp(columns, CHUNK);
-  const tileBytes = (chunks: number): number => (WEIGHT_ROWS + tileRows) * (chunks * 4 + 1) * 16 + tileRows * 4;
+  const threads = tileThreads(gpu, tileRows);
   const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
   const dispatches: Dispatch[] = [];
   for (const set of pageSets(gpu, pages, Object.keys(buffers).length)) {
@@ -140,7 +140,7 @@ async function products(
         INPUT_STRIDE: inputStride,
         OUTPUT_STRIDE: outputStride,
         TILE_ROWS: tileRows,
-        TILE_CHUNKS: tileBytes(2) <= gpu.limits.maxComputeWorkgroupStorageSize ? 2 : 1,
+        THREADS_X: threads,
       },
       label,
     );
@@ -149,8 +149,14 @@ async function products(
       bytes: Math.min(group.count, tokens * slots) * set.share * expertElements * FORMAT_BYTES[group.format],
       flops: 2 * tokens * slots * set.share * expertElements,
     };
-    const grid = [Math.ceil((outputs * matrices) / WEIGHT_ROWS), maxTiles, 1] as const;
+    const grid = [Math.ceil((outputs * matrices) / (threads * ROWS_PER_INVOCATION)), maxTiles, 1] as const;
     dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
   }
   return dispatches;
+}
+
+/** Invocations along the weights' rows: as many as the tiles of 32 columns leave room for in workgroup memory. */
+function tileThreads(gpu: GpuContext, tileRows: number): number {
+  const bytes = (threads: number): number => (threads * ROWS_PER_INVOCATION + tileRows) * 9 * 16 + tileRows * 4;
+  return [16, 8].find((threads) => bytes(threads) <= gpu.limits.maxComputeWorkgroupStorageSize) ?? 4;
 }
