@@ -103,6 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var scores: array<vec4<f32>, POSITIONS>;
     for (var p = 0u; p < POSITIONS; p++) {
       at[p] = cache_row(sequence, min(tile + p * LANES + lane, end - 1u));
+      // Explicitly: on lavapipe, with both engines, an array declared in a loop kept the last iteration's values.
       scores[p] = vec4<f32>(0.0);
     }
     for (var v = 0u; v < (WIDTH + 3u) / 4u; v++) {

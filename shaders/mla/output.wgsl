@@ -24,8 +24,8 @@ const RECORD_VECTORS: u32 = VECTORS + 1u;
 
 // [TOKENS, VECTORS]
 var<workgroup> latents: array<vec4<f32>, TOKENS * VECTORS>;
-// Four rows' sums, for each invocation.
-var<workgroup> lane_sums: array<vec4<f32>, WORKGROUP>;
+// [TOKENS, WORKGROUP]: four rows' sums, for each invocation.
+var<workgroup> lane_sums: array<vec4<f32>, TOKENS * WORKGROUP>;
 
 fn merged(token: u32, head: u32, vector: u32) -> vec4<f32> {
 #if SPLITS == 1
@@ -84,15 +84,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
   }
   for (var t = 0u; t < TOKENS; t++) {
-    lane_sums[local] = sums[t];
-    workgroupBarrier();
-    if (local < 64u && first_value + local < VALUE && first + t < count) {
+    lane_sums[t * WORKGROUP + local] = sums[t];
+  }
+  workgroupBarrier();
+  for (var i = local; i < min(TOKENS, count - first) * 64u; i += WORKGROUP) {
+    let value = i % 64u;
+    if (first_value + value < VALUE) {
       var total = 0.0;
-      for (var i = 0u; i < LANES; i++) {
-        total += lane_sums[local / 4u * LANES + i][local % 4u];
+      for (var n = 0u; n < LANES; n++) {
+        total += lane_sums[i / 64u * WORKGROUP + value / 4u * LANES + n][value % 4u];
       }
-      out[(first + t) * OUT_STRIDE + head * VALUE + first_value + local] = total;
+      out[(first + i / 64u) * OUT_STRIDE + head * VALUE + first_value + value] = total;
     }
-    workgroupBarrier();
   }
 }

@@ -5,8 +5,11 @@
 // rope_table  [positions, ROPE / 2] of (cos, sin)
 // out         [tokens, OUT_STRIDE] f32, per head [LATENT | ROPE]
 //
-// Dispatch: (ceil(CHUNKS / 8), HEADS, ceil(tokens / TOKENS)) workgroups of 64: 8 chunks (one 128-column scale block) by 8 slices of d, whose sums are added
-// in workgroup memory. Weights are decoded once for TOKENS tokens. A head's rows may straddle two rows of scales. Sums are f32.
+// Dispatch: (ceil(CHUNKS / 8), HEADS, ceil(tokens / (TOKENS * TOKEN_GROUPS))) workgroups of 64: 8 chunks (one 128-column scale block) by
+// - SLICES = 8 slices of d, whose sums are added in workgroup memory: few tokens, many loads in flight; or
+// - TOKEN_GROUPS = 8 groups of tokens, which need no such addition: many tokens. The other of the two constants is 1.
+// An invocation has TOKENS tokens (4 at most with slices), and decodes its weights once for all of them. A head's rows may straddle two rows of scales.
+// Sums are f32.
 #include "lib/batch.wgsl"
 #include "lib/weights.wgsl"
 
@@ -19,21 +22,38 @@
 @group(0) @binding(5) var<storage, read> scales: array<f32>;
 #endif
 
+#if SLICED
 const SLICES: u32 = 8u;
-// Index = (slice * 8 + chunk) * 4 + vector.
-var<workgroup> partial: array<vec4<f32>, 256>;
+const TOKEN_GROUPS: u32 = 1u;
+// Index = ((token * SLICES + slice) * 8 + chunk) * 4 + vector.
+var<workgroup> slice_sums: array<vec4<f32>, TOKENS * 256u>;
+#else
+const SLICES: u32 = 1u;
+const TOKEN_GROUPS: u32 = 8u;
+#endif
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let first = group.z * TOKENS;
+  let group_first = group.z * TOKENS * TOKEN_GROUPS;
   let count = token_count();
-  if (first >= count) {
+  if (group_first >= count) {
     return;
   }
   let head = group.y;
-  let slice = local / 8u;
-  // Lanes past the last chunk repeat it, and write nothing.
+  let part = local / 8u;
+#if SLICED
+  let slice = part;
+  let first = group_first;
+#else
+  let slice = 0u;
+  let first = group_first + part * TOKENS;
+#endif
+  // Lanes past the last chunk repeat it, and tokens past the last repeat that; they write nothing.
   let chunk = min(group.x * 8u + local % 8u, CHUNKS - 1u);
+  var queries: array<u32, TOKENS>;
+  for (var t = 0u; t < TOKENS; t++) {
+    queries[t] = min(first + t, count - 1u) * Q_STRIDE + head * (NOPE + ROPE);
+  }
   var sums: array<array<vec4<f32>, 4>, TOKENS>;
   for (var d = slice; d < NOPE; d += SLICES) {
     let row = head * (NOPE + VALUE) + d;
@@ -43,49 +63,60 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     factor *= scales[row / 128u * SCALE_COLUMNS + group.x];
 #endif
     for (var t = 0u; t < TOKENS; t++) {
-      let token = min(first + t, count - 1u);
-      let weight = q[token * Q_STRIDE + head * (NOPE + ROPE) + d] * factor;
+      let weight = q[queries[t] + d] * factor;
       sums[t][0] += values[0] * weight;
       sums[t][1] += values[1] * weight;
       sums[t][2] += values[2] * weight;
       sums[t][3] += values[3] * weight;
     }
   }
+#if SLICED
   for (var t = 0u; t < TOKENS; t++) {
-    for (var v = 0u; v < 4u; v++) {
-      partial[local * 4u + v] = sums[t][v];
-    }
-    workgroupBarrier();
-    // 32 vectors of four columns: invocation `local` adds two columns of one.
-    var total = vec2<f32>(0.0);
-    let vector = local / 2u;
+    let base = (t * 64u + local) * 4u;
+    slice_sums[base] = sums[t][0];
+    slice_sums[base + 1u] = sums[t][1];
+    slice_sums[base + 2u] = sums[t][2];
+    slice_sums[base + 3u] = sums[t][3];
+  }
+  workgroupBarrier();
+  // 32 vectors of four columns a token.
+  for (var i = local; i < min(TOKENS, count - first) * 32u; i += 64u) {
+    var total = vec4<f32>(0.0);
     for (var s = 0u; s < SLICES; s++) {
-      let four = partial[s * 32u + vector];
-      total += select(four.xy, four.zw, local % 2u == 1u);
+      total += slice_sums[i / 32u * 256u + s * 32u + i % 32u];
     }
-    workgroupBarrier();
-    let column = group.x * 128u + local * 2u;
-    let base = (first + t) * OUT_STRIDE + head * (LATENT + ROPE);
-    if (first + t < count) {
-      if (column < LATENT) {
-        out[base + column] = total.x;
-      }
-      if (column + 1u < LATENT) {
-        out[base + column + 1u] = total.y;
+    store(first + i / 32u, head, group.x * 128u + i % 32u * 4u, total);
+  }
+#else
+  if (group.x * 8u + local % 8u < CHUNKS) {
+    for (var t = 0u; t < TOKENS; t++) {
+      if (first + t < count) {
+        for (var v = 0u; v < 4u; v++) {
+          store(first + t, head, chunk * 16u + v * 4u, sums[t][v]);
+        }
       }
     }
   }
+#endif
   if (group.x == 0u) {
-    for (var i = local; i < TOKENS * (ROPE / 2u); i += 64u) {
-      let token = first + i / (ROPE / 2u);
+    let tokens = min(TOKENS * TOKEN_GROUPS, count - group_first);
+    for (var i = local; i < tokens * (ROPE / 2u); i += 64u) {
+      let token = group_first + i / (ROPE / 2u);
       let pair = i % (ROPE / 2u);
-      if (token < count) {
-        let at = token * Q_STRIDE + head * (NOPE + ROPE) + NOPE + pair * 2u;
-        let turn = rope_table[token_position(token) * (ROPE / 2u) + pair];
-        let base = token * OUT_STRIDE + head * (LATENT + ROPE) + LATENT + pair * 2u;
-        out[base] = q[at] * turn.x - q[at + 1u] * turn.y;
-        out[base + 1u] = q[at] * turn.y + q[at + 1u] * turn.x;
-      }
+      let at = token * Q_STRIDE + head * (NOPE + ROPE) + NOPE + pair * 2u;
+      let turn = rope_table[token_position(token) * (ROPE / 2u) + pair];
+      let base = token * OUT_STRIDE + head * (LATENT + ROPE) + LATENT + pair * 2u;
+      out[base] = q[at] * turn.x - q[at + 1u] * turn.y;
+      out[base + 1u] = q[at] * turn.y + q[at + 1u] * turn.x;
+    }
+  }
+}
+
+fn store(token: u32, head: u32, column: u32, values: vec4<f32>) {
+  let base = token * OUT_STRIDE + head * (LATENT + ROPE) + column;
+  for (var i = 0u; i < 4u; i++) {
+    if (column + i < LATENT) {
+      out[base + i] = values[i];
     }
   }
 }

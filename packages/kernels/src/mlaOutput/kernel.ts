@@ -21,14 +21,14 @@ export interface MlaOutputSpec {
 /** Values that a workgroup computes. */
 const VALUES = 64;
 const MAX_TILE = 4;
-/** Workgroup memory besides the latents. */
+/** Workgroup memory a token, besides its latent. */
 const SUM_BYTES = 128 * 16;
 
 /** @throws RangeError if kvB has another shape, or several parts, or a latent does not fit workgroup memory. */
 export async function mlaOutput(gpu: GpuContext, spec: MlaOutputSpec): Promise<readonly Dispatch[]> {
   const { shape, step, partial, splits, kvB, out, outStride, tokens, label = "mlaOutput" } = spec;
   const part = wholeKvB(kvB, shape);
-  const room = Math.floor((gpu.limits.maxComputeWorkgroupStorageSize - SUM_BYTES) / (kvB.stride * 4));
+  const room = Math.floor(gpu.limits.maxComputeWorkgroupStorageSize / (kvB.stride * 4 + SUM_BYTES));
   if (room < 1) throw new RangeError(`Cannot merge latents of ${kvB.cols}: they do not fit workgroup memory`);
   const tile = Math.min(tokens === 1 ? 1 : MAX_TILE, room);
   const kernel = await gpu.kernel(

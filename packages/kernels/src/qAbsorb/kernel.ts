@@ -18,11 +18,16 @@ export interface QAbsorbSpec {
   readonly label?: string;
 }
 
+/** Tokens of an invocation; sliced sums of four fill the 16 KiB of workgroup memory that every device has. */
+const TOKENS = 4;
+const TOKEN_GROUPS = 8;
+
 /** @throws RangeError if kvB has another shape, or several parts. */
 export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<readonly Dispatch[]> {
   const { shape, step, q, qStride, kvB, out, outStride, tokens, label = "qAbsorb" } = spec;
   const part = wholeKvB(kvB, shape);
-  const tile = tokens === 1 ? 1 : tokens <= 4 ? 4 : 8;
+  const sliced = tokens <= TOKENS;
+  const tile = tokens === 1 ? 1 : TOKENS;
   const chunks = kvB.stride / CHUNK;
   const kernel = await gpu.kernel(
     "mla/q_absorb.wgsl",
@@ -31,6 +36,7 @@ export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<reado
       ...headConstants(shape),
       MAX_TOKENS: step.maxTokens,
       TOKENS: tile,
+      SLICED: sliced,
       CHUNKS: chunks,
       SCALE_COLUMNS: Math.ceil(kvB.cols / SCALE_BLOCK),
       Q_STRIDE: qStride,
@@ -48,5 +54,7 @@ export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<reado
   };
   const weights = shape.nHeads * shape.qkNopeHeadDim * kvB.stride;
   const cost = { bytes: weights * FORMAT_BYTES[kvB.format], flops: 2 * tokens * weights };
-  return [kernel.dispatch(buffers, [Math.ceil(chunks / 8), shape.nHeads, Math.ceil(tokens / tile)], cost, label)];
+  return [
+    kernel.dispatch(buffers, [Math.ceil(chunks / 8), shape.nHeads, Math.ceil(tokens / (sliced ? tile : tile * TOKEN_GROUPS))], cost, label),
+  ];
 }
