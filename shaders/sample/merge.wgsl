@@ -2,7 +2,7 @@
 //
 // scratch as tiles.wgsl leaves it; batch (lib/batch.wgsl)
 // latest  [sequence slots] u32: the token last sampled for the sequence
-// ring    [.., RING_ROWS] u32: row batch[2] gets the tokens of this step, in the order of its outputs
+// ring    [.., RING_ROWS] u32: row ring_row() gets the tokens of this step, in the order of its outputs
 //
 // Dispatch: one workgroup of 64 a row. Ties go to the lower token; a row without any number in it gives token 0.
 #include "lib/batch.wgsl"
@@ -34,6 +34,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (local == 0u && row < output_count()) {
     let token = select(~atomicLoad(&best_inverse), 0u, atomicLoad(&best_key) == 0u);
     latest[token_sequence(output_row(row))] = token;
-    ring[batch[2] * RING_ROWS + row] = token;
+    ring[ring_row() * RING_ROWS + row] = token;
   }
 }

@@ -12,6 +12,7 @@ import { actQuantContract } from "./actQuant/contract.ts";
 import { mtpInputContract } from "./mtpInput/contract.ts";
 import { fp8NanScanContract } from "./fp8NanScan/contract.ts";
 import { dequantizeContract } from "./dequantize/contract.ts";
+import { bandwidthContract } from "./bandwidth/contract.ts";
 import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { routerContract } from "./router/contract.ts";
@@ -36,4 +37,5 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   expertsFew: expertsFewContract,
   expertsMany: expertsManyContract,
   sample: sampleContract,
+  bandwidth: bandwidthContract,
 };

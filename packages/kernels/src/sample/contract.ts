@@ -60,10 +60,10 @@ async function choose(gpu: GpuContext, rows: readonly Row[], vocab: number, mode
         positions: rows.map((_, index) => rows[count - 1 - index]?.position ?? 0),
         sequences: rows.map((_, index) => index),
         outputRows: rows.map((_, index) => count - 1 - index),
+        ringRow: RING_ROW,
       },
       maxTokens,
     );
-    words[2] = RING_ROW;
     const lastTokens = keep(gpu.buffer({ label: "last tokens", size: count * 4, kind: "scratch" }));
     const ring = keep(gpu.buffer({ label: "ring", size: (RING_ROW + 1) * maxTokens * 4, kind: "scratch" }));
     const scratch = keep(gpu.buffer({ label: "scratch", size: sampleScratchBytes(vocab, count), kind: "scratch" }));

@@ -1,0 +1,58 @@
+/** The choice of the next token. */
+import type { GpuContext } from "@shoal/gpu";
+import { sample, sampleScratchBytes } from "../sample/kernel.ts";
+import { GREEDY, type SamplingParams, encodeSamplingParams } from "../sample/params.ts";
+import { sampleReference } from "../sample/reference.ts";
+import { type Random, assertEqual, normals, uploadBatch } from "../testing/mod.ts";
+import { roundUp } from "../weights.ts";
+import type { BenchCases, Keep, Prepared } from "./case.ts";
+
+const POSITION = 100;
+const SAMPLED: SamplingParams = { temperature: 0.6, topP: 0.95, topK: 50, minP: 0, seed: 42n };
+/** Nearer to another choice than this, the GPU's exp and log may decide otherwise. */
+const SURE = 1e-4;
+
+export const choiceCases: BenchCases = ({ vocab }) => [
+  { op: "sample", name: `greedy, ${vocab} tokens`, prepare: (gpu, keep, random) => choice(gpu, keep, random, vocab, GREEDY) },
+  {
+    op: "sample",
+    name: `top-k 50, top-p 0.95, ${vocab} tokens`,
+    prepare: (gpu, keep, random) => choice(gpu, keep, random, vocab, SAMPLED),
+  },
+  {
+    op: "sample",
+    name: `top-p 0.95, ${vocab} tokens`,
+    prepare: (gpu, keep, random) => choice(gpu, keep, random, vocab, { ...SAMPLED, topK: 0 }),
+  },
+];
+
+async function choice(gpu: GpuContext, keep: Keep, random: Random, vocab: number, params: SamplingParams): Promise<Prepared> {
+  const values = normals(random, vocab, 4);
+  const logitsStride = roundUp(vocab, 16);
+  const logits = keep(gpu.buffer({ label: "logits", size: logitsStride * 4, kind: "activations" }));
+  gpu.write(logits, 0, Float32Array.from(values));
+  // A seed whose choice is clear: what is timed is the same.
+  let seed = params.seed;
+  while (sampleReference(values, { ...params, seed }, POSITION + 1).margin < SURE && seed < params.seed + 20n) seed++;
+  const step = uploadBatch(gpu, { tokens: [0], positions: [POSITION], sequences: [0], outputRows: [0] }, 1);
+  keep(step.batch);
+  const ring = keep(gpu.buffer({ label: "ring", size: 4, kind: "scratch" }));
+  const dispatches = await sample(gpu, {
+    logits,
+    logitsStride,
+    vocab,
+    step,
+    outputs: 1,
+    mode: params.temperature > 0 ? "sample" : "greedy",
+    params: keep(gpu.upload("params", encodeSamplingParams({ ...params, seed }), "scratch")),
+    lastTokens: keep(gpu.buffer({ label: "last tokens", size: 4, kind: "scratch" })),
+    ring,
+    ringRows: 1,
+    scratch: keep(gpu.buffer({ label: "scratch", size: sampleScratchBytes(vocab, 1), kind: "scratch" })),
+  });
+  const verify = async (): Promise<void> => {
+    const { token } = sampleReference(values, { ...params, seed }, POSITION + 1);
+    assertEqual(new Uint32Array(await gpu.read(ring, 0, 4)), [token], "token");
+  };
+  return { dispatches, verify };
+}

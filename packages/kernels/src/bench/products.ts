@@ -1,0 +1,53 @@
+/** Dense products. */
+import type { GpuContext } from "@shoal/gpu";
+import { matmul } from "../matmul/kernel.ts";
+import { matvec } from "../matvec/kernel.ts";
+import { linearReference } from "../matvec/reference.ts";
+import { type Random, assertClose, normals, uploadBatch } from "../testing/mod.ts";
+import type { WeightFormat } from "../weights.ts";
+import { type BenchCase, type BenchCases, type Keep, TOLERANCE, pick, sampledRows } from "./case.ts";
+import { benchMatrix } from "./pattern.ts";
+
+interface Product {
+  readonly rows: number;
+  readonly cols: number;
+  readonly format: WeightFormat;
+  readonly tokens: number;
+}
+
+/** Results compared are those of so many tokens, for the reference is slow. */
+const COMPARED_TOKENS = 4;
+
+export const productCases: BenchCases = ({ hidden, attentionWidth, headRows, tokens }) => [
+  product("matvec", { rows: hidden, cols: attentionWidth, format: "fp8", tokens: 1 }),
+  product("matvec", { rows: hidden, cols: attentionWidth, format: "fp8", tokens: 4 }),
+  product("matvec", { rows: headRows, cols: hidden, format: "bf16", tokens: 1 }),
+  product("matmul", { rows: hidden, cols: attentionWidth, format: "fp8", tokens }),
+];
+
+function product(op: "matvec" | "matmul", shape: Product): BenchCase {
+  const { rows, cols, format, tokens } = shape;
+  const prepare = async (gpu: GpuContext, keep: Keep, random: Random) => {
+    const { matrix, rowsOf } = benchMatrix(gpu, keep, random, shape);
+    const input = normals(random, tokens * cols);
+    const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
+    const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
+    const spec = { matrix, tokens, x, xStride: cols, y, yStride: rows };
+    const zeros = Array.from({ length: tokens }, () => 0);
+    const batch = { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] };
+    const step = uploadBatch(gpu, batch, tokens);
+    keep(step.batch);
+    const dispatches = op === "matvec" ? await matvec(gpu, spec) : await matmul(gpu, { ...spec, step });
+    const verify = async (): Promise<void> => {
+      const sampled = sampledRows(random, rows);
+      const compared = Math.min(tokens, COMPARED_TOKENS);
+      // The last tokens.
+      const first = tokens - compared;
+      const result = new Float32Array(await gpu.read(y, first * rows * 4, compared * rows * 4));
+      const expected = linearReference(input.subarray(first * cols), rowsOf(sampled), compared, sampled.length, cols);
+      assertClose(pick(result, compared, rows, sampled), expected, TOLERANCE, `y of ${op}`);
+    };
+    return { dispatches, verify };
+  };
+  return { op, name: `${rows} x ${cols} ${format}, ${tokens} ${tokens === 1 ? "token" : "tokens"}`, prepare };
+}
