@@ -34,8 +34,9 @@ const SHAPE = {
   "decode.step.encodeMs": "number",
   "decode.submitMs": "number",
   "decode.bytesPerSecond": "number",
-  "decode.bandwidthShare": "number",
-  "copy.bytesPerSecond": "number",
+  "decode.shareOfCopy": "number",
+  "bandwidth.copyBytesPerSecond": "number",
+  "bandwidth.readBytesPerSecond": "number",
   "memory.weights": "number",
 } as const;
 
@@ -43,6 +44,7 @@ export async function tests(webgpu: DenoEngine): Promise<readonly { name: string
   return [
     { name: "shoal bench --json prints what it measured, verified", run: () => printsJson(webgpu) },
     { name: "shoal bench prints a table", run: () => printsTable(webgpu) },
+    { name: "shoal bench --suite kernels --json prints what each kernel reaches", run: () => printsKernels(webgpu) },
     { name: "shoal bench measures nothing when the answer is not the expected one", run: () => refusesWrongAnswer(webgpu) },
     { name: "shoal bench refuses more tokens than the model has positions", run: () => refusesLongPrompt(webgpu) },
   ];
@@ -82,6 +84,16 @@ async function printsTable(webgpu: DenoEngine): Promise<void> {
   const { output } = await bench("--webgpu", webgpu, "--prompt", "What is the capital of Peru?", "--mode", "w8a8", ...SMALL);
   for (const part of ["Verified", "prefill of 9", "decode of 4", "dispatches", "of a copy", "GPU time of a decode step"])
     check(output.includes(part), `there is no '${part}' in:\n${output}`);
+}
+
+async function printsKernels(webgpu: DenoEngine): Promise<void> {
+  const report: unknown = JSON.parse((await bench("--webgpu", webgpu, "--suite", "kernels", "--json")).output);
+  check(at(report, "suite") === "kernels" && typeof at(report, "engine") === "string", "it has no head");
+  const results = at(report, "results");
+  check(Array.isArray(results) && results.length > 5, "there are no results");
+  for (const result of results)
+    for (const name of ["ms", "bytes", "gbPerS", "shareOfCopy"])
+      check(Number(at(result, name)) > 0, `${name} of ${JSON.stringify(at(result, "op"))} is ${JSON.stringify(at(result, name))}`);
 }
 
 async function refusesWrongAnswer(webgpu: DenoEngine): Promise<void> {

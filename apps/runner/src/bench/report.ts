@@ -1,14 +1,18 @@
-/** The result of `shoal bench`: its JSON form, whose names are kept stable because others plot them, and the table of it. Pure. */
+/** The results of `shoal bench`: their JSON forms, whose names are kept stable because others plot them, and the tables of them. */
+import { availableParallelism } from "node:os";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { KvFormat, NumericMode } from "@shoal/model";
-import type { KernelTimes, ModelBench, Throughput } from "@shoal/model/bench";
+import type { BenchSize, KernelBenchResult, KernelTimes, ModelBench, Throughput } from "@shoal/model/bench";
 import { formatBytes, formatCount, formatParameters, formatTable } from "../format.ts";
+import type { DeviceReport } from "../gpu/protocol.ts";
 import { adapterLine } from "../gpu/session.ts";
+import { VERSION } from "../version.ts";
 
-export interface BenchReport extends ModelBench {
+/** What every report begins with. */
+export interface ReportHead {
   /** Of this form. */
   readonly format: 1;
-  readonly suite: "quick";
+  readonly suite: "quick" | "kernels";
   /** Shoal's. */
   readonly version: string;
   /** ISO 8601, when the measurement ended. */
@@ -17,6 +21,10 @@ export interface BenchReport extends ModelBench {
   readonly engine: Dialect["engine"];
   readonly adapter: AdapterDescription;
   readonly dialect: Dialect;
+}
+
+export interface QuickReport extends ReportHead, ModelBench {
+  readonly suite: "quick";
   readonly model: { readonly name: string; readonly layers: number; readonly parameters: number; readonly activeParameters: number };
   readonly options: {
     readonly mode: NumericMode;
@@ -30,8 +38,43 @@ export interface BenchReport extends ModelBench {
   readonly answer: string | null;
 }
 
-export function benchTable(report: BenchReport): string {
-  const { model, options, verification, prefill, decode, copy, memory } = report;
+export interface KernelsReport extends ReportHead {
+  readonly suite: "kernels";
+  /** `full`: DeepSeek-V3's shapes. `small`: for software adapters. */
+  readonly size: BenchSize;
+  readonly results: readonly KernelBenchResult[];
+}
+
+export function reportHead({ adapter, dialect }: Pick<DeviceReport, "adapter" | "dialect">): Omit<ReportHead, "suite"> {
+  return {
+    format: 1,
+    version: VERSION,
+    date: new Date().toISOString(),
+    machine: { deno: Deno.version.deno, system: Deno.build.os, architecture: Deno.build.arch, cpus: availableParallelism() },
+    engine: dialect.engine,
+    adapter,
+    dialect,
+  };
+}
+
+export function kernelsTable({ size, results, ...head }: KernelsReport): string {
+  const shapes = size === "full" ? "DeepSeek-V3's" : "small ones, whose times mean little";
+  return [
+    formatTable([
+      ["Adapter", adapterLine(head)],
+      ["Shapes", shapes],
+      ["Verified", "a sample of each kernel's outputs equals its f64 reference's, before it is timed"],
+    ]),
+    formatTable([["kernel", "shapes", "ms", "reads, writes", "of a copy", "GFLOP/s"], ...results.map(kernelsRow)]),
+  ].join("\n");
+}
+
+function kernelsRow({ op, name, ms, gbPerS, shareOfCopy, gflops }: KernelBenchResult): string[] {
+  return [op, name, ms.toPrecision(3), `${gbPerS.toPrecision(3)} GB/s`, percent(shareOfCopy), gflops > 0 ? gflops.toPrecision(3) : ""];
+}
+
+export function quickTable(report: QuickReport): string {
+  const { model, options, verification, prefill, decode, bandwidth, memory } = report;
   const { step } = decode;
   const answer = report.answer === null ? "" : `: ${JSON.stringify(report.answer)}`;
   const ties = verification.nearTies > 0 ? `, ${verification.nearTies} of them by less than rounding` : "";
@@ -61,11 +104,11 @@ export function benchTable(report: BenchReport): string {
       ["  CPU", `${ms(step.encodeMs)} to encode, ${ms(decode.submitMs)} to plan, encode and submit`],
       [
         "  bandwidth",
-        `${formatBytes(decode.bytesPerSecond)}/s, ${percent(decode.bandwidthShare)} of a copy's ${formatBytes(copy.bytesPerSecond)}/s (read and written)`,
+        `${formatBytes(decode.bytesPerSecond)}/s, ${percent(decode.shareOfCopy)} of what a plain copy moves (${formatBytes(bandwidth.copyBytesPerSecond)}/s; a plain read ${formatBytes(bandwidth.readBytesPerSecond)}/s)`,
       ],
     ]),
-    kernelTable("decode step", decode, copy.bytesPerSecond),
-    kernelTable(`prefill step of ${prefill.step.tokens}`, prefill, copy.bytesPerSecond),
+    kernelTable("decode step", decode, bandwidth.copyBytesPerSecond),
+    kernelTable(`prefill step of ${prefill.step.tokens}`, prefill, bandwidth.copyBytesPerSecond),
   ].join("\n");
 }
 
@@ -100,7 +143,8 @@ function rate(tokensPerSecond: number): string {
 }
 
 function percent(share: number): string {
-  return `${(share * 100).toPrecision(2)} %`;
+  const percents = share * 100;
+  return `${percents >= 99.5 ? Math.round(percents) : percents.toPrecision(2)} %`;
 }
 
 function ms(value: number): string {

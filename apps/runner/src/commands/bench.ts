@@ -1,16 +1,14 @@
 /** `shoal bench`: verifies a model, then measures it. Progress goes to standard error, the table or the JSON to standard output. */
-import { availableParallelism } from "node:os";
 import { type ModelConfig, summarize } from "@shoal/checkpoint";
-import { benchContextTokens } from "@shoal/model/bench";
+import { type KernelBenchResult, benchContextTokens } from "@shoal/model/bench";
 import type { Command, Invocation } from "../command.ts";
-import { type BenchReport, benchTable } from "../bench/report.ts";
+import { type KernelsReport, type QuickReport, kernelsTable, quickTable, reportHead } from "../bench/report.ts";
 import { UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
 import type { BenchRequest } from "../gpu/protocol.ts";
-import { startModel, withGpu } from "../gpu/session.ts";
+import { adapterLine, deviceRequest, startModel, withGpu } from "../gpu/session.ts";
 import { type OpenModel, openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
-import { DEVICE, MODEL, type Values } from "../options.ts";
-import { VERSION } from "../version.ts";
+import { DEVICE, MODEL, type OptionName, type Values } from "../options.ts";
 
 const DEFAULT_PROMPT = "What is the capital of France?";
 /** The embedded model's answer to it. */
@@ -21,20 +19,53 @@ const DEFAULT_REPEAT = 3;
 /** For a checkpoint without a tokenizer. */
 const PLAIN_PROMPT_TOKENS = 16;
 
+/** Options that the kernels' suite has no use for. */
+const MODEL_ONLY = [
+  "prompt-tokens",
+  "new-tokens",
+  "repeat",
+  "prompt",
+  "expect",
+  "chunk",
+  "mode",
+  "kv",
+  ...MODEL,
+] as const satisfies OptionName[];
+
 export const benchCommand: Command = {
   name: "bench",
   summary: "verify a model, then measure prefill, decode, single steps and kernels",
   arguments: "",
   maxWords: 0,
-  options: ["suite", "prompt-tokens", "new-tokens", "repeat", "prompt", "expect", "json", "chunk", "mode", "kv", ...MODEL, ...DEVICE],
+  options: ["suite", "json", ...MODEL_ONLY, ...DEVICE],
   notes: [
     "First the greedy answer to a prompt must be what prefill alone gives for the same tokens; for the embedded model it must also be the right",
     "one, and for others what --expect says. The prompt is then repeated to --prompt-tokens for what is timed.",
+    "--suite kernels times each kernel by itself, on random weights of DeepSeek-V3's shapes (small ones on software adapters).",
   ],
   run: runBench,
 };
 
 async function runBench(invocation: Invocation): Promise<number> {
+  return invocation.values.suite === "kernels" ? runKernels(invocation) : runQuick(invocation);
+}
+
+async function runKernels({ values, terminal, interrupts }: Invocation): Promise<number> {
+  const odd = MODEL_ONLY.find((name) => values[name] !== undefined);
+  if (odd !== undefined) throw new UsageError(`Cannot use '--${odd}' with '--suite kernels': it loads no model`, "bench");
+  return withGpu(async (client) => {
+    const device = await client.open(deviceRequest(values), interrupts.signal);
+    terminal.err(`Adapter: ${adapterLine(device)}\n`);
+    const size = device.adapter.isSoftware ? "small" : "full";
+    const onResult = ({ op, name }: KernelBenchResult): void => terminal.err(`Bench: ${op}, ${name}\n`);
+    const results = await client.benchKernels(size, onResult, interrupts.signal);
+    const report: KernelsReport = { ...reportHead(device), suite: "kernels", size, results };
+    terminal.out(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : kernelsTable(report));
+    return EXIT.ok;
+  });
+}
+
+async function runQuick(invocation: Invocation): Promise<number> {
   const { values, terminal, interrupts } = invocation;
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, async () => {
@@ -58,17 +89,10 @@ async function runBench(invocation: Invocation): Promise<number> {
     const { model, load, request, device, stage } = started;
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
     const result = await client.bench(request, (what) => terminal.err(`Bench: ${what}\n`), interrupts.signal);
-    const { adapter, dialect } = device;
     const { parameters } = summarize(model.checkpoint.config, model.checkpoint.tensors.tensors);
-    const report: BenchReport = {
-      format: 1,
+    const report: QuickReport = {
+      ...reportHead(device),
       suite: "quick",
-      version: VERSION,
-      date: new Date().toISOString(),
-      machine: { deno: Deno.version.deno, system: Deno.build.os, architecture: Deno.build.arch, cpus: availableParallelism() },
-      engine: dialect.engine,
-      adapter,
-      dialect,
       model: {
         name: model.name,
         layers: model.checkpoint.config.nLayers,
@@ -86,7 +110,7 @@ async function runBench(invocation: Invocation): Promise<number> {
       answer: model.checkpoint.tokenizerJson === null ? null : tokenizerOf(model).decode(result.verification.greedyIds),
       ...result,
     };
-    terminal.out(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : benchTable(report));
+    terminal.out(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : quickTable(report));
     return EXIT.ok;
   });
 }

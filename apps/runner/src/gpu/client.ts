@@ -3,7 +3,7 @@
  */
 import { type GenerationRequest, type GenerationResult, type TokenGenerator, untilAborted } from "@shoal/engine";
 import type { LoadProgress, StageDescription } from "@shoal/model";
-import type { ModelBench } from "@shoal/model/bench";
+import type { BenchSize, KernelBenchResult, ModelBench } from "@shoal/model/bench";
 import { type Remote, proxy, wrap } from "comlink";
 import { RunnerError } from "../errors.ts";
 import { installErrorTransfer } from "./errorTransfer.ts";
@@ -86,6 +86,14 @@ export class GpuClient implements TokenGenerator {
 
   bench(request: BenchRequest, onPhase: (what: string) => void, signal?: AbortSignal): Promise<ModelBench> {
     return this.#call((host) => host.bench(request, proxy(onPhase) as never), signal);
+  }
+
+  benchKernels(
+    size: BenchSize,
+    onResult: (result: KernelBenchResult) => void,
+    signal?: AbortSignal,
+  ): Promise<readonly KernelBenchResult[]> {
+    return this.#call((host) => host.benchKernels(size, proxy(onResult) as never), signal);
   }
 
   /** Ends the worker, whatever it is doing. */

@@ -15,7 +15,7 @@ import {
   memoryRequirements,
   stagePlan,
 } from "@shoal/model";
-import { type ModelBench, benchModel } from "@shoal/model/bench";
+import { type BenchSize, type KernelBenchResult, type ModelBench, benchKernels, benchModel } from "@shoal/model/bench";
 import { type Remote, releaseProxy, transfer } from "comlink";
 import { measureDevice } from "./measure.ts";
 import type {
@@ -164,6 +164,12 @@ export class GpuHost {
     // A report that is lost is no loss.
     const report = (what: string): void => void onPhase(what).catch(() => {});
     return this.#abortable((signal) => benchModel(stage, { ...request, onPhase: report, signal }));
+  }
+
+  async benchKernels(size: BenchSize, onResult: Callback<[KernelBenchResult]>): Promise<readonly KernelBenchResult[]> {
+    // A report that is lost is no loss.
+    const report = (result: KernelBenchResult): void => void onResult(result).catch(() => {});
+    return this.#abortable((signal) => benchKernels(this.#device(), { size, onResult: report, signal }));
   }
 
   /** Stops what is running; it then rejects with an AbortError. */

@@ -1,5 +1,6 @@
-/** `@shoal/model/bench`: what `shoal bench` measures. */
-export type { CopyBandwidth } from "./copyBandwidth.ts";
+/** `@shoal/model/bench`: what `shoal bench` measures, the bench of the kernels included. */
+export { type BenchSize, type KernelBenchResult, benchKernels } from "@shoal/kernels/bench";
+export type { Bandwidth } from "./bandwidth.ts";
 export { BenchError, type BenchErrorCode } from "./errors.ts";
 export type { KernelTime, KernelTimes } from "./kernelTimes.ts";
 export { type ModelBench, type ModelBenchOptions, type Throughput, benchContextTokens, benchModel } from "./modelBench.ts";

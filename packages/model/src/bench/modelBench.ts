@@ -5,7 +5,7 @@
 import type { LocalStage } from "../localStage.ts";
 import type { SequenceSlot } from "../kvCache.ts";
 import type { NumericMode } from "../recorder.ts";
-import { type CopyBandwidth, copyBandwidth } from "./copyBandwidth.ts";
+import { type Bandwidth, measureBandwidth } from "./bandwidth.ts";
 import { BenchError } from "./errors.ts";
 import { type KernelTimes, kernelTimes } from "./kernelTimes.ts";
 import { median } from "./median.ts";
@@ -47,10 +47,10 @@ export interface ModelBench {
     readonly submitMs: number;
     /** Bytes of the step and of the KV cache, times tokens per second. */
     readonly bytesPerSecond: number;
-    /** Of the copy's. */
-    readonly bandwidthShare: number;
+    /** Of what a plain copy moves in a second. */
+    readonly shareOfCopy: number;
   };
-  readonly copy: CopyBandwidth;
+  readonly bandwidth: Bandwidth;
   /** Bytes on the device, by kind. */
   readonly memory: Readonly<Record<string, number>>;
 }
@@ -85,8 +85,8 @@ export async function benchModel(stage: LocalStage, options: ModelBenchOptions):
   try {
     phase("verifying");
     const verification = await verify(stage, sequence, { config, mode, chunkTokens: maxTokens, promptIds, expectedIds });
-    phase("copying");
-    const copy = await copyBandwidth(gpu);
+    phase("copying a buffer");
+    const bandwidth = await measureBandwidth(gpu, signal);
     const prompt = repeatedPrompt(promptIds, promptTokens);
     const run: Run = { stage, sequence, prompt, maxTokens, newTokens, repeat, phase, signal };
     const { prefillSamples, decodeSamples } = await throughput(run);
@@ -104,9 +104,9 @@ export async function benchModel(stage: LocalStage, options: ModelBenchOptions):
         tokens: newTokens,
         ...token,
         bytesPerSecond,
-        bandwidthShare: bytesPerSecond / copy.bytesPerSecond,
+        shareOfCopy: bytesPerSecond / bandwidth.copyBytesPerSecond,
       },
-      copy,
+      bandwidth,
       memory: gpu.memory.byKind(),
     };
   } finally {
