@@ -1,7 +1,9 @@
 /**
  * Bind groups, made once for each layout and set of buffers: a new one for each dispatch costs 17 us on Deno's wgpu where a cached one costs 4 us.
  */
-import type { BufferRange } from "./kernel.ts";
+
+/** A whole buffer, or a range of it in bytes. */
+export type BufferRange = GPUBuffer | { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
 
 export class BindGroupCache {
   readonly #device: GPUDevice;

@@ -2,12 +2,9 @@
  * A compiled compute pipeline, its bindings by name, and dispatches of it. Bind groups are made once, when a dispatch is prepared; running it again
  * creates nothing.
  */
-import type { BindGroupCache } from "./bindGroups.ts";
+import type { BindGroupCache, BufferRange } from "./bindGroups.ts";
 import { GpuError } from "./errors.ts";
 import type { BindingInfo } from "./reflect.ts";
-
-/** A whole buffer, or a range of it in bytes. */
-export type BufferRange = GPUBuffer | { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
 
 export type Grid = readonly [x: number, y: number, z: number];
 

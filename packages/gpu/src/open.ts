@@ -38,6 +38,14 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
+/** What `openDevice` would open. @throws NoAdapterError */
+export async function adapterOf(implementation: Implementation, options: OpenOptions = {}): Promise<AdapterDescription> {
+  const { gpu, engine, hint, wait = (promise) => promise } = implementation;
+  const adapter = await wait(gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" }));
+  if (!adapter) throw new NoAdapterError(engine, hint);
+  return describeAdapter(adapter);
+}
+
 /** @throws NoAdapterError, AdapterLimitError or DeviceLostError. */
 export async function openDevice(
   implementation: Implementation,
