@@ -28,18 +28,21 @@ export async function openDenoGpu(options: DenoOpenOptions = {}): Promise<GpuCon
   const sources = shaderSources();
   if (webgpu === "wgpu") return openDevice(builtIn(), sources, options);
   if (webgpu === "dawn" || adapterName !== undefined) return openDevice(await dawn(adapterName), sources, options);
-  const hardware = await hardwareDawn(options);
-  return openDevice(hardware ?? builtIn(), sources, options);
+  // Asked first because it is quiet: Dawn writes warnings to stderr when it only looks at an adapter.
+  if (await isSoftware(builtIn, options)) return openDevice(builtIn(), sources, options);
+  try {
+    return await openDevice(await dawn(), sources, options);
+  } catch (error) {
+    if (!(error instanceof NoAdapterError)) throw error;
+    return openDevice(builtIn(), sources, options);
+  }
 }
 
-/** Dawn, where it loads and finds a GPU that is no software adapter. */
-async function hardwareDawn(options: DenoOpenOptions): Promise<Implementation | undefined> {
+async function isSoftware(open: () => Implementation, options: OpenOptions): Promise<boolean> {
   try {
-    const implementation = await dawn(undefined);
-    const { isSoftware } = await adapterOf(implementation, options);
-    return isSoftware ? undefined : implementation;
+    return (await adapterOf(open(), options)).isSoftware;
   } catch (error) {
-    if (error instanceof NoAdapterError) return undefined;
+    if (error instanceof NoAdapterError) return false;
     throw error;
   }
 }
@@ -50,7 +53,7 @@ function builtIn(): Implementation {
   return { engine: "wgpu", gpu, subgroupsDirective: false, hint: HINT };
 }
 
-async function dawn(adapterName: string | undefined): Promise<Implementation> {
+async function dawn(adapterName?: string): Promise<Implementation> {
   let create: (options: string[]) => GPU;
   try {
     ({ create } = await import("webgpu"));
