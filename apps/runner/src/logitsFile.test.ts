@@ -45,7 +45,11 @@ describe("openLogitsFile()", () => {
     await file.write(rowsOf(3, 2, 1));
     await file.finish();
     const store = await openSafetensors(bytesSource(new Uint8Array(await readFile(path))));
-    expect([...store.tensors.keys()].sort()).toEqual(logitsTensors(config, shape).map(({ name }) => name).sort());
+    expect([...store.tensors.keys()].sort()).toEqual(
+      logitsTensors(config, shape)
+        .map(({ name }) => name)
+        .sort(),
+    );
     expect(store.metadata.get("ids")).toBe("1,2,3,4,5");
     const column = async (name: string, columns: number): Promise<number[]> => {
       const all = new Float32Array((await store.readTensor(name)).buffer);

@@ -8,10 +8,11 @@ import { UsageError, messageOf } from "./errors.ts";
 import { EXIT } from "./exitCodes.ts";
 import { commandHelp, generalHelp } from "./help.ts";
 import { Interrupts } from "./interrupts.ts";
+import { exitNow } from "./exitNow.ts";
 import { ClosedPipeError, denoTerminal as terminal } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
-const interrupts = new Interrupts(() => Deno.exit(EXIT.interrupted));
+const interrupts = new Interrupts(() => exitNow(EXIT.interrupted));
 
 async function run(line: CommandLine): Promise<number> {
   const { command, values, words } = line;
@@ -44,4 +45,4 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 // At once: a worker that is busy, or a terminal that is still being read, would keep the process.
-Deno.exit(await main(Deno.args));
+exitNow(await main(Deno.args));

@@ -73,7 +73,7 @@ export const OPTIONS = {
   hidden: toggle("also write hidden.<layer> [tokens, dim], the residual stream after each layer"),
   routing: toggle("also write routing.<layer>.indices and .weights [tokens, topK]"),
   mtp: toggle("also write mtp_logits [tokens - 1, vocab]: row i is the MTP module's guess at token i + 2"),
-  chunk: integer("N", "tokens in one step of the prefill", 1, 65_536),
+  chunk: integer("N", "tokens in one step of the prefill (default 256)", 1, 65_536),
   suite: choice("what to measure: a model's prefill and decode (default), or kernels by themselves", ["quick", "kernels"]),
   "prompt-tokens": integer("N", "tokens of the timed prompt (default 128)", 1, 2 ** 20),
   "new-tokens": integer("N", "tokens decoded after it (default 64)", 1, 2 ** 20),
@@ -106,7 +106,7 @@ export const COMMON: readonly OptionName[] = ["verbose", "help"];
 export const DEVICE: readonly OptionName[] = ["webgpu", "adapter"];
 export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];
 export const SAMPLING: readonly OptionName[] = ["max-new-tokens", "temperature", "top-p", "top-k", "min-p", "seed"];
-export const RUN: readonly OptionName[] = ["mode", "kv", "context"];
+export const RUN: readonly OptionName[] = ["mode", "kv", "context", "chunk"];
 
 export function isOptionName(name: string): name is OptionName {
   return Object.hasOwn(OPTIONS, name);

@@ -29,7 +29,8 @@ export const denoTerminal: Terminal = {
   errIsTerminal: Deno.stderr.isTerminal(),
   columns() {
     try {
-      return Deno.consoleSize().columns;
+      // A terminal that does not know its size says 0.
+      return Deno.consoleSize().columns || 80;
     } catch {
       return 80;
     }

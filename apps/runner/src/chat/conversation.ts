@@ -6,6 +6,7 @@ import { EXIT } from "../exitCodes.ts";
 import type { GpuClient } from "../gpu/client.ts";
 import { type OpenModel, templateOf, tokenizerOf } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS } from "../model/runOptions.ts";
+import { ask } from "./ask.ts";
 import { openLineInput } from "./lineInput.ts";
 import { runRepl } from "./repl.ts";
 import { ChatStats } from "./stats.ts";
@@ -41,7 +42,7 @@ export async function converse(
       contextTokens: stage.contextTokens,
       alwaysAsk,
       clear: () => chat.clear(),
-      answer: (text, signal) => chat.send(text, { maxNewTokens, sampling, signal, onText: (piece) => terminal.out(piece) }),
+      answer: (text, signal) => ask(terminal, chat, text, { maxNewTokens, sampling, signal }),
       verbose: values.verbose === true,
     });
   } catch (error) {

@@ -1,5 +1,6 @@
 /** `shoal chat`: one answer, or a conversation. */
 import { EngineError } from "@shoal/engine";
+import { ask } from "../chat/ask.ts";
 import { chatSession, converse } from "../chat/conversation.ts";
 import { summaryLine } from "../chat/stats.ts";
 import type { Command, Invocation } from "../command.ts";
@@ -7,7 +8,7 @@ import { UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
 import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
-import { DEFAULT_MAX_NEW_TOKENS, contextTokens, samplingFrom } from "../model/runOptions.ts";
+import { DEFAULT_MAX_NEW_TOKENS, loadOptions, samplingFrom } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN, SAMPLING } from "../options.ts";
 
 export const chatCommand: Command = {
@@ -29,20 +30,18 @@ async function runChat(invocation: Invocation): Promise<number> {
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
-      const context = contextTokens(values, model.checkpoint.config);
+      const load = loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
-      if (prompt !== undefined) checkLength(chat.promptIds(prompt).length, context);
+      if (prompt !== undefined) checkLength(chat.promptIds(prompt).length, load.contextTokens);
       const sampling = samplingFrom(values, model, { seed: crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n });
-      const load = { mode: values.mode ?? "w8a32", kvFormat: values.kv ?? "f16", contextTokens: context } as const;
       return { model, load, chat, sampling };
     });
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
     if (prompt === undefined) return converse(invocation, chat, stage, { sampling, alwaysAsk: false });
-    const { timings } = await chat.send(prompt, {
+    const { timings } = await ask(terminal, chat, prompt, {
       maxNewTokens: values["max-new-tokens"] ?? DEFAULT_MAX_NEW_TOKENS,
       sampling,
       signal: interrupts.signal,
-      onText: (piece) => terminal.out(piece),
     });
     terminal.out("\n");
     terminal.err(`[${summaryLine(timings)}]\n`);

@@ -1,7 +1,8 @@
 /** `shoal generate`: the flags and the output of DeepSeek's generate.py, streamed. */
 import { readFile } from "node:fs/promises";
 import type { ChatSession, ChatTurn } from "@shoal/engine";
-import type { SamplingParameters, StageDescription } from "@shoal/model";
+import type { SamplingParameters } from "@shoal/model";
+import { ask } from "../chat/ask.ts";
 import { chatSession, converse } from "../chat/conversation.ts";
 import { summaryLine, tokensPerSecond } from "../chat/stats.ts";
 import type { Command, Invocation } from "../command.ts";
@@ -9,7 +10,7 @@ import { RunnerError, UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
 import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
-import { DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, contextTokens, samplingFrom } from "../model/runOptions.ts";
+import { DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, loadOptions, samplingFrom } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN, SAMPLING, type Values } from "../options.ts";
 import type { Terminal } from "../terminal.ts";
 import { checkLength, promptFrom } from "./chat.ts";
@@ -39,37 +40,32 @@ async function runGenerate(invocation: Invocation): Promise<number> {
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
-      const context = contextTokens(values, model.checkpoint.config);
+      const load = loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
-      for (const prompt of prompts ?? []) checkLength(chat.promptIds(prompt).length, context);
+      for (const prompt of prompts ?? []) checkLength(chat.promptIds(prompt).length, load.contextTokens);
       const sampling = samplingFrom(values, model, { temperature: DEFAULT_TEMPERATURE, seed: DEFAULT_SEED });
-      const load = { mode: values.mode ?? "w8a32", kvFormat: values.kv ?? "f16", contextTokens: context } as const;
       return { model, load, chat, sampling };
     });
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
     return prompts === null
       ? converse(invocation, chat, stage, { sampling, alwaysAsk: true })
-      : complete(invocation, prompts, { chat, stage, sampling });
+      : complete(invocation, prompts, chat, sampling);
   });
 }
 
 async function complete(
   { values, terminal, interrupts }: Invocation,
   prompts: readonly string[],
-  { chat, sampling }: { readonly chat: ChatSession; readonly stage: StageDescription; readonly sampling: SamplingParameters },
+  chat: ChatSession,
+  sampling: SamplingParameters,
 ): Promise<number> {
   const { signal } = interrupts;
   const maxNewTokens = values["max-new-tokens"] ?? DEFAULT_MAX_NEW_TOKENS;
   const json = values.json === true;
   for (const prompt of prompts) {
     chat.clear();
-    if (!json) terminal.out(`Prompt: ${prompt}\nCompletion: `);
-    const turn = await chat.send(prompt, {
-      maxNewTokens,
-      sampling,
-      signal,
-      ...(!json && { onText: (piece: string) => terminal.out(piece) }),
-    });
+    if (!json) terminal.out(`Prompt: ${prompt}\n`);
+    const turn = await ask(terminal, chat, prompt, { maxNewTokens, sampling, signal, before: "Completion: ", quiet: json });
     terminal.out(json ? `${jsonLine(prompt, turn)}\n` : "\n\n");
     terminal.err(`[${summaryLine(turn.timings)}]\n`);
   }

@@ -7,7 +7,7 @@ import type { GpuClient } from "../gpu/client.ts";
 import type { DeviceReport, LoadRequest, Requirements } from "../gpu/protocol.ts";
 import { adapterLine, deviceRequest, withGpu } from "../gpu/session.ts";
 import { type OpenModel, openModel } from "../model/openModel.ts";
-import { contextTokens } from "../model/runOptions.ts";
+import { loadOptions } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN } from "../options.ts";
 
 export const inspectCommand: Command = {
@@ -49,9 +49,7 @@ async function runInspect(invocation: Invocation): Promise<number> {
   const load: LoadRequest = {
     location: model.location,
     config: model.configOverride,
-    mode: values.mode ?? "w8a32",
-    kvFormat: values.kv ?? "f16",
-    contextTokens: contextTokens(values, config),
+    ...loadOptions(values, config),
     mtp: values.mtp === true,
   };
   const fit = await withGpu((client) => fitOf(client, invocation, load));

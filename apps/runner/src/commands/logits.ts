@@ -20,7 +20,7 @@ export const logitsCommand: Command = {
   summary: "write the logits of a prompt, and what led to them, to a safetensors file",
   arguments: "",
   maxWords: 0,
-  options: ["ids", "ids-file", "text", "out", "hidden", "routing", "mtp", "chunk", ...MODEL, ...RUN, ...DEVICE],
+  options: ["ids", "ids-file", "text", "out", "hidden", "routing", "mtp", ...MODEL, ...RUN, ...DEVICE],
   notes: [
     "Writes F32 `logits` [tokens, vocab]. The KV cache is f32 unless --kv says otherwise. Layers are counted from 0.",
     "Example: shoal logits --model DIR --ids 0,15,27 --out logits.safetensors --hidden --routing",

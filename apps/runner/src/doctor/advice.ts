@@ -29,7 +29,7 @@ export function adviceFor(
   const bandwidth = best.times?.copyBytesPerSecond;
   if (bandwidth !== undefined)
     advice.push(
-      `Decoding reads every used weight once a token: at ${formatBytes(bandwidth)}/s a model of 1 GB of used weights makes at most ${(bandwidth / 1e9).toPrecision(2)} tokens/s.`,
+      `Decoding reads every used weight once a token: at ${formatBytes(bandwidth)}/s a model of 1 GB of used weights makes at most ${Number((bandwidth / 1e9).toPrecision(2))} tokens/s.`,
     );
   const slow = working.find(({ times }) => (times?.readbackMs ?? 0) > SLOW_READBACK_MS);
   if (slow)

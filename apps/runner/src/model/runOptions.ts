@@ -3,6 +3,7 @@ import type { ModelConfig } from "@shoal/checkpoint";
 import { type SamplingWish, samplingOf } from "@shoal/engine";
 import type { SamplingParameters } from "@shoal/model";
 import { UsageError } from "../errors.ts";
+import type { LoadRequest } from "../gpu/protocol.ts";
 import type { Values } from "../options.ts";
 import type { OpenModel } from "./openModel.ts";
 
@@ -16,6 +17,16 @@ export function contextTokens({ context }: Values, { maxPositionEmbeddings }: Mo
   if (context !== undefined && context > maxPositionEmbeddings)
     throw new UsageError(`Cannot use '--context ${context}': the model has ${maxPositionEmbeddings} positions, expected at most as many`);
   return context ?? Math.min(maxPositionEmbeddings, DEFAULT_CONTEXT_TOKENS);
+}
+
+/** How the stage is loaded for generating text. */
+export function loadOptions(values: Values, config: ModelConfig): Omit<LoadRequest, "location" | "config"> {
+  return {
+    mode: values.mode ?? "w8a32",
+    kvFormat: values.kv ?? "f16",
+    contextTokens: contextTokens(values, config),
+    maxTokens: values.chunk,
+  };
 }
 
 export function samplingFrom(
