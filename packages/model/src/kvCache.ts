@@ -103,18 +103,32 @@ export class PagedKvCache {
   }
 
   /**
-   * Makes room for `tokens` more and counts them. Nothing changes if it throws.
+   * Makes room for `tokens` more in each of some sequences and counts them. Nothing changes if it throws.
    * @throws ModelError named context-exceeded or out-of-kv-blocks.
    */
-  extend(slot: SequenceSlot, tokens: number): void {
-    const sequence = this.#sequence(slot);
-    const length = sequence.length + tokens;
-    if (length > this.contextTokens)
-      throw new ModelError("context-exceeded", `Cannot extend a sequence to ${length} tokens, expected at most ${this.contextTokens}`);
-    const needed = Math.ceil(length / KV_BLOCK_SIZE) - sequence.blocks.length;
+  extend(growth: readonly { readonly sequence: SequenceSlot; readonly tokens: number }[]): void {
+    let needed = 0;
+    for (const { sequence: slot, tokens } of growth) {
+      const { length, blocks } = this.#sequence(slot);
+      if (length + tokens > this.contextTokens)
+        throw new ModelError(
+          "context-exceeded",
+          `Cannot extend a sequence to ${length + tokens} tokens, expected at most ${this.contextTokens}`,
+        );
+      needed += Math.max(0, Math.ceil((length + tokens) / KV_BLOCK_SIZE) - blocks.length);
+    }
     if (needed > this.#free.length)
-      throw new ModelError("out-of-kv-blocks", `Cannot extend a sequence: it needs ${needed} KV blocks, ${this.#free.length} are free`);
-    sequence.length = length;
+      throw new ModelError(
+        "out-of-kv-blocks",
+        `Cannot extend the sequences: ${needed} KV blocks are needed, ${this.#free.length} are free`,
+      );
+    for (const { sequence, tokens } of growth) this.#grow(sequence, tokens);
+  }
+
+  #grow(slot: SequenceSlot, tokens: number): void {
+    const sequence = this.#sequence(slot);
+    sequence.length += tokens;
+    const needed = Math.ceil(sequence.length / KV_BLOCK_SIZE) - sequence.blocks.length;
     if (needed <= 0) return;
     const added = this.#free.splice(this.#free.length - needed, needed).toReversed();
     const start = slot * this.blocksPerSequence + sequence.blocks.length;

@@ -196,28 +196,35 @@ export class LocalStage implements Stage {
 
   async #submitForward(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     const plan = this.#planStep(batch);
-    for (const { sequence, tokens } of batch.entries) this.kv.extend(sequence, tokenCount(tokens));
-    this.#previous = plan;
-    if (this.#plan.layers.begin > 0) this.#writeHidden(batch);
-    return this.#submit(batch, plan, "forward", this.#sampler);
+    const hidden = this.#plan.layers.begin > 0 ? this.#hiddenRows(batch) : undefined;
+    return this.#submit(batch, plan, "forward", this.#sampler, () => {
+      this.kv.extend(batch.entries.map(({ sequence, tokens }) => ({ sequence, tokens: tokenCount(tokens) })));
+      this.#previous = plan;
+      if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
+    });
   }
 
   async #submitDraft(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     if (!this.#plan.mtp) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
     const previous = this.#previous;
     const plan = this.#planStep(batch, previous);
-    const fits = plan.sequences.every(
-      (sequence, row) => previous?.sequences[row] === sequence && previous.positions[row] === plan.positions[row],
-    );
+    const fits = plan.sequences.every((sequence, row) => {
+      const position = plan.positions[row] ?? 0;
+      // Cut back or closed since, its blocks may be another's by now.
+      const held = position < this.kv.length(sequence as SequenceSlot);
+      return held && previous?.sequences[row] === sequence && previous.positions[row] === position;
+    });
     if (!fits) throw new ModelError("bad-batch", "Cannot draft: the rows are not those of the step before, expected a prefix of them");
     return this.#submit(batch, plan, "draft", this.#draftSampler);
   }
 
+  /** @param begin what to do once nothing but `begin` itself can refuse the step any more */
   async #submit(
     batch: Batch,
     plan: PlannedStep,
     kind: StepShape["kind"],
     sampler: Sampler,
+    begin: () => void = () => undefined,
   ): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     const { output, capture } = batch;
     const tokens = plan.tokens.length;
@@ -231,7 +238,6 @@ export class LocalStage implements Stage {
     if (outputRows.length > 0 && !this.#weights.head) throw new ModelError("bad-batch", "Cannot give logits: this stage has no head");
     const captures = (capture?.hidden ?? false) || (capture?.routing ?? false);
     if (captures) this.#trace ??= new Trace(this.gpu, this.config, this.#weights.layers, this.activations);
-    const step = this.#step++;
     const shape: StepShape = {
       kind,
       tokens,
@@ -241,6 +247,8 @@ export class LocalStage implements Stage {
       capture: captures,
     };
     const commands = await this.#programs.get(shape, this.#trace);
+    begin();
+    const step = this.#step++;
     const rows = encodeBatch({ ...plan, outputRows, ringRow: step % RING_STEPS }, this.#plan.maxTokens);
     this.gpu.write(this.activations.step.batch, 0, rows);
     if (output === "sample") sampler.note(step, outputRows.length);
@@ -255,12 +263,19 @@ export class LocalStage implements Stage {
     const read = async ({ buffer, stride }: typeof logits, rows: number, columns: number): Promise<Float32Array<ArrayBuffer>> =>
       packRows(new Float32Array(await this.gpu.read(buffer, 0, rows * stride * 4)), rows, columns, stride);
     const wantsLogits = output === "lastLogits" || output === "allLogits";
+    // All reads are submitted before the first is awaited: the next step then comes after them.
+    const [rows, hidden, layerHidden, routing] = await Promise.all([
+      wantsLogits ? read(logits, shape.outputs, this.config.vocabSize) : undefined,
+      output === "hidden" ? read(residual, tokens, this.config.hiddenSize) : undefined,
+      capture?.hidden ? this.#trace?.hidden(tokens) : undefined,
+      capture?.routing ? this.#trace?.routing(tokens) : undefined,
+    ]);
     return {
       step,
-      ...(wantsLogits && { logits: await read(logits, shape.outputs, this.config.vocabSize) }),
-      ...(output === "hidden" && { hidden: await read(residual, tokens, this.config.hiddenSize) }),
-      ...(capture?.hidden && this.#trace && { layerHidden: await this.#trace.hidden(tokens) }),
-      ...(capture?.routing && this.#trace && { routing: await this.#trace.routing(tokens) }),
+      ...(rows && { logits: rows }),
+      ...(hidden && { hidden }),
+      ...(layerHidden && { layerHidden }),
+      ...(routing && { routing }),
     };
   }
 
@@ -300,7 +315,8 @@ export class LocalStage implements Stage {
     return tokens;
   }
 
-  #writeHidden({ entries }: Batch): void {
+  /** What a stage in the middle computes from: [tokens, stride of the residual stream]. */
+  #hiddenRows({ entries }: Batch): Float32Array<ArrayBuffer> {
     const { residual } = this.activations;
     const { hiddenSize } = this.config;
     const rows = entries.reduce((sum, { tokens }) => sum + tokenCount(tokens), 0);
@@ -316,7 +332,7 @@ export class LocalStage implements Stage {
       for (let token = 0; token < count; token++, row++)
         values.set(hidden.subarray(token * hiddenSize, (token + 1) * hiddenSize), row * residual.stride);
     }
-    this.gpu.write(residual.buffer, 0, values);
+    return values;
   }
 
   #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
