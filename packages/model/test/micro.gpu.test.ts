@@ -1,0 +1,12 @@
+/** The two random models on one device: goldens, what must not depend on how a prompt is cut, several stages, bad input. */
+import type { DenoEngine } from "@shoal/gpu/deno";
+import { badInput } from "./cases/badInput.ts";
+import { goldenMicro } from "./cases/goldenMicro.ts";
+import { invariants } from "./cases/invariants.ts";
+import { layerRanges } from "./cases/layerRanges.ts";
+import { type GpuTest, Models } from "./support/models.ts";
+
+export function tests(engine: DenoEngine): readonly GpuTest[] {
+  const models = new Models(engine);
+  return [...goldenMicro(models), ...invariants(models), ...layerRanges(models), ...badInput(models), models.closing()];
+}

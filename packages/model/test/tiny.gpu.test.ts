@@ -1,0 +1,12 @@
+/** The trained model on one device, so that each kernel is compiled once: goldens, greedy texts, perplexity, what a warm step costs. */
+import type { DenoEngine } from "@shoal/gpu/deno";
+import { goldenTiny } from "./cases/goldenTiny.ts";
+import { greedy } from "./cases/greedy.ts";
+import { perplexity } from "./cases/perplexity.ts";
+import { warmDecode } from "./cases/warmDecode.ts";
+import { type GpuTest, Models } from "./support/models.ts";
+
+export function tests(engine: DenoEngine): readonly GpuTest[] {
+  const models = new Models(engine);
+  return [...goldenTiny(models), ...greedy(models), ...perplexity(models), ...warmDecode(models), models.closing()];
+}
