@@ -23,7 +23,7 @@ const broken = (engine: EngineReport["engine"], problem: string): EngineReport =
 describe("adviceFor()", () => {
   it("says little about a machine where all is well", () => {
     expect(adviceFor(machine, [working("dawn", 0.2), working("wgpu", 1)])).toEqual([
-      "Without --webgpu, models run through Dawn.",
+      "Without --webgpu, models run through Dawn: its readback is the faster one.",
       "Decoding reads every used weight once a token: at 500 GB/s a model of 1 GB of used weights makes at most 500 tokens/s.",
     ]);
   });
@@ -32,6 +32,11 @@ describe("adviceFor()", () => {
     const text = adviceFor(machine, [working("dawn", 0.5, true), working("wgpu", 11.2, true)]).join("\n");
     expect(text).toContain("runs on the CPU");
     expect(text).toContain("takes 11 ms through wgpu");
+    expect(text).toContain("Without --webgpu, models run through Deno's wgpu: on a software adapter");
+  });
+
+  it("does not say what is chosen when it looked at one engine only", () => {
+    expect(adviceFor(machine, [working("dawn", 0.2)]).join("\n")).not.toContain("Without --webgpu");
   });
 
   it("says which engine does not work and which is used instead", () => {

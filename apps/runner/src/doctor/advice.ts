@@ -13,11 +13,11 @@ export function adviceFor(
   engines: readonly EngineReport[],
 ): readonly string[] {
   const working = engines.filter(({ device }) => device !== null);
-  const [best] = working;
+  const best = chosenOf(working);
   if (!best?.device) return noAdapter({ vulkan, system });
   const { adapter, dialect, limits } = best.device;
   const name = best.engine === "dawn" ? "Dawn" : "Deno's wgpu";
-  const advice = [`Without --webgpu, models run through ${name}.`];
+  const advice = engines.length > 1 ? [`Without --webgpu, models run through ${name}${why(best, working)}.`] : [];
   for (const { engine, problem, device } of engines) {
     if (!device) advice.push(`${engine === "dawn" ? "Dawn" : "Deno's wgpu"} does not work here: ${problem ?? "unknown"}`);
     else if (problem !== null) advice.push(`${engine === "dawn" ? "Dawn" : "Deno's wgpu"} opened a device that then failed: ${problem}`);
@@ -44,6 +44,18 @@ export function adviceFor(
   if (binding < SMALL_BINDING_BYTES)
     advice.push(`One binding holds ${formatLimit(binding)}: larger matrices are split, and a long context may not fit.`);
   return advice;
+}
+
+/** What `--webgpu auto` takes, as `openDenoGpu` decides it: Dawn, but the built-in engine where that one's adapter is a software one. */
+function chosenOf(working: readonly EngineReport[]): EngineReport | undefined {
+  const builtIn = working.find(({ engine }) => engine === "wgpu");
+  if (builtIn?.device?.adapter.isSoftware === true) return builtIn;
+  return working.find(({ engine }) => engine === "dawn") ?? builtIn;
+}
+
+function why({ engine }: EngineReport, working: readonly EngineReport[]): string {
+  if (working.length < 2) return "";
+  return engine === "wgpu" ? ": on a software adapter it compiles shaders several times faster" : ": its readback is the faster one";
 }
 
 function noAdapter({ vulkan, system }: Pick<MachineReport, "vulkan" | "system">): readonly string[] {
