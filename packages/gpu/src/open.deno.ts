@@ -4,7 +4,7 @@
  */
 import { shaderSources } from "@shoal/shaders";
 import type { GpuContext } from "./context.ts";
-import { waitAwake } from "./dawnWait.deno.ts";
+import { paceImmediates, waitAwake } from "./dawnWait.deno.ts";
 import { NoAdapterError } from "./errors.ts";
 import { type Implementation, type OpenOptions, adapterOf, openDevice } from "./open.ts";
 
@@ -53,10 +53,22 @@ function builtIn(): Implementation {
   return { engine: "wgpu", gpu, subgroupsDirective: false, hint: HINT };
 }
 
+/** Set once the addon is loaded in this thread. */
+const LOADED = Symbol.for("shoal.dawn");
+
+async function loadDawn(): Promise<(options: string[]) => GPU> {
+  // The mark is the thread's, as `setImmediate` is: a second pacing would pace the first.
+  if (!Reflect.has(globalThis, LOADED)) {
+    Reflect.set(globalThis, LOADED, true);
+    paceImmediates();
+  }
+  return (await import("webgpu")).create;
+}
+
 async function dawn(adapterName?: string): Promise<Implementation> {
   let create: (options: string[]) => GPU;
   try {
-    ({ create } = await import("webgpu"));
+    create = await loadDawn();
   } catch (error) {
     throw new NoAdapterError(
       "dawn",

@@ -31,12 +31,20 @@ export function memoryRequirements(checkpoint: Pick<CheckpointSource, "config" |
   const layers = config.nLayers + (mtp ? 1 : 0);
   const blocks = Math.max(run.maxSequences, Math.ceil(run.contextTokens / KV_BLOCK_SIZE));
   const kvCache = blocks * KV_BLOCK_SIZE * kvBytesPerToken(config, run.kvFormat, layers);
-  const activations = activationRows(config, run).reduce((sum, { bytes }) => sum + bytes, 0);
+  const activations = activationBuffers(config, run).reduce((sum, { bytes, buffers = 1 }) => sum + bytes * buffers, 0);
   return { weights, kvCache, activations, total: weights + kvCache + activations };
 }
 
-/** The activations that grow with the model: [what, bytes]. */
-function activationRows(config: ModelConfig, run: RunShape): readonly { readonly what: string; readonly bytes: number }[] {
+interface ActivationBuffers {
+  readonly what: string;
+  /** Of one buffer. */
+  readonly bytes: number;
+  /** How many of that size; 1 by default. */
+  readonly buffers?: number;
+}
+
+/** The activations that grow with the model: bytes of one buffer, and how many there are. */
+function activationBuffers(config: ModelConfig, run: RunShape): readonly ActivationBuffers[] {
   const { nHeads, kvLoraRank, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, hiddenSize, moeIntermediateSize, nActivatedExperts, nSharedExperts } =
     config;
   const slots = Math.max(nActivatedExperts + nSharedExperts, mlpSlices(config.intermediateSize).count);
@@ -51,7 +59,7 @@ function activationRows(config: ModelConfig, run: RunShape): readonly { readonly
     rows("attention output", run.maxTokens, nHeads * vHeadDim),
     rows("expert outputs", run.maxTokens * slots, hiddenSize),
     rows("expert hidden states", run.maxTokens * slots, moeIntermediateSize),
-    rows("residual stream and its norms", run.maxTokens * 4, hiddenSize),
+    { ...rows("residual stream or its norm", run.maxTokens, hiddenSize), buffers: 4 },
     rows("logits", run.maxOutputs, config.vocabSize),
   ];
 }
@@ -66,7 +74,7 @@ export function checkAdapter(limits: BindingLimits, checkpoint: Pick<CheckpointS
   const refuse = (what: string, bytes: number, hint: string): void => {
     if (bytes > most) throw new AdapterLimitError(what, "maxStorageBufferBindingSize", bytes, most, hint);
   };
-  for (const { what, bytes } of activationRows(config, run))
+  for (const { what, bytes } of activationBuffers(config, run))
     refuse(`hold the ${what} of ${run.maxTokens} tokens`, bytes, "compute fewer tokens at once (--chunk)");
   const kvLayer = kvBytesPerToken(config, run.kvFormat, 1) * roundUp(run.contextTokens, KV_BLOCK_SIZE);
   refuse(`keep ${run.contextTokens} tokens in a layer's KV cache`, kvLayer, "use a shorter context (--context)");
