@@ -19,8 +19,8 @@ export interface DenoOpenOptions extends OpenOptions {
 const HINT = "install a Vulkan driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers), then see 'shoal doctor'";
 
 /**
- * `auto` takes Dawn on a GPU, for its readback, and the built-in engine on a software adapter, where the time to the first token is that of compiling shaders and
- * Dawn's take four times as long (Mesa 25 lavapipe, all of a small model's: 36 s of processor time against 9).
+ * `auto` takes Dawn on a GPU, for its readback, and the built-in engine on a software adapter, where a step takes longer than a readback of either engine and Dawn
+ * only adds its warnings on stderr.
  * @throws NoAdapterError, AdapterLimitError
  */
 export async function openDenoGpu(options: DenoOpenOptions = {}): Promise<GpuContext> {

@@ -55,7 +55,7 @@ function chosenOf(working: readonly EngineReport[]): EngineReport | undefined {
 
 function why({ engine }: EngineReport, working: readonly EngineReport[]): string {
   if (working.length < 2) return "";
-  return engine === "wgpu" ? ": on a software adapter it compiles shaders several times faster" : ": its readback is the faster one";
+  return engine === "wgpu" ? ": on a software adapter the faster readback of Dawn gains nothing" : ": its readback is the faster one";
 }
 
 function noAdapter({ vulkan, system }: Pick<MachineReport, "vulkan" | "system">): readonly string[] {
