@@ -16,6 +16,9 @@ export interface DenoOpenOptions extends OpenOptions {
   readonly adapterName?: string;
 }
 
+/** Browsers round timestamps to 65 us, lest pages time each other; a process of its own has no such neighbour, and most kernels are shorter than that. */
+const UNQUANTIZED_TIMESTAMPS = "disable-dawn-features=timestamp_quantization";
+
 const HINT = "install a Vulkan driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers), then see 'shoal doctor'";
 
 /**
@@ -76,7 +79,7 @@ async function dawn(adapterName?: string): Promise<Implementation> {
     );
   }
   try {
-    const gpu = create(adapterName === undefined ? [] : [`adapter=${adapterName}`]);
+    const gpu = create([UNQUANTIZED_TIMESTAMPS, ...(adapterName === undefined ? [] : [`adapter=${adapterName}`])]);
     return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, owner: gpu, wait: waitAwake };
   } catch (error) {
     throw new NoAdapterError("dawn", `the addon did not start (${error instanceof Error ? error.message : String(error)}); ${HINT}`);
