@@ -4,9 +4,17 @@ import { badInput } from "./cases/badInput.ts";
 import { goldenMicro } from "./cases/goldenMicro.ts";
 import { invariants } from "./cases/invariants.ts";
 import { layerRanges } from "./cases/layerRanges.ts";
+import { RAGGED_PROMPTS, quantized } from "./cases/quantized.ts";
 import { type GpuTest, Models } from "./support/models.ts";
 
 export function tests(engine: DenoEngine): readonly GpuTest[] {
   const models = new Models(engine);
-  return [...goldenMicro(models), ...invariants(models), ...layerRanges(models), ...badInput(models), models.closing()];
+  return [
+    ...goldenMicro(models),
+    ...quantized(models, RAGGED_PROMPTS),
+    ...invariants(models),
+    ...layerRanges(models),
+    ...badInput(models),
+    models.closing(),
+  ];
 }

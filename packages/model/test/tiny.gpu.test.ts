@@ -3,10 +3,18 @@ import type { DenoEngine } from "@shoal/gpu/deno";
 import { goldenTiny } from "./cases/goldenTiny.ts";
 import { greedy } from "./cases/greedy.ts";
 import { perplexity } from "./cases/perplexity.ts";
+import { TINY_PROMPTS, quantized } from "./cases/quantized.ts";
 import { warmDecode } from "./cases/warmDecode.ts";
 import { type GpuTest, Models } from "./support/models.ts";
 
 export function tests(engine: DenoEngine): readonly GpuTest[] {
   const models = new Models(engine);
-  return [...goldenTiny(models), ...greedy(models), ...perplexity(models), ...warmDecode(models), models.closing()];
+  return [
+    ...goldenTiny(models),
+    ...quantized(models, TINY_PROMPTS),
+    ...greedy(models),
+    ...perplexity(models),
+    ...warmDecode(models),
+    models.closing(),
+  ];
 }

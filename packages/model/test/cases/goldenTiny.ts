@@ -1,8 +1,8 @@
 /**
- * The trained model against transformers 5.17 (w8a32) and an independent reference of DeepSeek's online quantization (w8a8): logits, hidden states, routing and MTP
- * logits of whole prompts, computed in one step. `greedy.ts` has the long prompts and what follows them.
+ * The trained model in w8a32 against transformers 5.17: logits, hidden states, routing and MTP logits of whole prompts, computed in one step. `greedy.ts` has the long
+ * prompts and what follows them, `quantized.ts` w8a8.
  */
-import type { NumericMode, StepOutput } from "@shoal/model";
+import type { StepOutput } from "@shoal/model";
 import { argmaxRows, check, checkRows, largestMagnitude, maxError, report, rowErrors } from "../support/compare.ts";
 import { captured, logits, withSequence } from "../support/drive.ts";
 import { type Golden, readGolden } from "../support/golden.ts";
@@ -17,7 +17,7 @@ const SHORT_CASES = ["capital", "story", "sum_sys"];
 const LAYERS = 6;
 /** Rows noisier than this say nothing: a rounding step or a router tie fell the other way between f32 and f64. */
 const QUIET = 1e-3;
-const LOGIT_TOLERANCE: Readonly<Record<NumericMode, number>> = { w8a32: 2e-3, w8a8: 1e-2 };
+const LOGIT_TOLERANCE = 2e-3;
 const HIDDEN_TOLERANCE = 1e-3;
 const MARGIN = 1e-5;
 
@@ -30,16 +30,15 @@ interface Run {
 export function goldenTiny(models: Models): readonly GpuTest[] {
   const runs = new Map<string, Promise<Run>>();
   const golden = (name: string): Promise<Golden> => readGolden(`tiny-${name}.safetensors`);
-  /** One step over the prompt, then one of the MTP module; once for each prompt and mode. */
-  const run = (name: string, mode: NumericMode): Promise<Run> => {
-    const key = `${name} ${mode}`;
-    const made = runs.get(key) ?? runPrompt(name, mode);
-    runs.set(key, made);
+  /** One step over the prompt, then one of the MTP module; once for each prompt. */
+  const run = (name: string): Promise<Run> => {
+    const made = runs.get(name) ?? runPrompt(name);
+    runs.set(name, made);
     return made;
   };
-  const runPrompt = async (name: string, mode: NumericMode): Promise<Run> => {
+  const runPrompt = async (name: string): Promise<Run> => {
     const ids = (await golden(name)).ints("input_ids");
-    const on = await models.tiny(mode);
+    const on = await models.tiny("w8a32");
     return withSequence(on, async (sequence) => {
       const step = await captured(on, sequence, ids, { hidden: true, routing: true });
       const draft = await on.draft({ entries: [{ sequence, tokens: ids.slice(1) }], output: "allLogits" });
@@ -47,21 +46,19 @@ export function goldenTiny(models: Models): readonly GpuTest[] {
     });
   };
 
-  const logitTests = (["w8a32", "w8a8"] as const).flatMap((mode) =>
-    CASES.map((name) => ({
-      name: `${mode} logits of '${name}' are within ${LOGIT_TOLERANCE[mode]} where the reference's noise is below ${QUIET}`,
-      run: async () => compareLogits(await golden(name), (await run(name, mode)).step, mode),
-    })),
-  );
+  const logitTests = CASES.map((name) => ({
+    name: `w8a32 logits of '${name}' are within ${LOGIT_TOLERANCE} where the reference's noise is below ${QUIET}, with the same likeliest tokens`,
+    run: async () => compareLogits(await golden(name), (await run(name)).step),
+  }));
   const hiddenTests = SHORT_CASES.map((name) => ({
     name: `hidden states of '${name}' are within ${HIDDEN_TOLERANCE} of each layer's largest magnitude`,
-    run: async () => compareHidden(await golden(name), (await run(name, "w8a32")).step),
+    run: async () => compareHidden(await golden(name), (await run(name)).step),
   }));
   const routingTests = SHORT_CASES.map((name) => ({
     name: `the experts of '${name}' are the reference's wherever its margin exceeds ${MARGIN}, and their weights`,
     run: async () => {
       const reference = await golden(name);
-      const { routing = [] } = (await run(name, "w8a32")).step;
+      const { routing = [] } = (await run(name)).step;
       check(routing.length === LAYERS - 1, `${routing.length} MoE layers were captured, expected ${LAYERS - 1}`);
       const checkpoint = await models.checkpoint("tiny");
       const { hiddenSize, nActivatedExperts: topK } = checkpoint.config;
@@ -92,30 +89,29 @@ export function goldenTiny(models: Models): readonly GpuTest[] {
       report(`largest error of a weight ${worst.toExponential(1)}, smallest margin ${closest.toExponential(1)}`);
     },
   }));
-  const mtpTests = (["w8a32", "w8a8"] as const).flatMap((mode) =>
-    SHORT_CASES.map((name) => ({
-      name: `${mode} MTP logits of '${name}' are within ${LOGIT_TOLERANCE[mode]}`,
-      run: async () => compareMtp(await golden(name), (await run(name, mode)).draftLogits, mode),
-    })),
-  );
+  const mtpTests = SHORT_CASES.map((name) => ({
+    name: `w8a32 MTP logits of '${name}' are within ${LOGIT_TOLERANCE}`,
+    run: async () => {
+      const expected = (await golden(name)).floats("mtp_logits_w8a32");
+      const { vocabSize } = (await models.checkpoint("tiny")).config;
+      const worst = checkRows("MTP logits", rowErrors((await run(name)).draftLogits, expected, vocabSize), LOGIT_TOLERANCE);
+      report(`largest error ${worst.toExponential(1)}`);
+    },
+  }));
   return [...logitTests, ...hiddenTests, ...routingTests, ...mtpTests];
 }
 
-function compareLogits(golden: Golden, step: StepOutput, mode: NumericMode): void {
-  const expected = golden.floats(`logits_${mode}`);
-  const noise = golden.floats(`noise_${mode}`);
+function compareLogits(golden: Golden, step: StepOutput): void {
+  const expected = golden.floats("logits_w8a32");
+  const noise = golden.floats("noise_w8a32");
   const vocab = expected.length / noise.length;
   const actual = logits(step);
   const errors = rowErrors(actual, expected, vocab);
   const loud = (row: number): boolean => (noise[row] ?? 0) >= QUIET;
-  const quietRows = errors.filter((_, row) => !loud(row)).length;
-  const noisy = Math.max(0, ...errors.filter((_, row) => loud(row)));
-  const worst = checkRows(`${mode} logits`, errors, LOGIT_TOLERANCE[mode], loud);
-  report(
-    `largest error ${worst.toExponential(1)} in ${quietRows} quiet rows, ${noisy.toExponential(1)} in the other ${errors.length - quietRows}`,
-  );
+  const worst = checkRows("w8a32 logits", errors, LOGIT_TOLERANCE, loud);
+  report(`largest error ${worst.toExponential(1)} in ${errors.filter((_, row) => !loud(row)).length} of ${errors.length} rows`);
   const want = argmaxRows(expected, vocab);
-  const other = argmaxRows(actual, vocab).flatMap((id, row) => (id === want[row] || (mode === "w8a8" && loud(row)) ? [] : [row]));
+  const other = argmaxRows(actual, vocab).flatMap((id, row) => (id === want[row] ? [] : [row]));
   check(other.length === 0, `the likeliest token of rows ${other.join(", ")} is another`);
 }
 
@@ -128,19 +124,4 @@ function compareHidden(golden: Golden, { layerHidden = [] }: StepOutput): void {
   report(`by layer: ${relative.map((error) => error.toExponential(1)).join(", ")}`);
   const bad = relative.findIndex((error) => !(error <= HIDDEN_TOLERANCE));
   check(bad < 0, `the hidden states after layer ${bad} are off by ${relative[bad]} of the largest`);
-}
-
-/** The fixtures have no noise of the MTP logits; a row is quiet where every row up to it is, for it attends to them all. */
-function compareMtp(golden: Golden, actual: Float32Array, mode: NumericMode): void {
-  const expected = golden.floats(`mtp_logits_${mode}`);
-  const noise = golden.floats(`noise_${mode}`);
-  const vocab = expected.length / (noise.length - 1);
-  const errors = rowErrors(actual, expected, vocab);
-  const firstLoud = noise.findIndex((value) => value >= QUIET);
-  const loud = (row: number): boolean => firstLoud >= 0 && row >= firstLoud;
-  const worst = checkRows(`${mode} MTP logits`, errors, LOGIT_TOLERANCE[mode], loud);
-  const quietRows = errors.filter((_, row) => !loud(row)).length;
-  report(
-    `largest error ${worst.toExponential(1)} in ${quietRows} of ${errors.length} rows, ${Math.max(...errors).toExponential(1)} in all`,
-  );
 }
