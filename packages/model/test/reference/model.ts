@@ -3,20 +3,12 @@
  * choices hang by a rounding error (`ties.ts`). Shares nothing with the kernels but the frequencies of RoPE.
  */
 import { type CheckpointSource, type ModelConfig, ropeInvFreq, softmaxScale } from "@shoal/checkpoint";
-import type { Computed } from "./explain.ts";
-import { type Choices, ROUTER_TIE } from "./ties.ts";
+import { type Choices, ROUTER_TIE, TIE } from "./ties.ts";
 import { ReferenceWeights, element, product } from "./weights.ts";
 
 interface CachedToken {
   readonly latent: Float64Array;
   readonly ropeKey: Float64Array;
-}
-
-export interface ReferenceRow {
-  /** Residual stream after each layer, then the logits. */
-  readonly computed: readonly Computed[];
-  /** After `model.norm`, for the MTP module. */
-  readonly normed: Float64Array;
 }
 
 export class ReferenceModel {
@@ -32,34 +24,35 @@ export class ReferenceModel {
     this.#frequencies = ropeInvFreq(checkpoint.config);
   }
 
-  async row(token: number, position: number, choices: Choices): Promise<ReferenceRow> {
-    let x = await this.#embedding(token);
-    const computed: Computed[] = [];
-    for (let layer = 0; layer < this.config.nLayers; layer++) {
-      x = await this.#layer(x, layer, position, choices);
-      computed.push({ values: x, ties: choices.ties.length });
-    }
-    const normed = await this.#norm(x, "model.norm.weight");
-    computed.push({ values: await this.#linear(normed, "lm_head", choices), ties: choices.ties.length });
-    return { computed, normed };
+  /** The residual stream after the last layer, of a token after those of the positions before. */
+  async row(token: number, position: number, choices: Choices): Promise<Float64Array> {
+    let x = await this.embedding(token);
+    for (let layer = 0; layer < this.config.nLayers; layer++) x = await this.layer(x, layer, position, choices);
+    return x;
   }
 
-  /** Logits for the token after `next`, which follows the row that `normed` belongs to. */
-  async draft(next: number, normed: Float64Array, position: number, choices: Choices): Promise<Float64Array> {
+  /** Logits from the residual stream after the last layer. */
+  async head(x: Float64Array, choices: Choices): Promise<Float64Array> {
+    return this.#linear(await this.#norm(x, "model.norm.weight"), "lm_head", choices);
+  }
+
+  /** Logits for the token after `next`, which follows the row whose residual stream after the last layer is `x`. */
+  async draft(next: number, x: Float64Array, position: number, choices: Choices): Promise<Float64Array> {
     const layer = this.config.nLayers;
     const prefix = `model.layers.${layer}`;
-    const embedding = await this.#norm(await this.#embedding(next), `${prefix}.enorm.weight`);
-    const hidden = await this.#norm(normed, `${prefix}.hnorm.weight`);
-    const x = await this.#layer(
+    const embedding = await this.#norm(await this.embedding(next), `${prefix}.enorm.weight`);
+    const hidden = await this.#norm(await this.#norm(x, "model.norm.weight"), `${prefix}.hnorm.weight`);
+    const y = await this.layer(
       await this.#linear(Float64Array.of(...embedding, ...hidden), `${prefix}.eh_proj`, choices),
       layer,
       position,
       choices,
     );
-    return this.#linear(await this.#norm(x, `${prefix}.shared_head.norm.weight`), "lm_head", choices);
+    return this.#linear(await this.#norm(y, `${prefix}.shared_head.norm.weight`), "lm_head", choices);
   }
 
-  async #layer(x: Float64Array, layer: number, position: number, choices: Choices): Promise<Float64Array> {
+  /** The residual stream after a layer; its caches get this position, and must hold those before it. */
+  async layer(x: Float64Array, layer: number, position: number, choices: Choices): Promise<Float64Array> {
     const prefix = `model.layers.${layer}`;
     const attended = add(x, await this.#attention(await this.#norm(x, `${prefix}.input_layernorm.weight`), layer, position, choices));
     const normed = await this.#norm(attended, `${prefix}.post_attention_layernorm.weight`);
@@ -112,9 +105,10 @@ export class ReferenceModel {
       const ranked = items.toSorted((a, b) => score(b) - score(a));
       const [last = 0, next = 0] = ranked.slice(count - 1, count + 1);
       const margin = ranked.length > count ? score(last) - score(next) : 1;
-      return margin < ROUTER_TIE && choices.turned(`${prefix} ${site}`, margin)
-        ? [...ranked.slice(0, count - 1), next]
-        : ranked.slice(0, count);
+      const turned = margin < ROUTER_TIE && choices.turned(`${prefix} ${site}`, margin);
+      const chosen = [...ranked.slice(0, count - 1), turned ? next : last].sort((a, b) => a - b);
+      for (const item of chosen) choices.note(item, (margin / ROUTER_TIE) * TIE);
+      return chosen;
     };
     const range = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index);
     const groupScore = (group: number): number => {
@@ -158,7 +152,7 @@ export class ReferenceModel {
     return product(matrix, matrix.scales ? choices.quantize(x, `${name} input`) : x);
   }
 
-  async #embedding(token: number): Promise<Float64Array> {
+  async embedding(token: number): Promise<Float64Array> {
     const { values, cols } = await this.#weights.matrix("model.embed_tokens");
     return Float64Array.from(values.subarray(token * cols, (token + 1) * cols));
   }

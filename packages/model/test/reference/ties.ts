@@ -11,6 +11,8 @@ import { e4m3ToNumber, numberToE4m3 } from "@shoal/gpu";
 export const TIE = 3e-6;
 /** Two codes nearer than this share of the largest are the same for our purposes: their difference is less than that of other rounding. */
 const SMALLEST_STEP = 1e-4;
+/** Codes below this have neighbours nearer than SMALLEST_STEP, or not much further. */
+const ALL_THE_SAME = 1;
 /** Router scores. */
 export const ROUTER_TIE = 1e-5;
 
@@ -25,9 +27,13 @@ export interface Tie {
   readonly distance: number;
 }
 
-/** Resolves ties as `otherwise` says, and notes them. */
+/** Resolves ties as `otherwise` says, and notes them and everything that was chosen. */
 export class Choices {
   readonly ties: Tie[] = [];
+  /** In order: decoded values of the codes (0 where the next code is all the same), groups and experts. */
+  readonly chosen: number[] = [];
+  /** How far each was from another choice, as the distance of a tie. */
+  readonly distances: number[] = [];
   readonly #otherwise: ReadonlySet<Choice>;
   readonly #quantizes: boolean;
 
@@ -59,10 +65,19 @@ export class Choices {
     const magnitude = Math.abs(value);
     // The neighbour on the other side of the value; codes ascend with the magnitude.
     const other = Math.abs(rounded) > magnitude ? code - 1 : code + 1;
-    if ((code & 0x7f) === 0 && other < code) return rounded;
-    const neighbour = e4m3ToNumber(other);
-    if (Number.isNaN(neighbour) || Math.abs(neighbour - rounded) < SMALLEST_STEP * 448) return rounded;
+    const neighbour = (code & 0x7f) === 0 && other < code ? rounded : e4m3ToNumber(other);
+    if (!(Math.abs(neighbour - rounded) >= SMALLEST_STEP * 448)) {
+      this.note(rounded, Number.POSITIVE_INFINITY);
+      return rounded;
+    }
     const distance = Math.abs(magnitude - Math.abs(neighbour + rounded) / 2) / 448;
-    return distance < TIE && this.turned(choice, distance) ? neighbour : rounded;
+    const chosen = distance < TIE && this.turned(choice, distance) ? neighbour : rounded;
+    this.note(chosen, distance);
+    return chosen;
+  }
+
+  note(chosen: number, distance: number): void {
+    this.chosen.push(Math.abs(chosen) < ALL_THE_SAME ? 0 : chosen);
+    this.distances.push(distance);
   }
 }
