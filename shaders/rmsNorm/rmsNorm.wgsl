@@ -44,6 +44,7 @@ fn main(
   let factor = inverseSqrt((total.x + total.y + total.z + total.w) / f32(COLS) + EPSILON);
   for (var i = local; i < VECTORS; i += WORKGROUP) {
     let columns = vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-    y[y_base + i] = select(vec4<f32>(0.0), load(x_base, i) * gamma[i] * factor, columns < vec4<u32>(COLS));
+    // The factor first, then gamma, as in published code: ratios of bf16 weights make exact ties of the quantizer, which another order would turn.
+    y[y_base + i] = select(vec4<f32>(0.0), (load(x_base, i) * factor) * gamma[i], columns < vec4<u32>(COLS));
   }
 }
