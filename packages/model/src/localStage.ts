@@ -34,7 +34,7 @@ export const DEFAULT_CONTEXT_TOKENS = 4096;
 export const DEFAULT_MAX_TOKENS = 256;
 export const DEFAULT_MAX_OUTPUTS = 8;
 
-/** Loads a checkpoint onto a device. The context stays the caller's; `destroy()` of the stage frees what the stage made. */
+/** Loads a checkpoint onto a device. If it throws, the context stays the caller's; otherwise it is the stage's, whose `destroy()` closes it. */
 export async function loadLocalStage(gpu: GpuContext, checkpoint: CheckpointSource, options: LocalStageOptions = {}): Promise<LocalStage> {
   const { config } = checkpoint;
   const plan = stagePlan(config, options);
