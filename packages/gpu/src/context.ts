@@ -28,6 +28,8 @@ export interface GpuContextOptions {
   readonly adapter: AdapterDescription;
   readonly dialect: Dialect;
   readonly sources: ReadonlyMap<string, string>;
+  /** Names of kernel variants by operation, as measured on this adapter. The context only carries them. */
+  readonly choices?: ReadonlyMap<string, string>;
   /** How to await this implementation's promises. */
   readonly wait?: <T>(promise: Promise<T>) => Promise<T>;
   /** Whatever must stay referenced as long as the device lives: Dawn crashes when its instance is collected. */
@@ -48,6 +50,7 @@ export class GpuContext {
   readonly adapter: AdapterDescription;
   readonly dialect: Dialect;
   readonly limits: GPUSupportedLimits;
+  readonly choices: ReadonlyMap<string, string>;
   readonly memory = new MemoryLedger();
   /** Settles when the device is gone; never rejects. */
   readonly lost: Promise<DeviceLostError>;
@@ -61,12 +64,13 @@ export class GpuContext {
   #failure: GpuError | undefined;
   #destroyed = false;
 
-  constructor({ device, adapter, dialect, sources, owner, wait = (promise) => promise }: GpuContextOptions) {
+  constructor({ device, adapter, dialect, sources, choices, owner, wait = (promise) => promise }: GpuContextOptions) {
     this.device = device;
     this.queue = device.queue;
     this.adapter = adapter;
     this.dialect = dialect;
     this.limits = device.limits;
+    this.choices = choices ?? new Map();
     this.owner = owner;
     this.#bindGroups = new BindGroupCache(device);
     this.#wait = wait;

@@ -14,6 +14,8 @@ export interface OpenOptions {
   readonly subgroups?: boolean;
   readonly f16?: boolean;
   readonly powerPreference?: GPUPowerPreference;
+  /** Names of kernel variants by operation; those not named are chosen by what the device offers. */
+  readonly choices?: ReadonlyMap<string, string>;
 }
 
 export interface Implementation {
@@ -95,7 +97,15 @@ export async function openDevice(
   const subgroups = granted.includes("subgroups") ? (implementation.subgroupsDirective ? "directive" : "implicit") : "none";
   const description = describeAdapter(adapter);
   const context = (dialect: Dialect): GpuContext =>
-    new GpuContext({ device, adapter: description, dialect, sources, wait, owner: [implementation.owner, gpu, adapter] });
+    new GpuContext({
+      device,
+      adapter: description,
+      dialect,
+      sources,
+      wait,
+      ...(options.choices && { choices: options.choices }),
+      owner: [implementation.owner, gpu, adapter],
+    });
 
   const base: Dialect = { engine, subgroups, subgroupSize: 0, f16, timestampQuery, fp8Decode: "unpack" };
   const probe = context(base);
