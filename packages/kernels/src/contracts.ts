@@ -15,6 +15,7 @@ import { dequantizeContract } from "./dequantize/contract.ts";
 import { bandwidthContract } from "./bandwidth/contract.ts";
 import { matmulContract } from "./matmul/contract.ts";
 import { matvecContract } from "./matvec/contract.ts";
+import { exactContract } from "./exact/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
@@ -33,6 +34,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   qAbsorb: qAbsorbContract,
   mlaAttention: mlaAttentionContract,
   mlaOutput: mlaOutputContract,
+  exact: exactContract,
   router: routerContract,
   expertsFew: expertsFewContract,
   expertsMany: expertsManyContract,
