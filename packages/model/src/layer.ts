@@ -8,6 +8,8 @@
 import { softmaxScale } from "@shoal/checkpoint";
 import {
   type RouterSpec,
+  exactExpertsDown,
+  exactExpertsGateUp,
   expertsCombine,
   expertsDownFew,
   expertsDownMany,
@@ -111,7 +113,7 @@ async function recordMlp(recorder: Recorder, weights: MlpWeights): Promise<void>
     paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
   }
   if (fixed) paths.push({ which: "fixed", group: fixed.group, routing: fixed.routing, slots: fixed.group.count });
-  if (few) {
+  if (few || recorder.exact) {
     // All read the residual stream before any adds to it.
     for (const path of paths) await recordGateUpFew(recorder, path, input, weights.norm);
     for (const path of paths) await recordDownFew(recorder, path);
@@ -132,12 +134,12 @@ interface ExpertPath {
 async function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: GPUBuffer): Promise<void> {
   const { gpu, config, activations, tokens } = recorder;
   const { which, group, routing, slots } = path;
-  const fused = input.fuses(group.format);
+  const fused = input.fuses;
   const x = fused ? activations.residual : await input.materialize(group.format);
   const hidden = activations.expertHidden(which, group.width);
   const norm = fused ? { norm: { gamma, epsilon: config.rmsNormEps } } : {};
-  const spec = { group, slots, routing, x: x.buffer, xStride: x.stride, ...norm, h: hidden.buffer, tokens };
-  recorder.add(await expertsGateUpFew(gpu, { ...spec, label: `${which} experts gate, up` }));
+  const spec = { group, slots, routing, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens, label: `${which} experts gate, up` };
+  recorder.add(recorder.exact ? await exactExpertsGateUp(gpu, spec) : await expertsGateUpFew(gpu, { ...spec, ...norm }));
   if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
 }
 
@@ -146,7 +148,8 @@ async function recordDownFew(recorder: Recorder, { which, group, routing, slots 
   const { residual } = activations;
   const h = activations.expertHidden(which, group.width).buffer;
   const y = { y: residual.buffer, yStride: residual.stride, residual: true };
-  recorder.add(await expertsDownFew(gpu, { group, slots, routing, h, ...y, tokens, label: `${which} experts down` }));
+  const spec = { group, slots, routing, h, ...y, tokens, label: `${which} experts down` };
+  recorder.add(recorder.exact ? await exactExpertsDown(gpu, spec) : await expertsDownFew(gpu, spec));
 }
 
 async function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): Promise<void> {

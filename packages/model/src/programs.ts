@@ -144,7 +144,7 @@ async function recordHead(
     { input: rows, columns: config.hiddenSize, gamma, epsilon: config.rmsNormEps, normed: outputsNormed, quantized: outputsNormed },
     "head",
   );
-  if (input.fuses(projection.format)) await input.linear(projection, logits, "head");
+  if (input.fuses) await input.linear(projection, logits, "head");
   else await head.linear(projection, await input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
   for (const command of head.commands) recorder.commands.push(command);
   if (choose === "none") return;

@@ -2,11 +2,12 @@
  * Collects the commands of a step, choosing between the kernels for few tokens and those for many, and between the numeric modes.
  *
  * w8a32: activations are never quantized. w8a8: the input of every FP8 product is quantized per token and 128 channels, as DeepSeek-V3's `act_quant` does, except
- * kv_b_proj's, which absorbed attention uses dequantized (inference/model.py:481).
+ * kv_b_proj's, which absorbed attention uses dequantized (inference/model.py:481). There the last bit of a sum decides between two codes, so all its products are exact
+ * (shaders/exact/), whatever they multiply.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { BufferRange, Command, Dispatch, GpuContext } from "@shoal/gpu";
-import { type WeightMatrix, actQuant, matmul, matvec, rmsNorm } from "@shoal/kernels";
+import { type WeightMatrix, actQuant, exactLinear, matmul, matvec, rmsNorm } from "@shoal/kernels";
 import { type Activations, DECODE_TOKENS, type Matrix2D } from "./activations.ts";
 
 export type NumericMode = "w8a32" | "w8a8";
@@ -49,6 +50,11 @@ export class Recorder {
     return this.tokens <= DECODE_TOKENS;
   }
 
+  /** Products are summed exactly. */
+  get exact(): boolean {
+    return this.mode === "w8a8";
+  }
+
   add(dispatches: Dispatch | readonly Dispatch[]): void {
     if ("pipeline" in dispatches) this.commands.push(dispatches);
     else this.commands.push(...dispatches);
@@ -78,6 +84,10 @@ export class Recorder {
   ): Promise<void> {
     const { label, residual = false, outputStart = 0, rows = "tokens", count = this.tokens } = options;
     const spec = { matrix, tokens: count, x: x.buffer, xStride: x.stride, y: from(y, outputStart), yStride: y.stride, residual, label };
+    if (this.exact) {
+      this.add(await exactLinear(this.gpu, spec));
+      return;
+    }
     this.add(
       count <= DECODE_TOKENS ? await matvec(this.gpu, spec) : await matmul(this.gpu, { ...spec, step: this.activations.step, count: rows }),
     );
@@ -133,9 +143,9 @@ export class NormedInput {
     this.#label = label;
   }
 
-  /** Whether a product with a matrix of this format fuses the norm. */
-  fuses(format: WeightMatrix["format"]): boolean {
-    return this.#recorder.few && !this.#recorder.quantizes(format);
+  /** Whether products fuse the norm. */
+  get fuses(): boolean {
+    return this.#recorder.few && !this.#recorder.exact;
   }
 
   /** The input as a product with a matrix of this format wants it, written out. */
@@ -154,7 +164,7 @@ export class NormedInput {
 
   async linear(matrix: WeightMatrix, y: Matrix2D, label: string, outputStart = 0): Promise<void> {
     const { gpu, tokens } = this.#recorder;
-    if (!this.fuses(matrix.format)) {
+    if (!this.fuses) {
       await this.#recorder.linear(matrix, await this.materialize(matrix.format), y, { label, outputStart });
       return;
     }
