@@ -75,6 +75,7 @@ export const OPTIONS = {
   mtp: toggle("also write mtp_logits [tokens - 1, vocab]: row i is the MTP module's guess at token i + 2"),
   chunk: integer("N", "tokens in one step of the prefill (default 256)", 1, 65_536),
   suite: choice("what to measure: a model's prefill and decode (default), or kernels by themselves", ["quick", "kernels"]),
+  only: text("NAME,NAME,...", "of '--suite kernels' only these kernels"),
   "prompt-tokens": integer("N", "tokens of the timed prompt (default 128)", 1, 2 ** 20),
   "new-tokens": integer("N", "tokens decoded after it (default 64)", 1, 2 ** 20),
   repeat: integer("N", "timed runs, of which the median counts (default 3)", 1, 1000),

@@ -37,7 +37,7 @@ export const benchCommand: Command = {
   summary: "verify a model, then measure prefill, decode, single steps and kernels",
   arguments: "",
   maxWords: 0,
-  options: ["suite", "json", ...MODEL_ONLY, ...DEVICE],
+  options: ["suite", "only", "json", ...MODEL_ONLY, ...DEVICE],
   notes: [
     "First the greedy answer to a prompt must be what prefill alone gives for the same tokens; for the embedded model it must also be the right",
     "one, and for others what --expect says. The prompt is then repeated to --prompt-tokens for what is timed.",
@@ -51,22 +51,35 @@ async function runBench(invocation: Invocation): Promise<number> {
 }
 
 async function runKernels({ values, terminal, interrupts }: Invocation): Promise<number> {
-  const odd = MODEL_ONLY.find((name) => values[name] !== undefined);
-  if (odd !== undefined) throw new UsageError(`Cannot use '--${odd}' with '--suite kernels': it loads no model`, "bench");
+  refuseOptions(values, MODEL_ONLY, "it loads no model");
+  const ops = namesOf(values.only);
   return withGpu(async (client) => {
     const device = await client.open(deviceRequest(values), interrupts.signal);
     terminal.err(`Adapter: ${adapterLine(device)}\n`);
     const size = device.adapter.isSoftware ? "small" : "full";
     const onResult = ({ op, name }: KernelBenchResult): void => terminal.err(`Bench: ${op}, ${name}\n`);
-    const results = await client.benchKernels(size, onResult, interrupts.signal);
+    const results = await client.benchKernels({ size, ...(ops && { ops }) }, onResult, interrupts.signal);
+    const unknown = ops?.find((op) => !results.some((result) => result.op === op));
+    if (unknown !== undefined) throw new UsageError(`Cannot measure '${unknown}': the suite has no kernel of that name`, "bench");
     const report: KernelsReport = { ...reportHead(device), suite: "kernels", size, results };
     terminal.out(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : kernelsTable(report));
     return EXIT.ok;
   });
 }
 
+/** @throws UsageError for an option that a suite has no use for. */
+function refuseOptions(values: Values, names: readonly OptionName[], why: string): void {
+  const odd = names.find((name) => values[name] !== undefined);
+  if (odd !== undefined) throw new UsageError(`Cannot use '--${odd}' with '--suite ${values.suite ?? "quick"}': ${why}`, "bench");
+}
+
+function namesOf(only: string | undefined): readonly string[] | undefined {
+  return only?.split(",").map((name) => name.trim());
+}
+
 async function runQuick(invocation: Invocation): Promise<number> {
   const { values, terminal, interrupts } = invocation;
+  refuseOptions(values, ["only"], "it measures one model");
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);

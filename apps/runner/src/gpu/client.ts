@@ -3,7 +3,7 @@
  */
 import { type GenerationRequest, type GenerationResult, type TokenGenerator, untilAborted } from "@shoal/engine";
 import type { LoadProgress, StageDescription } from "@shoal/model";
-import type { BenchSize, KernelBenchResult, ModelBench } from "@shoal/model/bench";
+import type { KernelBenchResult, ModelBench } from "@shoal/model/bench";
 import { type Remote, proxy, wrap } from "comlink";
 import { RunnerError } from "../errors.ts";
 import { installErrorTransfer } from "./errorTransfer.ts";
@@ -13,6 +13,7 @@ import type {
   DeviceReport,
   DeviceRequest,
   DeviceTimes,
+  KernelBenchRequest,
   LoadRequest,
   LogitsRequest,
   LogitsRows,
@@ -89,11 +90,11 @@ export class GpuClient implements TokenGenerator {
   }
 
   benchKernels(
-    size: BenchSize,
+    request: KernelBenchRequest,
     onResult: (result: KernelBenchResult) => void,
     signal?: AbortSignal,
   ): Promise<readonly KernelBenchResult[]> {
-    return this.#call((host) => host.benchKernels(size, proxy(onResult) as never), signal);
+    return this.#call((host) => host.benchKernels(request, proxy(onResult) as never), signal);
   }
 
   /**

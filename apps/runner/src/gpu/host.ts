@@ -15,7 +15,7 @@ import {
   memoryRequirements,
   stagePlan,
 } from "@shoal/model";
-import { type BenchSize, type KernelBenchResult, type ModelBench, benchKernels, benchModel } from "@shoal/model/bench";
+import { type KernelBenchResult, type ModelBench, benchKernels, benchModel } from "@shoal/model/bench";
 import { type Remote, releaseProxy, transfer } from "comlink";
 import { measureDevice } from "./measure.ts";
 import type {
@@ -24,6 +24,7 @@ import type {
   DeviceRequest,
   DeviceTimes,
   GenerateRequest,
+  KernelBenchRequest,
   LoadRequest,
   LogitsRequest,
   LogitsRows,
@@ -166,10 +167,10 @@ export class GpuHost {
     return this.#abortable((signal) => benchModel(stage, { ...request, onPhase: report, signal }));
   }
 
-  async benchKernels(size: BenchSize, onResult: Callback<[KernelBenchResult]>): Promise<readonly KernelBenchResult[]> {
+  async benchKernels(request: KernelBenchRequest, onResult: Callback<[KernelBenchResult]>): Promise<readonly KernelBenchResult[]> {
     // A report that is lost is no loss.
     const report = (result: KernelBenchResult): void => void onResult(result).catch(() => {});
-    return this.#abortable((signal) => benchKernels(this.#device(), { size, onResult: report, signal }));
+    return this.#abortable((signal) => benchKernels(this.#device(), { ...request, onResult: report, signal }));
   }
 
   /** Stops what is running; it then rejects with an AbortError. */

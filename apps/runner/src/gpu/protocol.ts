@@ -4,7 +4,7 @@ import type { GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
 import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
-import type { ModelBenchOptions } from "@shoal/model/bench";
+import type { BenchSize, ModelBenchOptions } from "@shoal/model/bench";
 
 export interface DeviceRequest {
   readonly webgpu: DenoEngine;
@@ -50,6 +50,12 @@ export interface Requirements extends MemoryRequirements {
 export type GenerateRequest = Omit<GenerationRequest, "onTokens" | "onPrefill" | "signal">;
 
 export type BenchRequest = Omit<ModelBenchOptions, "onPhase" | "signal">;
+
+export interface KernelBenchRequest {
+  readonly size: BenchSize;
+  /** Only these kernels, besides the copy. */
+  readonly ops?: readonly string[];
+}
 
 export interface LogitsRequest {
   readonly ids: readonly number[];
