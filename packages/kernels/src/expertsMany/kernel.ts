@@ -5,22 +5,24 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup, ExpertPage } from "../experts.ts";
+import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { type ExpertGrouping, expertTiles } from "./grouping.ts";
+import { expertsManyOperation, expertsManyVariants } from "./variants.ts";
 
-/** Rows of weights that an invocation multiplies with. */
-const ROWS_PER_INVOCATION = 8;
 const COMBINE_COLUMNS = 64;
 
 interface ExpertsManySpec {
   readonly group: ExpertGroup;
   /** Experts that each token takes. */
   readonly slots: number;
-  /** tileRows: 4 to 64, a multiple of 4. */
+  /** Its tileRows decide which variants can run. */
   readonly grouping: ExpertGrouping;
   /** [tokens * slots, roundUp(width, 16)] f32, zero beyond the width. */
   readonly h: GPUBuffer;
   readonly tokens: number;
+  /** By name, of expertsManyVariants(). */
+  readonly variant?: string;
   readonly label?: string;
 }
 
@@ -111,25 +113,26 @@ interface Products {
 
 async function products(
   gpu: GpuContext,
-  { group, slots, grouping, tokens }: ExpertsManySpec,
+  { group, slots, grouping, tokens, variant: asked }: ExpertsManySpec,
   label: string,
   { gateUp, pages, scales, input, inputStride, columns, output, outputStride, outputs }: Products,
 ): Promise<readonly Dispatch[]> {
   const { tiles, rows, tileRows } = grouping;
-  if (tileRows % 4 !== 0 || tileRows < 4 || tileRows > 64)
-    throw new RangeError(`Cannot multiply tiles of ${tileRows} rows, expected a multiple of 4 up to 64`);
+  const shape = { gateUp, format: group.format, tileRows };
+  const variant = chooseVariant(gpu, expertsManyOperation(shape), expertsManyVariants(shape), asked);
   const buffers = { tiles, rows, input, output, ...(scales && { scales }) };
   const matrices = gateUp ? 2 : 1;
   const stride = roundUp(columns, CHUNK);
-  const threads = tileThreads(gpu, tileRows);
   const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
   const dispatches: Dispatch[] = [];
   for (const set of pageSets(gpu, pages, Object.keys(buffers).length)) {
     const kernel = await gpu.kernel(
-      "experts/many.wgsl",
+      variant.shader,
       {
         ...formatConstants(gpu, group.format),
         ...set.constants,
+        ...variant.constants,
+        ...variant.deviceConstants?.(gpu),
         GATE_UP: gateUp,
         MATRICES: matrices,
         OUTPUTS: outputs,
@@ -140,7 +143,6 @@ async function products(
         INPUT_STRIDE: inputStride,
         OUTPUT_STRIDE: outputStride,
         TILE_ROWS: tileRows,
-        THREADS_X: threads,
       },
       label,
     );
@@ -149,14 +151,8 @@ async function products(
       bytes: Math.min(group.count, tokens * slots) * set.share * expertElements * FORMAT_BYTES[group.format],
       flops: 2 * tokens * slots * set.share * expertElements,
     };
-    const grid = [Math.ceil((outputs * matrices) / (threads * ROWS_PER_INVOCATION)), maxTiles, 1] as const;
+    const grid = [Math.ceil((outputs * matrices) / variant.weightRows), maxTiles, 1] as const;
     dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
   }
   return dispatches;
-}
-
-/** Invocations along the weights' rows: as many as the tiles of 32 columns leave room for in workgroup memory. */
-function tileThreads(gpu: GpuContext, tileRows: number): number {
-  const bytes = (threads: number): number => (threads * ROWS_PER_INVOCATION + tileRows) * 9 * 16 + tileRows * 4;
-  return [16, 8].find((threads) => bytes(threads) <= gpu.limits.maxComputeWorkgroupStorageSize) ?? 4;
 }
