@@ -17,6 +17,7 @@ export {
   expertsGateUpMany,
 } from "./expertsMany/kernel.ts";
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";
+export { type ExactAttentionSpec, type ExactOutputSpec, exactAttention, exactOutput, exactQAbsorb } from "./exact/attention.ts";
 export { type ExactLinearSpec, exactExpertsDown, exactExpertsGateUp, exactLinear } from "./exact/kernel.ts";
 export { type RmsNormSpec, rmsNorm } from "./rmsNorm/kernel.ts";
 export { type GatherRowsSpec, gatherRows } from "./gatherRows/kernel.ts";

@@ -8,7 +8,7 @@ import { combineReference, downReference, gateUpReference } from "../expertsFew/
 import { linearReference } from "../matvec/reference.ts";
 import {
   type ContractCase,
-  MismatchError,
+  assertNearest,
   normals,
   padded,
   randomExperts,
@@ -20,6 +20,7 @@ import {
   withBuffers,
 } from "../testing/mod.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
+import { exactAttentionContract } from "./attentionContract.ts";
 import { exactExpertsDown, exactExpertsGateUp, exactLinear } from "./kernel.ts";
 
 interface LinearShape {
@@ -61,6 +62,7 @@ const EXPERTS: readonly ExpertShape[] = [
 ];
 
 export const exactContract: readonly ContractCase[] = [
+  ...exactAttentionContract,
   ...LINEAR.map((shape, index) => ({
     name: `exactLinear() gives the f32 nearest to the f64 product for ${JSON.stringify(shape)}`,
     run: (gpu: GpuContext) => checkLinear(gpu, shape, index + 1),
@@ -119,18 +121,4 @@ async function checkExperts(gpu: GpuContext, shape: ExpertShape, seed: number): 
     const ulps = expertsPerPage === undefined ? 0.501 : 20;
     assertNearest(yActual, combineReference(downReference(values, hActual, routes), routes, slots, start), ulps, "y");
   });
-}
-
-/** @throws MismatchError if an element is further than `ulps` units in its last place, and what cancellation costs, from what is expected. */
-function assertNearest(actual: ArrayLike<number>, expected: ArrayLike<number>, ulps: number, what: string): void {
-  if (actual.length !== expected.length) throw new MismatchError(`${what}: ${actual.length} values, expected ${expected.length}`);
-  const cancelled = Math.max(...Array.from(expected, Math.abs)) * 2 ** -34;
-  for (let i = 0; i < expected.length; i++) {
-    const [value = Number.NaN, wanted = Number.NaN] = [actual[i], expected[i]];
-    const unit = 2 ** (Math.floor(Math.log2(Math.max(Math.abs(wanted), 2 ** -126))) - 23);
-    if (!(Math.abs(value - wanted) <= ulps * unit + cancelled))
-      throw new MismatchError(
-        `${what}: element ${i} is ${value}, ${Math.abs(value - wanted) / unit} units from ${wanted}, expected ${ulps} at most`,
-      );
-  }
 }

@@ -39,3 +39,26 @@ export function assertEqual(actual: ArrayLike<number>, expected: ArrayLike<numbe
   for (let i = 0; i < expected.length; i++)
     if (actual[i] !== expected[i]) throw new MismatchError(`${what}: element ${i} is ${actual[i]}, expected ${expected[i]}`);
 }
+
+/**
+ * @param cancelled what a sum that cancels may be off by besides, as a share of the largest result
+ * @throws MismatchError if an element is further from what is expected than `ulps` units in its last place
+ */
+export function assertNearest(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  ulps: number,
+  what: string,
+  cancelled: number = 2 ** -34,
+): void {
+  if (actual.length !== expected.length) throw new MismatchError(`${what}: ${actual.length} values, expected ${expected.length}`);
+  const besides = Math.max(...Array.from(expected, Math.abs)) * cancelled;
+  for (let i = 0; i < expected.length; i++) {
+    const [value = Number.NaN, wanted = Number.NaN] = [actual[i], expected[i]];
+    const unit = 2 ** (Math.floor(Math.log2(Math.max(Math.abs(wanted), 2 ** -126))) - 23);
+    if (!(Math.abs(value - wanted) <= ulps * unit + besides))
+      throw new MismatchError(
+        `${what}: element ${i} is ${value}, ${Math.abs(value - wanted) / unit} units from ${wanted}, expected ${ulps} at most`,
+      );
+  }
+}

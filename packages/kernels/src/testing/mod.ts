@@ -1,4 +1,4 @@
-export { MismatchError, type Tolerance, assertClose, assertEqual } from "./compare.ts";
+export { MismatchError, type Tolerance, assertClose, assertEqual, assertNearest } from "./compare.ts";
 export { type TestExperts, type TestExpertsOptions, randomExperts, randomRoutes } from "./experts.ts";
 export { type ContractCase, padded, runAndRead, unpadded, withBuffers } from "./harness.ts";
 export { type TestMatrix, type TestMatrixOptions, f16ToNumber, numberToF16, randomMatrix, storeWeight } from "./matrices.ts";
