@@ -5,6 +5,7 @@ import type { GpuContext } from "@shoal/gpu";
 import {
   type ContractCase,
   assertClose,
+  assertEqual,
   normals,
   padded,
   randomMatrix,
@@ -14,8 +15,11 @@ import {
   withBuffers,
 } from "../testing/mod.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
+import { takeTurns } from "../rowTeams.ts";
+import { supportedVariants } from "../variants.ts";
 import { matvec } from "./kernel.ts";
 import { linearReference, rmsNormReference } from "./reference.ts";
+import { matvecVariants } from "./variants.ts";
 
 interface Shape {
   readonly rows: number;
@@ -66,22 +70,21 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     for (let t = 0; t < tokens; t++) rowsOfX.set(x.subarray(t * cols, (t + 1) * cols), t * (cols + xOffset) + xOffset);
     const xBuffer = keep(gpu.upload("x", padded(rowsOfX, tokens, cols + xOffset, xStride), "activations"));
     const gammaBuffer = keep(gpu.upload("gamma", padded(gamma, 1, cols, width), "weights"));
-    const y = keep(gpu.upload("y", padded(before, tokens, rows, yStride), "activations"));
-    const dispatches = await matvec(gpu, {
-      matrix,
-      tokens,
-      x: xBuffer,
-      xStride,
-      xOffset,
-      y,
-      yStride,
-      residual,
-      ...(norm && { norm: { gamma: gammaBuffer, epsilon } }),
-    });
-    const result = unpadded(await runAndRead(gpu, dispatches, y), tokens, rows, yStride);
-    const input = norm ? rmsNormReference(x, gamma, tokens, cols, epsilon) : x;
-    const expected = linearReference(input, values, tokens, rows, cols);
+    const input = { x: xBuffer, xStride, xOffset, ...(norm && { norm: { gamma: gammaBuffer, epsilon } }) };
+    const spec = { matrix, tokens, ...input, yStride, residual };
+    const lastPart = { format, tokens, rows: matrix.parts.at(-1)?.rows ?? 0, stride: matrix.stride };
+    const runs = [];
+    for (const { name } of takeTurns(supportedVariants(gpu, matvecVariants(gpu, lastPart)), seed)) {
+      const y = keep(gpu.upload("y", padded(before, tokens, rows, yStride, 7), "activations"));
+      runs.push({ name, y, dispatches: await matvec(gpu, { ...spec, y, variant: name }) });
+    }
+    const expected = linearReference(norm ? rmsNormReference(x, gamma, tokens, cols, epsilon) : x, values, tokens, rows, cols);
     if (residual) for (let i = 0; i < expected.length; i++) expected[i] = (expected[i] ?? 0) + (before[i] ?? 0);
-    assertClose(result, expected, { abs: 1e-6, rel: 2e-6 }, "y");
+    for (const { name, y, dispatches } of runs) {
+      const words = await runAndRead(gpu, dispatches, y);
+      const result = unpadded(words, tokens, rows, yStride);
+      assertClose(result, expected, { abs: 1e-6, rel: 2e-6 }, `y of ${name}`);
+      assertEqual(words.subarray(0, tokens * yStride), padded(result, tokens, rows, yStride, 7), `y of ${name} with its padding`);
+    }
   });
 }

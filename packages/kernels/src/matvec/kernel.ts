@@ -1,6 +1,9 @@
-/** Matrix times a few vectors (shaders/matvec/matvec.wgsl): the product of decoding, limited by the bytes of the weights. */
-import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
-import { FORMAT_BYTES, type WeightMatrix, SCALE_BLOCK, formatConstants, reductionConstants } from "../weights.ts";
+/** Matrix times a few vectors (shaders/matvec/): the product of decoding, limited by the bytes of the weights. */
+import type { BufferRange, Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
+import { type TeamsVariant, onDevice, rowUnits, teamConstants } from "../rowTeams.ts";
+import { chooseVariant } from "../variants.ts";
+import { FORMAT_BYTES, type WeightMatrix, type WeightPart, SCALE_BLOCK, formatConstants, reductionConstants } from "../weights.ts";
+import { matvecOperation, matvecVariants } from "./variants.ts";
 
 /** More tokens than this go through matmul. */
 export const MATVEC_MAX_TOKENS = 8;
@@ -22,34 +25,20 @@ export interface MatvecSpec {
   readonly residual?: boolean;
   /** RMSNorm of x first; gamma [stride of the matrix] f32. */
   readonly norm?: { readonly gamma: GPUBuffer; readonly epsilon: number };
+  /** One of `matvecVariants`, by name. */
+  readonly variant?: string;
   readonly label?: string;
 }
 
 /** y = W x: one dispatch for each part of the matrix. */
 export async function matvec(gpu: GpuContext, spec: MatvecSpec): Promise<readonly Dispatch[]> {
-  const { matrix, tokens, x, xStride, xOffset = 0, y, yStride, residual = false, norm, label = "matvec" } = spec;
+  const { matrix, tokens, x, y, norm, label = "matvec" } = spec;
   const dispatches: Dispatch[] = [];
   for (const part of matrix.parts) {
-    const kernel = await gpu.kernel(
-      "matvec/matvec.wgsl",
-      {
-        ...formatConstants(gpu, matrix.format),
-        ...reductionConstants(gpu),
-        TOKENS: tokens,
-        K: matrix.cols,
-        CHUNKS: matrix.stride / 16,
-        SCALE_COLUMNS: Math.ceil(matrix.cols / SCALE_BLOCK),
-        ROW_START: part.rowStart,
-        ROW_COUNT: part.rows,
-        X_STRIDE: xStride,
-        X_OFFSET: xOffset,
-        Y_STRIDE: yStride,
-        RESIDUAL: residual,
-        NORM: norm !== undefined,
-        EPSILON: { f32: norm?.epsilon ?? 0 },
-      },
-      label,
-    );
+    const shape = { format: matrix.format, tokens, rows: part.rows, stride: matrix.stride };
+    const variant = chooseVariant(gpu, matvecOperation(shape), matvecVariants(gpu, shape), spec.variant);
+    const { path, constants, rowsPerWorkgroup } = program(gpu, variant, spec, part);
+    const kernel = await gpu.kernel(path, { ...commonConstants(gpu, spec, part), ...constants }, label);
     const buffers = {
       x,
       weights: part.buffer,
@@ -59,7 +48,48 @@ export async function matvec(gpu: GpuContext, spec: MatvecSpec): Promise<readonl
     };
     const bytes = part.rows * matrix.stride * FORMAT_BYTES[matrix.format];
     const cost = { bytes, flops: 2 * tokens * part.rows * matrix.cols };
-    dispatches.push(kernel.dispatch(buffers, [Math.ceil(part.rows / ROWS_PER_WORKGROUP), 1, 1], cost, label));
+    dispatches.push(kernel.dispatch(buffers, [Math.ceil(part.rows / rowsPerWorkgroup), 1, 1], cost, label));
   }
   return dispatches;
+}
+
+interface Program {
+  readonly path: string;
+  readonly constants: ShaderConstants;
+  readonly rowsPerWorkgroup: number;
+}
+
+function program(gpu: GpuContext, { teams }: TeamsVariant, { matrix, tokens, norm }: MatvecSpec, part: WeightPart): Program {
+  if (!teams) {
+    const constants = { ...reductionConstants(gpu), CHUNKS: matrix.stride / 16 };
+    return { path: "matvec/matvec.wgsl", constants, rowsPerWorkgroup: ROWS_PER_WORKGROUP };
+  }
+  const shape = onDevice(gpu, teams);
+  const rowsPerWorkgroup = shape.rows * shape.teams;
+  const units = rowUnits(matrix.format, matrix.stride);
+  const constants = {
+    ...teamConstants(gpu, shape, tokens * (shape.rows + (norm ? 1 : 0))),
+    UNITS: units,
+    RAGGED_ROWS: part.rows % rowsPerWorkgroup !== 0,
+    RAGGED_UNITS: units % (shape.lanes * shape.split * shape.unroll) !== 0,
+  };
+  return { path: "matvec/teams.wgsl", constants, rowsPerWorkgroup };
+}
+
+function commonConstants(gpu: GpuContext, spec: MatvecSpec, part: WeightPart): ShaderConstants {
+  const { matrix, tokens, xStride, xOffset = 0, yStride, residual = false, norm } = spec;
+  return {
+    ...formatConstants(gpu, matrix.format),
+    TOKENS: tokens,
+    K: matrix.cols,
+    SCALE_COLUMNS: Math.ceil(matrix.cols / SCALE_BLOCK),
+    ROW_START: part.rowStart,
+    ROW_COUNT: part.rows,
+    X_STRIDE: xStride,
+    X_OFFSET: xOffset,
+    Y_STRIDE: yStride,
+    RESIDUAL: residual,
+    NORM: norm !== undefined,
+    EPSILON: { f32: norm?.epsilon ?? 0 },
+  };
 }

@@ -1,0 +1,150 @@
+// y[t, row] = sum over k of w[row, k] * x[t, k], for a few tokens, as matvec.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs.
+//
+// x       [TOKENS, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 4 PARTS UNITS
+// weights [rows of this part, UNITS] of 16 bytes in WEIGHT_FORMAT; scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8
+// gamma   [4 PARTS UNITS] f32, with NORM: x is normalized first, x * gamma / sqrt(mean(x^2) + EPSILON); the factor is applied to the sums, so x is read once
+// y       [TOKENS, Y_STRIDE] f32; with RESIDUAL the sums are added to it
+//
+// Dispatch: ceil(ROW_COUNT / (ROWS * TEAMS)) workgroups of WORKGROUP. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`.
+// RAGGED_ROWS: ROW_COUNT is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
+// Sums are f32. Tokens beyond the batch's count are computed from whatever their rows hold and never read.
+#include "lib/row_teams.wgsl"
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+#if WEIGHT_FORMAT == fp8
+@group(0) @binding(3) var<storage, read> scales: array<f32>;
+#endif
+#if NORM
+@group(0) @binding(4) var<storage, read> gamma: array<vec4<f32>>;
+#endif
+
+const PRODUCTS: u32 = TOKENS * ROWS;
+
+fn unit_row(row: u32) -> u32 {
+#if RAGGED_ROWS
+  // The last team repeats the last row rather than reading past the end.
+  return min(row, ROW_COUNT - 1u) * UNITS;
+#else
+  return row * UNITS;
+#endif
+}
+
+fn store(row: u32, token: u32, sum: f32, squares: f32) {
+  var total = sum;
+#if NORM
+  total *= inverseSqrt(squares / f32(K) + EPSILON);
+#endif
+#if RAGGED_ROWS
+  if (row >= ROW_COUNT) {
+    return;
+  }
+#endif
+  let index = token * Y_STRIDE + ROW_START + row;
+#if RESIDUAL
+  y[index] += total;
+#else
+  y[index] = total;
+#endif
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let lane = local % LANES;
+  let team = local / LANES % TEAMS;
+  let split = local / (LANES * TEAMS);
+  let first = (group.x * TEAMS + team) * ROWS;
+#if WEIGHT_FORMAT == fp8
+  // ROWS rows from a multiple of ROWS share their scales.
+  let scale_row = (ROW_START + min(first, ROW_COUNT - 1u)) / 128u * SCALE_COLUMNS;
+#endif
+  // Products [TOKENS, ROWS], then with NORM the squares of each token.
+  var sums: array<f32, SUMS>;
+  for (var start = split * LANES + lane; start < UNITS; start += STEP * UNROLL) {
+    var words: array<vec4<u32>, UNROLL * ROWS>;
+    for (var u = 0u; u < UNROLL; u++) {
+#if RAGGED_UNITS
+      let unit = min(start + u * STEP, UNITS - 1u);
+#else
+      let unit = start + u * STEP;
+#endif
+      for (var r = 0u; r < ROWS; r++) {
+        words[u * ROWS + r] = weights[unit_row(first + r) + unit];
+      }
+    }
+    for (var u = 0u; u < UNROLL; u++) {
+#if RAGGED_UNITS
+      let unit = min(start + u * STEP, UNITS - 1u);
+      let inside = select(0.0, 1.0, start + u * STEP < UNITS);
+#else
+      let unit = start + u * STEP;
+      let inside = 1.0;
+#endif
+      var factor = inside * WEIGHT_FACTOR;
+#if WEIGHT_FORMAT == fp8
+      factor *= scales[scale_row + unit / 8u];
+#endif
+      var products = array<f32, PRODUCTS>();
+      for (var part = 0u; part < PARTS; part++) {
+        var vectors: array<vec4<f32>, TOKENS>;
+        for (var t = 0u; t < TOKENS; t++) {
+          vectors[t] = x[(t * X_STRIDE + X_OFFSET) / 4u + unit * PARTS + part];
+#if NORM
+          sums[PRODUCTS + t] += inside * dot(vectors[t], vectors[t]);
+          vectors[t] *= gamma[unit * PARTS + part];
+#endif
+        }
+        for (var r = 0u; r < ROWS; r++) {
+          let w = decode_part(words[u * ROWS + r], part);
+          for (var t = 0u; t < TOKENS; t++) {
+            products[t * ROWS + r] = add_dot(products[t * ROWS + r], w, vectors[t]);
+          }
+        }
+      }
+      for (var i = 0u; i < PRODUCTS; i++) {
+        sums[i] += products[i] * factor;
+      }
+    }
+  }
+
+#if SPLIT == 1
+  for (var i = 0u; i < SUMS; i++) {
+    sums[i] = lanes_sum(sums[i]);
+  }
+  for (var t = 0u; t < TOKENS; t++) {
+    for (var r = 0u; r < ROWS; r++) {
+      if (lane == (t * ROWS + r) % LANES) {
+#if NORM
+        store(first + r, t, sums[t * ROWS + r], sums[PRODUCTS + t]);
+#else
+        store(first + r, t, sums[t * ROWS + r], 0.0);
+#endif
+      }
+    }
+  }
+#else
+  for (var i = 0u; i < SUMS; i++) {
+    let sum = lanes_sum(sums[i]);
+    if (lane == i % LANES) {
+      split_sums[(split * TEAMS + team) * SUMS + i] = sum;
+    }
+  }
+  workgroupBarrier();
+  for (var i = local; i < TEAMS * PRODUCTS; i += WORKGROUP) {
+    let of_team = i / PRODUCTS;
+    let product = i % PRODUCTS;
+    let token = product / ROWS;
+    var sum = 0.0;
+    var squares = 0.0;
+    for (var s = 0u; s < SPLIT; s++) {
+      let base = (s * TEAMS + of_team) * SUMS;
+      sum += split_sums[base + product];
+#if NORM
+      squares += split_sums[base + PRODUCTS + token];
+#endif
+    }
+    store((group.x * TEAMS + of_team) * ROWS + product % ROWS, token, sum, squares);
+  }
+#endif
+}
