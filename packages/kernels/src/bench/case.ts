@@ -20,7 +20,8 @@ export interface BenchCase {
   readonly prepare: (gpu: GpuContext, keep: Keep, random: Random) => Promise<Prepared>;
 }
 
-export type BenchCases = (shapes: BenchShapes) => readonly BenchCase[];
+/** `gpu` says which variants there are. */
+export type BenchCases = (shapes: BenchShapes, gpu: GpuContext) => readonly BenchCase[];
 
 /** Sums are f32 and up to 16384 terms long. */
 export const TOLERANCE = { abs: 1e-6, rel: 1e-4 };

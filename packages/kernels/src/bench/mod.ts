@@ -44,7 +44,7 @@ export async function benchKernels(
   { size, ops, onResult, signal }: KernelBenchOptions,
 ): Promise<readonly KernelBenchResult[]> {
   const shapes = BENCH_SHAPES[size];
-  const all = [bandwidthCases, productCases, expertCases, attentionCases, choiceCases].flatMap((cases) => cases(shapes));
+  const all = [bandwidthCases, productCases, expertCases, attentionCases, choiceCases].flatMap((cases) => cases(shapes, gpu));
   const results: KernelBenchResult[] = [];
   let copyRate = Number.NaN;
   for (const [index, item] of all.entries()) {
