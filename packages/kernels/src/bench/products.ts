@@ -1,7 +1,6 @@
-/** Dense products. */
+/** Dense products of many tokens. */
 import type { GpuContext } from "@shoal/gpu";
 import { matmul } from "../matmul/kernel.ts";
-import { matvec } from "../matvec/kernel.ts";
 import { linearReference } from "../matvec/reference.ts";
 import { type Random, assertClose, normals, uploadBatch } from "../testing/mod.ts";
 import type { WeightFormat } from "../weights.ts";
@@ -18,14 +17,11 @@ interface Product {
 /** Results compared are those of so many tokens, for the reference is slow. */
 const COMPARED_TOKENS = 4;
 
-export const productCases: BenchCases = ({ hidden, attentionWidth, headRows, tokens }) => [
-  product("matvec", { rows: hidden, cols: attentionWidth, format: "fp8", tokens: 1 }),
-  product("matvec", { rows: hidden, cols: attentionWidth, format: "fp8", tokens: 4 }),
-  product("matvec", { rows: headRows, cols: hidden, format: "bf16", tokens: 1 }),
-  product("matmul", { rows: hidden, cols: attentionWidth, format: "fp8", tokens }),
+export const productCases: BenchCases = ({ hidden, attentionWidth, tokens }) => [
+  product({ rows: hidden, cols: attentionWidth, format: "fp8", tokens }),
 ];
 
-function product(op: "matvec" | "matmul", shape: Product): BenchCase {
+function product(shape: Product): BenchCase {
   const { rows, cols, format, tokens } = shape;
   const prepare = async (gpu: GpuContext, keep: Keep, random: Random) => {
     const { matrix, rowsOf } = benchMatrix(gpu, keep, random, shape);
@@ -37,7 +33,7 @@ function product(op: "matvec" | "matmul", shape: Product): BenchCase {
     const batch = { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] };
     const step = uploadBatch(gpu, batch, tokens);
     keep(step.batch);
-    const dispatches = op === "matvec" ? await matvec(gpu, spec) : await matmul(gpu, { ...spec, step });
+    const dispatches = await matmul(gpu, { ...spec, step });
     const verify = async (): Promise<void> => {
       const sampled = sampledRows(random, rows);
       const compared = Math.min(tokens, COMPARED_TOKENS);
@@ -45,9 +41,9 @@ function product(op: "matvec" | "matmul", shape: Product): BenchCase {
       const first = tokens - compared;
       const result = new Float32Array(await gpu.read(y, first * rows * 4, compared * rows * 4));
       const expected = linearReference(input.subarray(first * cols), rowsOf(sampled), compared, sampled.length, cols);
-      assertClose(pick(result, compared, rows, sampled), expected, TOLERANCE, `y of ${op}`);
+      assertClose(pick(result, compared, rows, sampled), expected, TOLERANCE, "y");
     };
     return { dispatches, verify };
   };
-  return { op, name: `${rows} x ${cols} ${format}, ${tokens} ${tokens === 1 ? "token" : "tokens"}`, prepare };
+  return { op: "matmul", name: `${rows} x ${cols} ${format}, ${tokens} ${tokens === 1 ? "token" : "tokens"}`, prepare };
 }

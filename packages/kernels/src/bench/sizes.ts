@@ -11,8 +11,6 @@ export interface BenchShapes {
   /** Columns of the attention's output product, the widest one. */
   readonly attentionWidth: number;
   readonly vocab: number;
-  /** Rows of the BF16 product, a part of the vocabulary. */
-  readonly headRows: number;
   readonly mla: MlaShape;
   readonly contextTokens: number;
   readonly splits: number;
@@ -31,7 +29,6 @@ export const BENCH_SHAPES: Readonly<Record<BenchSize, BenchShapes>> = {
     hidden: 512,
     attentionWidth: 2048,
     vocab: 16_384,
-    headRows: 2048,
     mla: { nHeads: 8, qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, kvLoraRank: 256 },
     contextTokens: 512,
     splits: 4,
@@ -46,7 +43,6 @@ export const BENCH_SHAPES: Readonly<Record<BenchSize, BenchShapes>> = {
     hidden: 7168,
     attentionWidth: 16_384,
     vocab: 129_280,
-    headRows: 32_768,
     mla: { nHeads: 128, qkNopeHeadDim: 128, qkRopeHeadDim: 64, vHeadDim: 128, kvLoraRank: 512 },
     contextTokens: 8192,
     splits: 16,
