@@ -71,6 +71,7 @@ async function renameToHf(store: TensorStore): Promise<TensorStore> {
     tensors: new Map([...store.tensors.values()].map((tensor) => [toHfName(tensor.name), { ...tensor, name: toHfName(tensor.name) }])),
     readTensor: (name, signal) => store.readTensor(original(name), signal),
     readSlices: (name, options, signal) => store.readSlices(original(name), options, signal),
+    readPart: (name, part, signal) => store.readPart(original(name), part, signal),
     close: () => store.close(),
   };
 }

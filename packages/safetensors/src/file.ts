@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { open, rename, rm, type FileHandle } from "node:fs/promises";
 
 import { readError, SafetensorsError } from "./error.ts";
-import { checkOpen, checkRange, type ByteSource } from "./source.ts";
+import { checkOpen, checkRange, memoryFor, type ByteSource } from "./source.ts";
 import { writeSafetensors, type WriteEntry, type WriteOptions } from "./writer.ts";
 
 /** @throws {SafetensorsError} `not-found`, or `read-failed` where the path is no regular file or may not be read. */
@@ -37,11 +37,11 @@ function handleSource(handle: FileHandle, name: string, size: number): ByteSourc
   return Object.freeze({
     name,
     size,
-    async read(offset: number, length: number, signal?: AbortSignal) {
+    async read(offset: number, length: number, signal?: AbortSignal, into?: Uint8Array<ArrayBuffer>) {
       signal?.throwIfAborted();
       checkOpen({ name }, open);
       checkRange({ name, size }, offset, length);
-      const bytes = new Uint8Array(length);
+      const bytes = memoryFor({ name }, length, into);
       // One call may give less than asked: the kernel stops at 2 GiB.
       for (let done = 0; done < length;) {
         const bytesRead = await readSome(handle, bytes, done, offset + done, name);

@@ -5,7 +5,7 @@
  */
 import { readError, type SafetensorsErrorCode } from "./error.ts";
 import { parseContentRange, retryDelay, watchedFetch } from "./http-attempt.ts";
-import { checkOpen, checkRange, type ByteSource } from "./source.ts";
+import { checkOpen, checkRange, memoryFor, type ByteSource } from "./source.ts";
 
 /** Attempts after the first one, for each read. */
 export const DEFAULT_RETRIES = 5;
@@ -44,15 +44,15 @@ export async function httpSource(url: string | URL, options: HttpOptions = {}, s
   return Object.freeze({
     name,
     size,
-    read(offset: number, length: number, signal?: AbortSignal) {
+    read(offset: number, length: number, signal?: AbortSignal, into?: Uint8Array<ArrayBuffer>) {
       try {
         signal?.throwIfAborted();
         checkOpen({ name }, open);
         checkRange({ name, size }, offset, length);
+        return reader.read(offset, memoryFor({ name }, length, into), version, signal);
       } catch (error) {
         return Promise.reject(error);
       }
-      return reader.read(offset, length, version, signal);
     },
     close() {
       open = false;
@@ -124,8 +124,13 @@ class HttpReader {
     });
   }
 
-  async read(offset: number, length: number, version: Version, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
-    const bytes = new Uint8Array(length);
+  async read(
+    offset: number,
+    bytes: Uint8Array<ArrayBuffer>,
+    version: Version,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const length = bytes.byteLength;
     let done = 0;
     if (length > 0) {
       await this.#attempts(signal, async (attempt) => {

@@ -6,7 +6,7 @@ import { quote, readError, SafetensorsError } from "./error.ts";
 import { parseStrictJson, StrictJsonError } from "./json.ts";
 import { openSafetensors, unknownTensor } from "./reader.ts";
 import type { ByteSource } from "./source.ts";
-import type { SafetensorsFile, SliceOptions, TensorInfo, TensorStore } from "./tensors.ts";
+import type { SafetensorsFile, SliceOptions, TensorInfo, TensorPart, TensorStore } from "./tensors.ts";
 
 /** Bytes. DeepSeek-V3's, with 91,991 tensors, has 9 MB. */
 export const MAX_INDEX_BYTES = 100_000_000;
@@ -175,6 +175,7 @@ function assemble(
     unindexed: Object.freeze(unindexed),
     readTensor: async (tensor: string, signal?: AbortSignal) => await holder(tensor).readTensor(tensor, signal),
     readSlices: (tensor: string, options?: SliceOptions, signal?: AbortSignal) => holder(tensor).readSlices(tensor, options, signal),
+    readPart: async (tensor: string, part: TensorPart, signal?: AbortSignal) => await holder(tensor).readPart(tensor, part, signal),
     close: () => closeAll(shards.values()),
   });
 }

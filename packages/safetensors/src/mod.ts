@@ -6,7 +6,7 @@ export { openIndexed, parseIndex, type IndexedSafetensors, type TensorIndex } fr
 export { openSafetensors } from "./reader.ts";
 export { DEFAULT_SLICE_BYTES } from "./slices.ts";
 export { blobSource, bytesSource, type ByteSource } from "./source.ts";
-export type { SafetensorsFile, SliceOptions, TensorInfo, TensorStore } from "./tensors.ts";
+export type { SafetensorsFile, SliceOptions, TensorInfo, TensorPart, TensorStore } from "./tensors.ts";
 export {
   layoutSafetensors,
   writeSafetensors,

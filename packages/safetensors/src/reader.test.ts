@@ -59,6 +59,22 @@ describe.each(sources)("%s", (_, make) => {
     await file.close();
   });
 
+  it("reads parts of tensors, into memory that it is given", async () => {
+    const file = await openSafetensors(await make());
+    const into = new Uint8Array(600);
+    expect(await file.readPart("big", { offset: 0, length: 992 })).toEqual(DATA.slice(8));
+    expect(await file.readPart("big", { offset: 100, length: 5, into })).toEqual(DATA.slice(108, 113));
+    const parts = await Promise.all(
+      [0, 300].map((at) => file.readPart("big", { offset: at, length: 300, into: into.subarray(at, at + 300) })),
+    );
+    expect(new Uint8Array(Buffer.concat(parts))).toEqual(DATA.slice(8, 608));
+    const outOfRange = { code: "out-of-range" };
+    await expect(file.readPart("big", { offset: 992, length: 1 })).rejects.toMatchObject(outOfRange);
+    await expect(file.readPart("big", { offset: -1, length: 1 })).rejects.toMatchObject(outOfRange);
+    await expect(file.readPart("nope", { offset: 0, length: 1 })).rejects.toMatchObject({ code: "unknown-tensor" });
+    await file.close();
+  });
+
   it("refuses ranges outside the tensor, unknown tensors, and use after close()", async () => {
     const file = await openSafetensors(await make());
     const outOfRange = { code: "out-of-range" };

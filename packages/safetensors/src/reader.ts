@@ -3,7 +3,7 @@ import { quote, readError, type SafetensorsError } from "./error.ts";
 import { LENGTH_BYTES, parseHeader, parseHeaderLength, tooShort } from "./header.ts";
 import { DEFAULT_SLICE_BYTES, readRange } from "./slices.ts";
 import type { ByteSource } from "./source.ts";
-import type { SafetensorsFile, SliceOptions, TensorInfo } from "./tensors.ts";
+import type { SafetensorsFile, SliceOptions, TensorInfo, TensorPart } from "./tensors.ts";
 
 /**
  * Reads and checks the header. The file takes the source over: closing the file closes it, and so does a failure here.
@@ -27,6 +27,11 @@ export async function openSafetensors(source: ByteSource, options: { readonly si
         const tensor = findTensor(header.tensors, name, source.name);
         return readTensorSlices(source, tensor, options, signal);
       },
+      readPart: async (name: string, { offset, length, into }: TensorPart, signal?: AbortSignal) => {
+        const tensor = findTensor(header.tensors, name, source.name);
+        checkPart(source, tensor, offset, length, "");
+        return await source.read(tensor.begin + offset, length, signal, into);
+      },
       close: () => source.close(),
     });
   } catch (error) {
@@ -47,11 +52,17 @@ export function unknownTensor(name: string, file: string, count: number): Safete
 
 function readTensorSlices(source: ByteSource, tensor: TensorInfo, options: SliceOptions, signal: AbortSignal | undefined) {
   const { sliceBytes = DEFAULT_SLICE_BYTES, offset = 0, length = tensor.byteLength - offset } = options;
-  const isCount = (value: number) => Number.isSafeInteger(value) && value >= 0;
-  if (!isCount(sliceBytes) || sliceBytes === 0 || !isCount(offset) || !isCount(length) || offset + length > tensor.byteLength) {
-    const actual = `was asked for ${length} bytes at ${offset} in slices of ${sliceBytes}`;
-    const expected = `a range within its ${tensor.byteLength} bytes and slices of at least 1`;
-    throw readError({ code: "out-of-range", file: source.name, field: `tensor ${quote(tensor.name)}`, actual, expected });
-  }
+  checkPart(source, tensor, offset, length, ` in slices of ${sliceBytes}`, isCount(sliceBytes) && sliceBytes > 0);
   return readRange(source, tensor.begin + offset, tensor.begin + offset + length, sliceBytes, signal);
+}
+
+function checkPart(source: ByteSource, tensor: TensorInfo, offset: number, length: number, how: string, ok = true): void {
+  if (ok && isCount(offset) && isCount(length) && offset + length <= tensor.byteLength) return;
+  const actual = `was asked for ${length} bytes at ${offset}${how}`;
+  const expected = `a range within its ${tensor.byteLength} bytes${how && " and slices of at least 1"}`;
+  throw readError({ code: "out-of-range", file: source.name, field: `tensor ${quote(tensor.name)}`, actual, expected });
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
 }

@@ -8,8 +8,12 @@ export interface ByteSource {
   /** For messages: a path, an address, a label. */
   readonly name: string;
   readonly size: number;
-  /** Exactly `length` bytes from `offset` on, the caller's own. @throws {SafetensorsError} */
-  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Exactly `length` bytes from `offset` on, the caller's own.
+   * @param into memory for them, at least as long: used where the source can, and free again when the promise settles. New memory costs more than a warm file's bytes.
+   * @throws {SafetensorsError}
+   */
+  read(offset: number, length: number, signal?: AbortSignal, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -19,6 +23,14 @@ export function checkRange(source: { readonly name: string; readonly size: numbe
   if (safe && offset + length <= source.size) return;
   const actual = `was asked for ${length} bytes at ${offset}`;
   throw readError({ code: "out-of-range", file: source.name, actual, expected: `a range within its ${source.size} bytes` });
+}
+
+/** What a source that fills memory itself reads into. @throws {SafetensorsError} `out-of-range` where the memory given is too small. */
+export function memoryFor(source: { readonly name: string }, length: number, into?: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (into === undefined) return new Uint8Array(length);
+  if (into.byteLength >= length) return into.subarray(0, length);
+  const actual = `was asked for ${length} bytes into memory of ${into.byteLength}`;
+  throw readError({ code: "out-of-range", file: source.name, actual, expected: "memory for all of them" });
 }
 
 /** Throws `closed` on every use after `close`. */

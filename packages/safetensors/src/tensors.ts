@@ -25,6 +25,14 @@ export interface SliceOptions {
   readonly length?: number;
 }
 
+export interface TensorPart {
+  /** Byte offset within the tensor. */
+  readonly offset: number;
+  readonly length: number;
+  /** Memory for the part, at least as long: used where the source can, and free again when the promise settles and its bytes are done with. */
+  readonly into?: Uint8Array<ArrayBuffer>;
+}
+
 export interface TensorStore {
   readonly name: string;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -32,6 +40,8 @@ export interface TensorStore {
   readTensor(name: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
   /** The tensor in order, slice by slice, with at most one slice read ahead. Each slice is the caller's own. */
   readSlices(name: string, options?: SliceOptions, signal?: AbortSignal): AsyncIterable<Uint8Array<ArrayBuffer>>;
+  /** One part of the tensor. Several may be read at once. */
+  readPart(name: string, part: TensorPart, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 

@@ -78,12 +78,13 @@ export async function loadExperts(
         })),
       );
       if (!gateUpScales) continue;
-      const scales = await reader.floats(`${name}_scale_inv`);
-      for (const { expert, start } of slices) {
-        const rowStart = start / SCALE_BLOCK;
-        const rowEnd = Math.min(rowStart + blocksOut, Math.ceil(rows / SCALE_BLOCK));
-        gateUpScales.set(scales.subarray(rowStart * blocksIn, rowEnd * blocksIn), (expert * 2 + half) * blocksOut * blocksIn);
-      }
+      await reader.begin(`${name}_scale_inv`, (scales) => {
+        for (const { expert, start } of slices) {
+          const rowStart = start / SCALE_BLOCK;
+          const rowEnd = Math.min(rowStart + blocksOut, Math.ceil(rows / SCALE_BLOCK));
+          gateUpScales.set(scales.subarray(rowStart * blocksIn, rowEnd * blocksIn), (expert * 2 + half) * blocksOut * blocksIn);
+        }
+      });
     }
     const name = `${source.name}.down_proj.weight`;
     const [, cols = 0] = reader.info(name).shape;
@@ -99,15 +100,17 @@ export async function loadExperts(
       })),
     );
     if (!downScales) continue;
-    const scales = await reader.floats(`${name}_scale_inv`);
     const scaleColumns = Math.ceil(cols / SCALE_BLOCK);
-    for (const { expert, start } of slices)
-      for (let row = 0; row < blocksIn; row++) {
-        const from = row * scaleColumns + start / SCALE_BLOCK;
-        const columns = Math.min(blocksOut, scaleColumns - start / SCALE_BLOCK);
-        downScales.set(scales.subarray(from, from + columns), (expert * blocksIn + row) * blocksOut);
-      }
+    await reader.begin(`${name}_scale_inv`, (scales) => {
+      for (const { expert, start } of slices)
+        for (let row = 0; row < blocksIn; row++) {
+          const from = row * scaleColumns + start / SCALE_BLOCK;
+          const columns = Math.min(blocksOut, scaleColumns - start / SCALE_BLOCK);
+          downScales.set(scales.subarray(from, from + columns), (expert * blocksIn + row) * blocksOut);
+        }
+    });
   }
+  await reader.settle();
   return {
     format,
     count,

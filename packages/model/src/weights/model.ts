@@ -48,7 +48,7 @@ export async function loadWeights(gpu: GpuContext, checkpoint: CheckpointSource,
   const { range = { begin: 0, end: config.nLayers }, mtp = false, maxTokens, onProgress, signal } = options;
   validateCheckpoint(config, tensors.tensors, checkpoint.location);
   const reader = new WeightReader({ gpu, store: tensors, totalBytes: bytesToLoad(checkpoint, range, mtp), onProgress, signal });
-  return gpu.scoped("load weights", async () => {
+  const load = async (): Promise<ModelWeights> => {
     const first = range.begin === 0;
     const last = range.end === config.nLayers;
     const embedding = first || (last && mtp) ? await loadMatrix(reader, "model.embed_tokens.weight") : undefined;
@@ -64,9 +64,16 @@ export async function loadWeights(gpu: GpuContext, checkpoint: CheckpointSource,
       ...(head && { head }),
       ...(last && mtp && config.nMtpLayers > 0 && { mtp: await loadMtp(reader, config, maxTokens) }),
     };
-    await reader.flush();
+    await reader.finish();
     await rejectNaN(gpu, weights);
     return weights;
+  };
+  return gpu.scoped("load weights", async () => {
+    try {
+      return await load();
+    } finally {
+      await reader.stop();
+    }
   });
 }
 

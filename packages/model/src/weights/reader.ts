@@ -1,16 +1,21 @@
 /**
- * Streams tensors from a checkpoint to the GPU, whole rows at a time, in their stored formats. Host memory: one slice being written, one being read ahead,
- * and what the driver stages, which is bounded by waiting for the queue.
+ * Streams tensors from a checkpoint to the GPU, whole rows at a time, in their stored formats. Several slices are on their way at once, across tensors, into memory
+ * that is used again and again: new memory costs more than reading a warm file. Host memory: those slices, and what the driver stages, which is bounded by waiting
+ * for the queue, one window behind.
  */
 import type { GpuContext } from "@shoal/gpu";
 import { CHUNK, FORMAT_BYTES, type WeightFormat, roundUp } from "@shoal/kernels";
 import type { TensorInfo, TensorStore } from "@shoal/safetensors";
 import { ModelError } from "../errors.ts";
+import { toFloats } from "./floats.ts";
+import { SlicePool } from "./slicePool.ts";
 
 /** Bytes read at once. */
 const SLICE_BYTES = 8 * 2 ** 20;
-/** Bytes written between waits for the queue: drivers keep written bytes in host memory until then. */
-const FLUSH_BYTES = 128 * 2 ** 20;
+/** Slices being read or written. */
+const SLICES = 8;
+/** Bytes written between two marks in the queue: drivers keep written bytes in host memory until the queue has passed them. */
+const WINDOW_BYTES = 64 * 2 ** 20;
 
 const FORMATS: Readonly<Record<string, WeightFormat>> = { F8_E4M3: "fp8", BF16: "bf16", F16: "f16", F32: "f32" };
 
@@ -38,14 +43,28 @@ export interface RowTarget {
   readonly columns: number;
 }
 
+/** Rows `first .. first + count` of a tensor, as stored. */
+interface Slice {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly first: number;
+  readonly count: number;
+  readonly rowBytes: number;
+  readonly elementBytes: number;
+}
+
 export class WeightReader {
   readonly gpu: GpuContext;
   readonly store: TensorStore;
   readonly signal: AbortSignal | undefined;
   readonly #totalBytes: number;
   readonly #onProgress: ((progress: LoadProgress) => void) | undefined;
+  readonly #pool = new SlicePool(SLICES, SLICE_BYTES);
   #loaded = 0;
-  #unflushed = 0;
+  #unmarked = 0;
+  /** The last mark in the queue. */
+  #passed: Promise<void> = Promise.resolve();
+  /** Rows packed for a wider stride; the queue copies them at once. */
+  #packed = new Uint8Array();
 
   constructor({ gpu, store, totalBytes, onProgress, signal }: ReaderOptions) {
     this.gpu = gpu;
@@ -53,6 +72,11 @@ export class WeightReader {
     this.signal = signal;
     this.#totalBytes = totalBytes;
     this.#onProgress = onProgress;
+  }
+
+  /** Written to the GPU so far. */
+  get loadedBytes(): number {
+    return this.#loaded;
   }
 
   info(name: string): TensorInfo {
@@ -69,22 +93,27 @@ export class WeightReader {
     return format;
   }
 
-  /** Sends a 2-D tensor's rows to their targets. Every slice is split over the targets that want some of it. */
+  /**
+   * Sends a 2-D tensor's rows to their targets; every slice is split over the targets that want some of it. Resolves when the last slice has begun: what fails
+   * later makes a later call throw, at the latest `finish()`.
+   */
   async rows(name: string, targets: readonly RowTarget[]): Promise<void> {
     const [rows = 0, cols = 0] = this.info(name).shape;
     const elementBytes = FORMAT_BYTES[this.format(name)];
     const rowBytes = cols * elementBytes;
     const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
-    let first = 0;
-    for await (const slice of this.store.readSlices(name, { sliceBytes: rowsPerSlice * rowBytes }, this.signal)) {
+    for (let first = 0; first < rows; first += rowsPerSlice) {
       const count = Math.min(rowsPerSlice, rows - first);
-      for (const target of targets) this.#place(slice, first, count, rowBytes, elementBytes, target);
-      first += count;
-      await this.#advance(slice.byteLength);
+      await this.#pool.start(count * rowBytes, async (memory) => {
+        const part = { offset: first * rowBytes, length: count * rowBytes, into: memory };
+        const bytes = await this.store.readPart(name, part, this.signal);
+        for (const target of targets) this.#place({ bytes, first, count, rowBytes, elementBytes }, target);
+        await this.#advance(bytes.byteLength);
+      });
     }
   }
 
-  #place(slice: Uint8Array<ArrayBuffer>, first: number, count: number, rowBytes: number, elementBytes: number, target: RowTarget): void {
+  #place({ bytes, first, count, rowBytes, elementBytes }: Slice, target: RowTarget): void {
     const begin = Math.max(first, target.rowStart);
     const end = Math.min(first + count, target.rowStart + target.rows);
     if (begin >= end) return;
@@ -92,14 +121,17 @@ export class WeightReader {
     const offset = target.offset + (begin - target.rowStart) * strideBytes;
     const wantedBytes = target.columns * elementBytes;
     if (wantedBytes === rowBytes && rowBytes === strideBytes) {
-      this.gpu.write(buffer, offset, slice.subarray((begin - first) * rowBytes, (end - first) * rowBytes));
+      this.gpu.write(buffer, offset, bytes.subarray((begin - first) * rowBytes, (end - first) * rowBytes));
       return;
     }
-    const packed = new Uint8Array((end - begin) * strideBytes);
+    const size = (end - begin) * strideBytes;
+    if (this.#packed.byteLength < size) this.#packed = new Uint8Array(size);
+    const packed = this.#packed.subarray(0, size);
+    if (wantedBytes < strideBytes) packed.fill(0);
     const skip = target.columnStart * elementBytes;
     for (let row = begin; row < end; row++) {
       const from = (row - first) * rowBytes + skip;
-      packed.set(slice.subarray(from, from + wantedBytes), (row - begin) * strideBytes);
+      packed.set(bytes.subarray(from, from + wantedBytes), (row - begin) * strideBytes);
     }
     this.gpu.write(buffer, offset, packed);
   }
@@ -115,6 +147,11 @@ export class WeightReader {
     return values;
   }
 
+  /** As `floats`, into `take`, while others are read. Resolves when it has begun, like `rows`. */
+  async begin(name: string, take: (values: Float32Array<ArrayBuffer>) => void): Promise<void> {
+    await this.#pool.start(0, async () => take(await this.floats(name)));
+  }
+
   /** A 1-D tensor as f32 on the GPU, padded with zeros to a multiple of 16. */
   async vector(name: string): Promise<GPUBuffer> {
     const values = await this.floats(name);
@@ -126,38 +163,37 @@ export class WeightReader {
   async #advance(bytes: number): Promise<void> {
     this.signal?.throwIfAborted();
     this.#loaded += bytes;
-    this.#unflushed += bytes;
+    this.#unmarked += bytes;
     this.#onProgress?.({ loadedBytes: this.#loaded, totalBytes: this.#totalBytes });
-    if (this.#unflushed < FLUSH_BYTES) return;
-    await this.flush();
+    if (this.#unmarked < WINDOW_BYTES) return;
+    this.#unmarked = 0;
+    const before = this.#passed;
+    this.#passed = this.#mark();
+    // A failure is found by whoever waits for it, one window later.
+    this.#passed.catch(() => {});
+    await before;
   }
 
-  async flush(): Promise<void> {
-    this.#unflushed = 0;
+  async #mark(): Promise<void> {
     this.gpu.submit([]);
     await this.gpu.idle();
   }
-}
 
-function toFloats(bytes: Uint8Array<ArrayBuffer>, format: WeightFormat): Float32Array<ArrayBuffer> {
-  const { buffer, byteOffset, byteLength } = bytes;
-  const view = new DataView(buffer, byteOffset, byteLength);
-  const count = byteLength / FORMAT_BYTES[format];
-  if (format === "f32") return Float32Array.from({ length: count }, (_, i) => view.getFloat32(i * 4, true));
-  if (format === "bf16") {
-    const out = new Float32Array(count);
-    const bits = new Uint32Array(out.buffer);
-    for (let i = 0; i < count; i++) bits[i] = view.getUint16(i * 2, true) << 16;
-    return out;
+  /** Waits for all that was begun. @throws what failed of it */
+  async settle(): Promise<void> {
+    await this.#pool.settle();
   }
-  if (format === "f16") return Float32Array.from({ length: count }, (_, i) => f16ToNumber(view.getUint16(i * 2, true)));
-  throw new ModelError("unsupported", "Cannot read FP8 values as a vector");
-}
 
-function f16ToNumber(code: number): number {
-  const exponent = (code >> 10) & 31;
-  const mantissa = code & 0x3ff;
-  const sign = code & 0x8000 ? -1 : 1;
-  if (exponent === 31) return mantissa === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1 + mantissa / 1024) * 2 ** (exponent - 15));
+  /** Waits until everything is on the GPU. @throws what failed since it was begun */
+  async finish(): Promise<void> {
+    await this.settle();
+    await this.#passed;
+    await this.#mark();
+  }
+
+  /** Waits until nothing is being read any more, whether it failed or not. */
+  async stop(): Promise<void> {
+    await this.#pool.settle().catch(() => {});
+    await this.#passed.catch(() => {});
+  }
 }

@@ -201,6 +201,10 @@ function damage(checkpoint: CheckpointSource, name: string, change: (bytes: Uint
         if (wanted === name) yield await damagedBytes(signal);
         else yield* tensors.readSlices(wanted, options, signal);
       },
+      readPart: async (wanted, part, signal) =>
+        wanted === name
+          ? (await damagedBytes(signal)).subarray(part.offset, part.offset + part.length)
+          : tensors.readPart(wanted, part, signal),
     },
   };
 }

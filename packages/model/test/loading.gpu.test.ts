@@ -1,0 +1,97 @@
+/**
+ * Loading a checkpoint larger than any memory here, onto a device: layer ranges one after the other, each a stage that is loaded, and destroyed for the next one.
+ * By default 3 GB of DeepSeek-V2-Lite's shapes; SHOAL_LONG=1 takes 42 GB of them. How fast it was is printed, and no matter of the test.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { type CheckpointSource, tensorSchema } from "@shoal/checkpoint";
+import { openDirectory } from "@shoal/checkpoint/directory";
+import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
+import { type LayerRange, loadLocalStage } from "@shoal/model";
+import { liteConfig, writeSparseCheckpoint } from "./load/sparseCheckpoint.ts";
+import type { GpuTest } from "./support/models.ts";
+
+const MIB = 2 ** 20;
+const LIMIT = 512 * MIB;
+/** Layers of a stage: what it holds is host memory on a software adapter. */
+const LAYERS_AT_ONCE = 2;
+const LAYERS = process.env["SHOAL_LONG"] === "1" ? 72 : 4;
+
+interface Loaded {
+  readonly bytes: number;
+  readonly seconds: number;
+  /** Most host memory beyond the idle process and what the device holds, where that is host memory too. */
+  readonly excess: number;
+}
+
+export function tests(engine: DenoEngine): readonly GpuTest[] {
+  return [{ name: "a large checkpoint loads within 512 MiB of host memory above idle", run: () => loadsWithin(engine) }];
+}
+
+async function loadsWithin(engine: DenoEngine): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), "loading-"));
+  try {
+    const { bytes, shards, sparse } = await writeSparseCheckpoint(directory, liteConfig(LAYERS));
+    if (!sparse) throw new Error(`${directory} is on a file system that keeps no holes, expected one that does`);
+    const checkpoint = await openDirectory(directory);
+    const { nLayers } = checkpoint.config;
+    const total: { bytes: number; seconds: number; excess: number } = { bytes: 0, seconds: 0, excess: 0 };
+    try {
+      for (let begin = 0; begin < nLayers; begin += LAYERS_AT_ONCE) {
+        const loaded = await loadRange(engine, checkpoint, { begin, end: Math.min(begin + LAYERS_AT_ONCE, nLayers) });
+        total.bytes += loaded.bytes;
+        total.seconds += loaded.seconds;
+        total.excess = Math.max(total.excess, loaded.excess);
+      }
+    } finally {
+      await checkpoint.close();
+    }
+    const rate = total.bytes / total.seconds / 1e9;
+    console.log(
+      `  ${(total.bytes / 1e9).toFixed(1)} of ${(bytes / 1e9).toFixed(1)} GB in ${shards} shards, ${total.seconds.toFixed(1)} s, ${rate.toFixed(2)} GB/s; ` +
+        `host memory above idle and device ${Math.round(total.excess / MIB)} MiB at most`,
+    );
+    const wanted = storedBytes(checkpoint);
+    if (total.bytes !== wanted) throw new Error(`${total.bytes} bytes were loaded, expected ${wanted}: every tensor once`);
+    if (total.excess >= LIMIT) throw new Error(`${Math.round(total.excess / MIB)} MiB of host memory, expected less than ${LIMIT / MIB}`);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+/** Idle is the process with its device open, before anything of the model is there. */
+async function loadRange(engine: DenoEngine, checkpoint: CheckpointSource, layers: LayerRange): Promise<Loaded> {
+  const gpu = await openDenoGpu({ webgpu: engine });
+  try {
+    const idle = process.memoryUsage().rss;
+    let excess = 0;
+    let bytes = 0;
+    const sample = (): void => {
+      const onDevice = gpu.adapter.isSoftware ? gpu.memory.total() : 0;
+      excess = Math.max(excess, process.memoryUsage().rss - idle - onDevice);
+    };
+    const start = performance.now();
+    await loadLocalStage(gpu, checkpoint, {
+      layers,
+      contextTokens: 256,
+      maxTokens: 16,
+      onProgress: ({ loadedBytes }) => {
+        bytes = loadedBytes;
+        sample();
+      },
+    });
+    const seconds = (performance.now() - start) / 1000;
+    sample();
+    return { bytes, seconds, excess };
+  } finally {
+    gpu.destroy();
+  }
+}
+
+function storedBytes({ config, tensors }: CheckpointSource): number {
+  return tensorSchema(config)
+    .flatMap(({ name, scaleName }) => [name, ...(scaleName === undefined ? [] : [scaleName])])
+    .reduce((sum, name) => sum + (tensors.tensors.get(name)?.byteLength ?? 0), 0);
+}
