@@ -14,6 +14,19 @@ import { productCases } from "./products.ts";
 import { BENCH_SHAPES, type BenchSize } from "./sizes.ts";
 import { timeDispatches } from "./timing.ts";
 
+export {
+  type SingleKernel,
+  type SingleResult,
+  type SingleShapes,
+  copyKernel,
+  downKernel,
+  gateUpKernel,
+  headKernel,
+  matmulKernel,
+  measureSingle,
+  readKernel,
+  smallestDispatch,
+} from "./single.ts";
 export type { BenchSize } from "./sizes.ts";
 
 export interface KernelBenchResult {

@@ -41,12 +41,16 @@ function randomPattern(random: Random, format: WeightFormat, cols: number): Patt
   return { bytes, values };
 }
 
+/** Written once and copied from there: 10 GB take the device a moment, and the host none. */
 function patternBuffer(gpu: GpuContext, keep: Keep, { bytes }: Pattern, size: number): GPUBuffer {
   const buffer = keep(gpu.buffer({ label: "bench weights", size, kind: "weights" }));
   const many = new Uint8Array(bytes.byteLength * WRITTEN_AT_ONCE);
   for (let i = 0; i < WRITTEN_AT_ONCE; i++) many.set(bytes, i * bytes.byteLength);
-  for (let offset = 0; offset < size; offset += many.byteLength)
-    gpu.write(buffer, offset, many.subarray(0, Math.min(many.byteLength, size - offset)));
+  const from = keep(gpu.upload("bench pattern", many, "scratch"));
+  const starts = Array.from({ length: Math.ceil(size / many.byteLength) }, (_, index) => index * many.byteLength);
+  gpu.submit(
+    starts.map((toOffset) => ({ copy: { from, fromOffset: 0, to: buffer, toOffset, size: Math.min(many.byteLength, size - toOffset) } })),
+  );
   return buffer;
 }
 
@@ -82,15 +86,21 @@ export function benchMatrix(
   return { matrix: format === "fp8" ? { ...matrix, scales: keep(gpu.upload("bench scales", scales, "weights")) } : matrix, rowsOf };
 }
 
-/** fp8 experts; `hidden` and `width` are multiples of 16. */
+/** fp8 experts; `hidden` and `width` are multiples of 16. `only`: leave the other matrices out, for room. */
 export function benchExperts(
   gpu: GpuContext,
   keep: Keep,
   random: Random,
-  { count, hidden, width }: { readonly count: number; readonly hidden: number; readonly width: number },
+  {
+    count,
+    hidden,
+    width,
+    only,
+  }: { readonly count: number; readonly hidden: number; readonly width: number; readonly only?: "gateUp" | "down" },
 ): BenchExperts {
-  const gateUp = expertMatrices(gpu, keep, random, { count, perExpert: 2, rows: width, cols: hidden });
-  const down = expertMatrices(gpu, keep, random, { count, perExpert: 1, rows: hidden, cols: width });
+  const size = (which: "gateUp" | "down"): number => (only === undefined || only === which ? count : 0);
+  const gateUp = expertMatrices(gpu, keep, random, { count: size("gateUp"), perExpert: 2, rows: width, cols: hidden });
+  const down = expertMatrices(gpu, keep, random, { count: size("down"), perExpert: 1, rows: hidden, cols: width });
   return {
     group: {
       format: "fp8",
