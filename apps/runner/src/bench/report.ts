@@ -12,7 +12,7 @@ import { VERSION } from "../version.ts";
 export interface ReportHead {
   /** Of this form. */
   readonly format: 1;
-  readonly suite: "quick" | "kernels";
+  readonly suite: "quick" | "kernels" | "gpu";
   /** Shoal's. */
   readonly version: string;
   /** ISO 8601, when the measurement ended. */

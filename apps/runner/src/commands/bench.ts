@@ -1,23 +1,20 @@
 /** `shoal bench`: verifies a model, then measures it. Progress goes to standard error, the table or the JSON to standard output. */
-import { type ModelConfig, summarize } from "@shoal/checkpoint";
-import { type KernelBenchResult, benchContextTokens } from "@shoal/model/bench";
+import { summarize } from "@shoal/checkpoint";
+import { GPU_ROWS, type KernelBenchResult, benchContextTokens } from "@shoal/model/bench";
 import type { Command, Invocation } from "../command.ts";
+import { runGpuSuite } from "../bench/gpuSuite.ts";
+import { DEFAULT_PROMPT, EMBEDDED_ANSWER, knownPrompt } from "../bench/knownPrompt.ts";
 import { type KernelsReport, type QuickReport, kernelsTable, quickTable, reportHead } from "../bench/report.ts";
 import { UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
 import type { BenchRequest } from "../gpu/protocol.ts";
 import { adapterLine, deviceRequest, startModel, withGpu } from "../gpu/session.ts";
-import { type OpenModel, openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
+import { type OpenModel, openModel, tokenizerOf } from "../model/openModel.ts";
 import { DEVICE, MODEL, type OptionName, type Values } from "../options.ts";
 
-const DEFAULT_PROMPT = "What is the capital of France?";
-/** The embedded model's answer to it. */
-const EMBEDDED_ANSWER = "The capital of France is Paris.";
 const DEFAULT_PROMPT_TOKENS = 128;
 const DEFAULT_NEW_TOKENS = 64;
 const DEFAULT_REPEAT = 3;
-/** For a checkpoint without a tokenizer. */
-const PLAIN_PROMPT_TOKENS = 16;
 
 /** Options that the kernels' suite has no use for. */
 const MODEL_ONLY = [
@@ -37,21 +34,33 @@ export const benchCommand: Command = {
   summary: "verify a model, then measure prefill, decode, single steps and kernels",
   arguments: "",
   maxWords: 0,
-  options: ["suite", "only", "json", ...MODEL_ONLY, ...DEVICE],
+  options: ["suite", "only", "trace", "json", ...MODEL_ONLY, ...DEVICE],
   notes: [
     "First the greedy answer to a prompt must be what prefill alone gives for the same tokens; for the embedded model it must also be the right",
     "one, and for others what --expect says. The prompt is then repeated to --prompt-tokens for what is timed.",
     "--suite kernels times each kernel by itself, on random weights of DeepSeek-V3's shapes (small ones on software adapters).",
+    `--suite gpu compares with what this device can do: ${GPU_ROWS.join(", ")}.`,
+    "Its models are random weights of the published shapes, made in memory; it takes minutes and 20 GB of device memory, and skips what does not fit.",
   ],
   run: runBench,
 };
 
 async function runBench(invocation: Invocation): Promise<number> {
-  return invocation.values.suite === "kernels" ? runKernels(invocation) : runQuick(invocation);
+  const { values } = invocation;
+  switch (values.suite ?? "quick") {
+    case "quick":
+      refuseOptions(values, ["only", "trace"], "it measures one model");
+      return runQuick(invocation);
+    case "kernels":
+      refuseOptions(values, [...MODEL_ONLY, "trace"], "it loads no model");
+      return runKernels(invocation);
+    case "gpu":
+      refuseOptions(values, MODEL_ONLY, "its models are its own");
+      return runGpuSuite(invocation, namesOf(values.only));
+  }
 }
 
 async function runKernels({ values, terminal, interrupts }: Invocation): Promise<number> {
-  refuseOptions(values, MODEL_ONLY, "it loads no model");
   const ops = namesOf(values.only);
   return withGpu(async (client) => {
     const device = await client.open(deviceRequest(values), interrupts.signal);
@@ -79,7 +88,6 @@ function namesOf(only: string | undefined): readonly string[] | undefined {
 
 async function runQuick(invocation: Invocation): Promise<number> {
   const { values, terminal, interrupts } = invocation;
-  refuseOptions(values, ["only"], "it measures one model");
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
@@ -141,23 +149,4 @@ function benchRequest(values: Values, model: OpenModel): BenchRequest {
     newTokens: values["new-tokens"] ?? DEFAULT_NEW_TOKENS,
     repeat: values.repeat ?? DEFAULT_REPEAT,
   };
-}
-
-function knownPrompt(
-  model: OpenModel,
-  text: string,
-  expected: string | undefined,
-): { readonly promptIds: readonly number[]; readonly expectedIds: readonly number[] | undefined } {
-  if (model.checkpoint.tokenizerJson === null) {
-    if (expected !== undefined) throw new UsageError("Cannot use '--expect': the checkpoint has no tokenizer", "bench");
-    return { promptIds: plainIds(model.checkpoint.config), expectedIds: undefined };
-  }
-  const tokenizer = tokenizerOf(model);
-  const promptIds = templateOf(model, tokenizer).encodeChat([{ role: "user", content: text }], { addGenerationPrompt: true });
-  return { promptIds, expectedIds: expected === undefined ? undefined : tokenizer.encode(expected) };
-}
-
-/** Any ids do: they differ, so that several experts are chosen. */
-function plainIds({ vocabSize }: ModelConfig): readonly number[] {
-  return Array.from({ length: PLAIN_PROMPT_TOKENS }, (_, index) => (index * 7919 + 11) % vocabSize);
 }

@@ -13,6 +13,9 @@ import type {
   DeviceReport,
   DeviceRequest,
   DeviceTimes,
+  GpuBenchAnswer,
+  GpuBenchEvent,
+  GpuBenchRequest,
   KernelBenchRequest,
   LoadRequest,
   LogitsRequest,
@@ -95,6 +98,10 @@ export class GpuClient implements TokenGenerator {
     signal?: AbortSignal,
   ): Promise<readonly KernelBenchResult[]> {
     return this.#call((host) => host.benchKernels(request, proxy(onResult) as never), signal);
+  }
+
+  benchGpu(request: GpuBenchRequest, onEvent: (event: GpuBenchEvent) => void, signal?: AbortSignal): Promise<GpuBenchAnswer> {
+    return this.#call((host) => host.benchGpu(request, proxy(onEvent) as never), signal);
   }
 
   /**

@@ -5,7 +5,7 @@
 import { openLocation } from "@shoal/checkpoint/directory";
 import { EngineError, type GenerationResult, Generator } from "@shoal/engine";
 import type { GpuContext } from "@shoal/gpu";
-import { openDenoGpu } from "@shoal/gpu/deno";
+import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
   type LocalStage,
@@ -15,7 +15,7 @@ import {
   memoryRequirements,
   stagePlan,
 } from "@shoal/model";
-import { type KernelBenchResult, type ModelBench, benchKernels, benchModel } from "@shoal/model/bench";
+import { type KernelBenchResult, type ModelBench, benchGpu, benchKernels, benchModel } from "@shoal/model/bench";
 import { type Remote, releaseProxy, transfer } from "comlink";
 import { measureDevice } from "./measure.ts";
 import type {
@@ -24,6 +24,9 @@ import type {
   DeviceRequest,
   DeviceTimes,
   GenerateRequest,
+  GpuBenchAnswer,
+  GpuBenchEvent,
+  GpuBenchRequest,
   KernelBenchRequest,
   LoadRequest,
   LogitsRequest,
@@ -39,12 +42,17 @@ type Callback<Arguments extends unknown[]> = Remote<(...args: Arguments) => void
 
 export class GpuHost {
   #gpu: GpuContext | undefined;
+  /** How `#gpu` was opened. */
+  #opened: DenoOpenOptions = {};
+  /** Contexts that the bench opened and closed. */
+  readonly #benched: GpuContext[] = [];
   #stage: LocalStage | undefined;
   #generator: Generator | undefined;
   #running: AbortController | undefined;
 
   async open({ webgpu, adapterName }: DeviceRequest): Promise<DeviceReport> {
-    const gpu = await openDenoGpu({ webgpu, ...(adapterName !== undefined && { adapterName }) });
+    this.#opened = { webgpu, ...(adapterName !== undefined && { adapterName }) };
+    const gpu = await openDenoGpu(this.#opened);
     this.#gpu = gpu;
     const limits: Record<string, number> = {};
     for (const name in gpu.limits) {
@@ -171,6 +179,32 @@ export class GpuHost {
     // A report that is lost is no loss.
     const report = (result: KernelBenchResult): void => void onResult(result).catch(() => {});
     return this.#abortable((signal) => benchKernels(this.#device(), { ...request, onResult: report, signal }));
+  }
+
+  async benchGpu(request: GpuBenchRequest, onEvent: Callback<[GpuBenchEvent]>): Promise<GpuBenchAnswer> {
+    const { engine } = this.#device().dialect;
+    const { size, configs, only, tiny } = request;
+    // A report that is lost is no loss.
+    const report = (event: GpuBenchEvent): void => void onEvent(event).catch(() => {});
+    const open = async ({ subgroupMatrix }: { readonly subgroupMatrix: boolean }): Promise<GpuContext> => {
+      const options = { ...this.#opened, webgpu: engine === "wgpu" ? ("wgpu" as const) : ("dawn" as const), subgroupMatrix };
+      const gpu = await openDenoGpu(options);
+      // Dawn must not be collected before its devices are, closed ones too.
+      this.#benched.push(gpu);
+      return gpu;
+    };
+    return this.#abortable((signal) =>
+      benchGpu({
+        size,
+        configs,
+        only,
+        open,
+        onPhase: (row, what) => report({ phase: { row, what } }),
+        onRow: (row) => report({ row }),
+        signal,
+        tiny: { ...tiny, checkpoint: () => openLocation(tiny.location, { signal }) },
+      }),
+    );
   }
 
   /** Stops what is running; it then rejects with an AbortError. */

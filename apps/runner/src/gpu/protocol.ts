@@ -4,7 +4,7 @@ import type { GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
 import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
-import type { BenchSize, ModelBenchOptions } from "@shoal/model/bench";
+import type { BenchSize, DemoConfigs, GpuBench, GpuRow, GpuRowName, ModelBenchOptions, RowTimeline } from "@shoal/model/bench";
 
 export interface DeviceRequest {
   readonly webgpu: DenoEngine;
@@ -56,6 +56,20 @@ export interface KernelBenchRequest {
   /** Only these kernels, besides the copy. */
   readonly ops?: readonly string[];
 }
+
+export interface GpuBenchRequest {
+  readonly size: BenchSize;
+  readonly configs: DemoConfigs;
+  /** Only these rows, besides the ceilings. */
+  readonly only?: readonly GpuRowName[];
+  /** Where `openLocation` finds the embedded model, a prompt for it, and the known answer. */
+  readonly tiny: { readonly location: string; readonly promptIds: readonly number[]; readonly expectedIds: readonly number[] };
+}
+
+/** What a run of the suite says while it goes on. */
+export type GpuBenchEvent = { readonly phase: { readonly row: GpuRowName; readonly what: string } } | { readonly row: GpuRow };
+
+export type GpuBenchAnswer = GpuBench & { readonly timelines: readonly RowTimeline[] };
 
 export interface LogitsRequest {
   readonly ids: readonly number[];

@@ -11,6 +11,8 @@ export interface KernelTime {
   readonly share: number;
   /** As in StepCost. */
   readonly bytes: number;
+  /** Zero where nothing is multiplied. */
+  readonly flops: number;
 }
 
 export interface KernelTimes {
@@ -29,7 +31,7 @@ export async function kernelTimes(gpu: GpuContext, commands: readonly Command[],
 
 /** The median over runs of each dispatch, summed by label, the longest first. */
 export function byLabel(runs: readonly (readonly DispatchTiming[])[]): KernelTimes {
-  const groups = new Map<string, { dispatches: number; gpuMs: number; bytes: number }>();
+  const groups = new Map<string, { dispatches: number; gpuMs: number; bytes: number; flops: number }>();
   let total = 0;
   for (const [index, { dispatch }] of (runs[0] ?? []).entries()) {
     const samples = runs.flatMap((run) => {
@@ -37,10 +39,11 @@ export function byLabel(runs: readonly (readonly DispatchTiming[])[]): KernelTim
       return timing ? [Math.max(0, timing.end - timing.begin) / 1e6] : [];
     });
     const gpuMs = median(samples);
-    const group = groups.get(dispatch.label) ?? { dispatches: 0, gpuMs: 0, bytes: 0 };
+    const group = groups.get(dispatch.label) ?? { dispatches: 0, gpuMs: 0, bytes: 0, flops: 0 };
     group.dispatches++;
     group.gpuMs += gpuMs;
     group.bytes += dispatch.bytes ?? 0;
+    group.flops += dispatch.flops ?? 0;
     total += gpuMs;
     groups.set(dispatch.label, group);
   }

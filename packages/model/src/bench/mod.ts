@@ -6,3 +6,4 @@ export type { KernelTime, KernelTimes } from "./kernelTimes.ts";
 export { type ModelBench, type ModelBenchOptions, type Throughput, benchContextTokens, benchModel } from "./modelBench.ts";
 export type { StepCost } from "./stepCost.ts";
 export type { Verification } from "./verify.ts";
+export * from "./gpu/mod.ts";

@@ -25,7 +25,8 @@ export function stepCost(gpu: GpuContext, commands: readonly Command[], tokens: 
   return { tokens, dispatches: dispatches.length, bytes, kvCacheBytes, encodeMs: encodeTime(gpu, commands) };
 }
 
-function encodeTime(gpu: GpuContext, commands: readonly Command[]): number {
+/** Median CPU time to encode commands into a command buffer, milliseconds. */
+export function encodeTime(gpu: GpuContext, commands: readonly Command[]): number {
   const samples: number[] = [];
   for (let i = 0; i < ENCODINGS; i++) {
     const begin = performance.now();

@@ -1,0 +1,124 @@
+/** Rows that share a loaded stage: loads it when one of them is wanted, and frees the device's memory after the last. */
+import { type CheckpointSource, tensorSchema } from "@shoal/checkpoint";
+import type { GpuContext } from "@shoal/gpu";
+import { type LocalStage, type LocalStageOptions, loadLocalStage, stagePlan } from "../../localStage.ts";
+import { memoryRequirements } from "../../requirements.ts";
+import type { Arithmetic, GpuRowName } from "./rows.ts";
+import { type Measured, type Run, arithmeticOf } from "./run.ts";
+
+export interface LoadedStage {
+  readonly stage: LocalStage;
+  readonly checkpoint: CheckpointSource;
+  readonly arithmetic: Arithmetic;
+}
+
+export interface StageRow {
+  readonly name: GpuRowName;
+  readonly what: string;
+  /** Whether it runs products of many tokens, which there are two ways to compute. */
+  readonly many: boolean;
+  /** Measured without subgroup matrices too, where there are any. */
+  readonly both?: boolean;
+  readonly measure: (loaded: LoadedStage) => Promise<Measured>;
+}
+
+export interface StageToLoad {
+  readonly checkpoint: () => Promise<CheckpointSource>;
+  readonly options: LocalStageOptions;
+}
+
+export async function stageRows(run: Run, toLoad: StageToLoad, rows: readonly StageRow[]): Promise<void> {
+  const wanted = rows.filter(({ name }) => run.wants(name));
+  const arithmetic = await rowsOn(run, toLoad, wanted, true);
+  if (arithmetic === "subgroup matrices")
+    await rowsOn(
+      run,
+      toLoad,
+      wanted.filter(({ both }) => both === true),
+      false,
+    );
+}
+
+/** @returns the arithmetic that the device offers; undefined where nothing could be loaded */
+async function rowsOn(
+  run: Run,
+  { checkpoint: open, options }: StageToLoad,
+  rows: readonly StageRow[],
+  subgroupMatrix: boolean,
+): Promise<Arithmetic | undefined> {
+  const [first] = rows;
+  if (!first) return undefined;
+  let gpu: GpuContext | undefined;
+  let stage: LocalStage | undefined;
+  let checkpoint: CheckpointSource | undefined;
+  let arithmetic: Arithmetic = "plain";
+  const head = ({ name, what, many }: StageRow) => ({ name, what, arithmetic: many ? arithmetic : ("plain" as const) });
+  try {
+    try {
+      run.phase(first.name, "opening the device");
+      gpu = await run.open({ subgroupMatrix });
+      arithmetic = arithmeticOf(gpu);
+      checkpoint = await open();
+      await makeRoom(gpu, neededBytes(checkpoint, options));
+      stage = await loadLocalStage(gpu, checkpoint, {
+        ...options,
+        onProgress: progressOf(run, first.name),
+        ...(run.signal && { signal: run.signal }),
+      });
+    } catch (error) {
+      for (const row of rows) run.refuse(head(row), error);
+      return undefined;
+    }
+    const loaded = { stage, checkpoint, arithmetic };
+    for (const row of rows) await run.measure(head(row), () => row.measure(loaded));
+    return arithmetic;
+  } finally {
+    await checkpoint?.close();
+    gpu?.destroy();
+  }
+}
+
+function neededBytes(checkpoint: CheckpointSource, options: LocalStageOptions): number {
+  const { config, tensors } = checkpoint;
+  const plan = stagePlan(config, options);
+  const { begin, end } = plan.layers;
+  let weights = 0;
+  for (const { name, scaleName = "", layer, duplicateOf } of tensorSchema(config)) {
+    const outside = name === "model.embed_tokens.weight" ? begin === 0 : end === config.nLayers;
+    if (duplicateOf !== null || !(layer === null ? outside : layer >= begin && layer < end)) continue;
+    weights += (tensors.tensors.get(name)?.byteLength ?? 0) + (tensors.tensors.get(scaleName)?.byteLength ?? 0);
+  }
+  const { kvCache, activations } = memoryRequirements(checkpoint, { ...plan, kvFormat: options.kvFormat ?? "f16" });
+  return weights + (kvCache * (end - begin)) / config.nLayers + activations;
+}
+
+const ROOM_BYTES = 2 ** 30;
+
+/**
+ * Takes the memory that a stage needs and gives it back, so that a device that is too small says so before gigabytes are written.
+ * @throws GpuError named GpuOutOfMemoryError
+ */
+async function makeRoom(gpu: GpuContext, bytes: number): Promise<void> {
+  const size = Math.min(ROOM_BYTES, gpu.limits.maxBufferSize);
+  const buffers: GPUBuffer[] = [];
+  try {
+    await gpu.scoped(`take ${(bytes / 1e9).toPrecision(3)} GB of the device's memory`, () => {
+      for (let taken = 0; taken < bytes; taken += size) buffers.push(gpu.buffer({ label: "room", size, kind: "scratch" }));
+    });
+  } finally {
+    for (const buffer of buffers) gpu.destroyBuffer(buffer);
+    // Until the queue has passed, the memory is not free.
+    gpu.submit([]);
+    await gpu.idle();
+  }
+}
+
+function progressOf(run: Run, row: GpuRowName): NonNullable<LocalStageOptions["onProgress"]> {
+  let tenth = -1;
+  return ({ loadedBytes, totalBytes }) => {
+    const now = Math.floor((10 * loadedBytes) / Math.max(totalBytes, 1));
+    if (now === tenth) return;
+    tenth = now;
+    run.phase(row, `loading random weights, ${now * 10} % of ${(totalBytes / 1e9).toPrecision(3)} GB`);
+  };
+}

@@ -1,0 +1,71 @@
+/** How long commands take on the device, from outside, and what each dispatch of them takes, from inside. */
+import { type Command, type DispatchTiming, type GpuContext, profileCommands } from "@shoal/gpu";
+import { type KernelTimes, byLabel } from "../kernelTimes.ts";
+import { median } from "../median.ts";
+import type { TimelineSlice } from "./result.ts";
+
+const MOST_REPEATS = 512;
+const EMPTY_SUBMITS = 5;
+
+export interface TimingOptions {
+  readonly samples: number;
+  /** Least milliseconds of a timed submit. */
+  readonly submitMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Milliseconds of one run, each sample: many runs one after the other in one submit, less what an empty submit takes. */
+export async function timeCommands(
+  gpu: GpuContext,
+  commands: readonly Command[],
+  { samples, submitMs, signal }: TimingOptions,
+): Promise<readonly number[]> {
+  const once = async (repeats: number): Promise<number> => {
+    signal?.throwIfAborted();
+    const all = Array.from({ length: repeats }, () => commands).flat();
+    const begin = performance.now();
+    gpu.submit(all);
+    await gpu.idle();
+    return performance.now() - begin;
+  };
+  const empties: number[] = [];
+  for (let i = 0; i < EMPTY_SUBMITS; i++) empties.push(await once(0));
+  const empty = median(empties);
+  await once(1);
+  const first = Math.max((await once(1)) - empty, 0.01);
+  const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(submitMs / first)));
+  // Clocks rise under load.
+  if (repeats > 1) await once(repeats);
+  const times: number[] = [];
+  for (let i = 0; i < samples; i++) times.push(Math.max(((await once(repeats)) - empty) / repeats, 1e-6));
+  return times;
+}
+
+export interface StepProfile {
+  readonly gpuTimes: KernelTimes | null;
+  /** Of the last run; empty where the device has no timestamp queries. */
+  readonly slices: readonly TimelineSlice[];
+  /** Best operations a second of a dispatch long enough to tell; 0 where there is none. */
+  readonly flopsPerSecond: number;
+}
+
+/** Shorter dispatches are mostly launch. */
+const TELLING_NS = 20_000;
+
+export async function profileStep(gpu: GpuContext, commands: readonly Command[], repeat: number): Promise<StepProfile> {
+  if (!gpu.dialect.timestampQuery) return { gpuTimes: null, slices: [], flopsPerSecond: 0 };
+  const runs: (readonly DispatchTiming[])[] = [];
+  for (let i = 0; i < repeat; i++) runs.push(await profileCommands(gpu, commands));
+  const slices = (runs.at(-1) ?? []).map(({ dispatch, begin, end }) => ({
+    label: dispatch.label,
+    begin,
+    end: Math.max(begin, end),
+    bytes: dispatch.bytes ?? 0,
+    flops: dispatch.flops ?? 0,
+  }));
+  const rates = slices.map(({ flops }, index) => {
+    const ns = median(runs.map((run) => (run[index]?.end ?? 0) - (run[index]?.begin ?? 0)));
+    return ns >= TELLING_NS ? (flops * 1e9) / ns : 0;
+  });
+  return { gpuTimes: byLabel(runs), slices, flopsPerSecond: Math.max(0, ...rates) };
+}
