@@ -1,10 +1,11 @@
 // Attention of absorbed queries over the paged latent cache, which all heads share, for one range of positions; mla/output.wgsl merges the ranges.
+// A plain form, quick to compile: mla/attention_tiled.wgsl is for GPUs.
 // Flash-decoding (Dao et al. 2023) with an online softmax: Milakov & Gimelshein, arXiv 1805.02867.
 //
 // q        [tokens, Q_STRIDE] f32, per head [LATENT | ROPE]
 // cache    [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: latent, key part, zeros
 // partial  [tokens, SPLITS, HEADS, 4 RECORD_VECTORS] f32: sum over the range of exp(score - max) * latent, zeros up to 16 CHUNKS; then max, and the
-//          sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written.
+//          sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written; such ranges come last.
 //
 // Dispatch: (ceil(HEADS / GROUP_HEADS), SPLITS, tokens) workgroups of WORKGROUP. Ranges are whole numbers of TILE positions, so nearly equal.
 // A tile of positions has two products. Scores: an invocation has four heads and POSITIONS positions. Values: it has VECTORS times four columns, all

@@ -16,9 +16,11 @@ import {
   testSequences,
   withBuffers,
 } from "../testing/mod.ts";
+import { supportedVariants } from "../variants.ts";
 import { roundUp } from "../weights.ts";
 import { mlaAttention, partialBytes } from "./kernel.ts";
 import { mergeReference, mlaAttentionReference } from "./reference.ts";
+import { type AttentionVariant, mlaAttentionVariants } from "./variants.ts";
 
 interface Case {
   readonly heads: number;
@@ -27,13 +29,15 @@ interface Case {
   readonly format: KvFormat;
   readonly blockSize: number;
   readonly splits: number;
-  readonly groupHeads?: number;
+  readonly variant: string;
+  /** Of the scores, times 1 / sqrt(width); 2 if not given. */
+  readonly scale?: number;
   /** Of each token, its sequence and how many positions it attends to. */
   readonly rows: readonly (readonly [sequence: number, length: number])[];
 }
 
 const CASES: readonly Case[] = [
-  { heads: 1, latent: 1, rope: 2, format: "f32", blockSize: 1, splits: 1, rows: [[0, 1]] },
+  { heads: 1, latent: 1, rope: 2, format: "f32", blockSize: 1, splits: 1, variant: "8x64r4", rows: [[0, 1]] },
   {
     heads: 3,
     latent: 31,
@@ -41,6 +45,7 @@ const CASES: readonly Case[] = [
     format: "f32",
     blockSize: 4,
     splits: 3,
+    variant: "8x64r4",
     rows: [
       [0, 3],
       [2, 4],
@@ -55,7 +60,7 @@ const CASES: readonly Case[] = [
     format: "f16",
     blockSize: 16,
     splits: 4,
-    groupHeads: 12,
+    variant: "16x32r2",
     rows: [
       [1, 1],
       [0, 15],
@@ -71,6 +76,7 @@ const CASES: readonly Case[] = [
     format: "f32",
     blockSize: 64,
     splits: 1,
+    variant: "8x64r4",
     rows: [
       [0, 63],
       [0, 64],
@@ -86,12 +92,17 @@ const CASES: readonly Case[] = [
     format: "f16",
     blockSize: 16,
     splits: 8,
+    variant: "16x64r1",
     rows: [
       [1, 509],
       [0, 1],
       [0, 2],
     ],
   },
+  // Scores far below zero, in ranges shorter than what an invocation has of a tile.
+  { heads: 40, latent: 64, rope: 8, format: "f32", blockSize: 8, splits: 16, variant: "32x64r4", scale: 9, rows: [[0, 97]] },
+  { heads: 32, latent: 544, rope: 64, format: "f16", blockSize: 32, splits: 2, variant: "32x32r2", rows: [[0, 75]] },
+  { heads: 9, latent: 64, rope: 16, format: "f16", blockSize: 32, splits: 1, variant: "16x32r1", rows: [[0, 33]] },
   {
     heads: 17,
     latent: 512,
@@ -99,6 +110,7 @@ const CASES: readonly Case[] = [
     format: "f32",
     blockSize: 32,
     splits: 2,
+    variant: "16x64r4",
     rows: [
       [0, 129],
       [1, 64],
@@ -128,9 +140,15 @@ export function fillCache(
     }
 }
 
+/** All; on software adapters, whose compilers take seconds for each, the default and the case's own. */
+function variantsToTest(gpu: GpuContext, shape: MlaShape, own: string): readonly AttentionVariant[] {
+  const all = supportedVariants(gpu, mlaAttentionVariants(gpu, shape));
+  return gpu.adapter.isSoftware ? all.filter(({ name }, index) => index === 0 || name === own) : all;
+}
+
 async function check(
   gpu: GpuContext,
-  { heads, latent, rope, format, blockSize, splits, groupHeads, rows }: Case,
+  { heads, latent, rope, format, blockSize, splits, variant, scale = 2, rows }: Case,
   seed: number,
 ): Promise<void> {
   const random = seededRandom(seed);
@@ -155,21 +173,22 @@ async function check(
     const qStride = roundUp(heads * width, 16);
     const qBuffer = keep(gpu.upload("q", padded(q, tokens, heads * width, qStride), "activations"));
     const size = partialBytes(shape, tokens, splits);
-    const partial = keep(gpu.upload("partial", new Float32Array(size / 4).fill(1e30), "activations"));
-    const softmaxScale = 2 / Math.sqrt(width);
+    const softmaxScale = scale / Math.sqrt(width);
     const spec = {
       shape,
       step,
       cache,
       q: qBuffer,
       qStride,
-      partial,
       splits,
       softmaxScale,
       tokens: tokens + 1,
-      ...(groupHeads && { groupHeads }),
     };
-    const result = (await runAndRead(gpu, await mlaAttention(gpu, spec), partial)).subarray(0, size / 4);
+    const runs = [];
+    for (const { name } of variantsToTest(gpu, shape, variant)) {
+      const partial = keep(gpu.upload("partial", new Float32Array(size / 4).fill(1e30), "activations"));
+      runs.push({ name, partial, dispatches: await mlaAttention(gpu, { ...spec, partial, variant: name }) });
+    }
     const expected = mlaAttentionReference(
       shape,
       q,
@@ -178,6 +197,9 @@ async function check(
       rows.map(([, length]) => length - 1),
       softmaxScale,
     );
-    assertClose(mergeReference(shape, result, tokens, splits), expected, { abs: 1e-6, rel: 1e-5 }, "attention");
+    for (const { name, partial, dispatches } of runs) {
+      const result = (await runAndRead(gpu, dispatches, partial)).subarray(0, size / 4);
+      assertClose(mergeReference(shape, result, tokens, splits), expected, { abs: 1e-6, rel: 1e-5 }, `attention as ${name}`);
+    }
   });
 }

@@ -1,7 +1,8 @@
-/** Attention over the latent cache, split over ranges of positions (shaders/mla/attention.wgsl). */
+/** Attention over the latent cache, split over ranges of positions (shaders/mla/attention*.wgsl). variants.ts says how it is blocked. */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { type KvCache, type MlaShape, type StepBuffers, headConstants, kvCacheConstants } from "../mla.ts";
 import { CHUNK, roundUp } from "../weights.ts";
+import { mlaAttentionVariant } from "./variants.ts";
 
 export interface MlaAttentionSpec {
   readonly shape: MlaShape;
@@ -12,12 +13,12 @@ export interface MlaAttentionSpec {
   readonly qStride: number;
   /** partialBytes(shape, tokens, splits). */
   readonly partial: GPUBuffer;
-  /** Ranges that each token's positions are divided into, for parallelism: 1 where there are many tokens. */
+  /** Ranges that each token's positions are divided into, for parallelism: attentionSplits(). */
   readonly splits: number;
   readonly softmaxScale: number;
   readonly tokens: number;
-  /** Heads that share a workgroup's loads of the cache, a multiple of 4; chosen by the device if not given. */
-  readonly groupHeads?: number;
+  /** By name, of mlaAttentionVariants(). */
+  readonly variant?: string;
   readonly label?: string;
 }
 
@@ -26,32 +27,21 @@ export function partialBytes({ nHeads, kvLoraRank }: Pick<MlaShape, "nHeads" | "
   return maxTokens * splits * nHeads * (roundUp(kvLoraRank, CHUNK) + 4) * 4;
 }
 
-/** On software adapters four, because compilers of CPU code take ten seconds and more over the sums of sixteen. */
-const GROUP_HEADS = 16;
-const SOFTWARE_GROUP_HEADS = 4;
-/** Positions whose scores an invocation computes at once. */
-const POSITIONS = 2;
-
+/** @throws RangeError if a variant is asked for that the device cannot run. */
 export async function mlaAttention(gpu: GpuContext, spec: MlaAttentionSpec): Promise<readonly Dispatch[]> {
   const { shape, step, cache, q, qStride, partial, splits, softmaxScale, tokens, label = "mlaAttention" } = spec;
   const { nHeads, kvLoraRank, qkRopeHeadDim } = shape;
-  const chunks = Math.ceil(kvLoraRank / CHUNK);
-  const wanted = spec.groupHeads ?? (gpu.adapter.isSoftware ? SOFTWARE_GROUP_HEADS : GROUP_HEADS);
-  const groupHeads = Math.min(wanted, roundUp(nHeads, 4));
-  const invocations = kvLoraRank > 256 ? 128 : 64;
-  const workgroup = invocations - (invocations % (groupHeads / 4));
+  const { shader, groupHeads, constants, shapeConstants } = mlaAttentionVariant(gpu, shape, spec.variant);
   const width = kvLoraRank + qkRopeHeadDim;
   const kernel = await gpu.kernel(
-    "mla/attention.wgsl",
+    shader,
     {
       ...headConstants(shape),
       ...kvCacheConstants(shape, step, cache),
-      CHUNKS: chunks,
+      CHUNKS: Math.ceil(kvLoraRank / CHUNK),
       SPLITS: splits,
-      GROUP_HEADS: groupHeads,
-      WORKGROUP: workgroup,
-      POSITIONS,
-      VECTORS: Math.ceil((chunks * 4) / workgroup),
+      ...constants,
+      ...shapeConstants(shape),
       Q_STRIDE: qStride,
       Q_VECTORS: width % 4 === 0 && qStride % 4 === 0,
       SCALE: { f32: softmaxScale },
