@@ -32,6 +32,14 @@ describe("assembleShader()", () => {
     expect(text).not.toContain("KIND");
   });
 
+  it("enables what subgroup matrices take, where the hardware's are asked for", () => {
+    const on = { subgroups: "directive", f16: false } as const;
+    const text = body("lib.wgsl", { SUBGROUP_MATRIX: "hardware" }, on);
+    for (const name of ["f16", "chromium_experimental_subgroup_matrix"]) expect(text).toContain(`enable ${name};`);
+    expect(text.indexOf("diagnostic(off, chromium.subgroup_matrix_uniformity);")).toBeLessThan(text.indexOf("const"));
+    expect(body("lib.wgsl", { SUBGROUP_MATRIX: "emulated" }, on)).not.toMatch(/f16|matrix/);
+  });
+
   it("writes the subgroups directive for engines that demand it only", () => {
     expect(body("sub.wgsl", {}, { subgroups: "directive", f16: true })).toMatch(/^enable subgroups;\nenable f16;[^]*subgroups$/);
     expect(body("sub.wgsl", {}, { subgroups: "implicit", f16: false })).not.toContain("enable");

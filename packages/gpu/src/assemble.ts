@@ -7,7 +7,7 @@
  *     #if NAME / #if !NAME / #if NAME == VALUE  ...  #else  ...  #endif
  *
  * Names are the constants passed in, plus `SUBGROUPS` and `F16`, which the dialect decides. Every constant is also declared in WGSL:
- * a boolean as `bool`, an integer as `u32`, `{ f32: x }` as `f32`; strings steer `#if` only. Constants rather than uniforms: shapes never change while a
+ * a boolean as `bool`, an integer as `u32`, `{ f32: x }` as `f32`; strings steer `#if` only, but SUBGROUP_MATRIX = "hardware" also enables what it takes. Constants rather than uniforms: shapes never change while a
  * model is loaded, and compilers unroll loops whose bounds they know.
  */
 import type { Dialect } from "./dialect.ts";
@@ -32,7 +32,10 @@ export function assembleShader(
   const body = expand(sources, path, flags, path, new Set()).join("\n");
   const enables: string[] = [];
   if (flags["SUBGROUPS"] === true && dialect.subgroups === "directive") enables.push("enable subgroups;");
-  if (flags["F16"] === true) enables.push("enable f16;");
+  const matrices = flags["SUBGROUP_MATRIX"] === "hardware";
+  if (flags["F16"] === true || matrices) enables.push("enable f16;");
+  // Fragments are the subgroup's: that their places are the same for all of it is the shaders' business, and more than the analysis can see.
+  if (matrices) enables.push("enable chromium_experimental_subgroup_matrix;", "diagnostic(off, chromium.subgroup_matrix_uniformity);");
   const declared = Object.entries(flags).flatMap(([name, value]) => declare(path, name, value));
   return [...enables, ...declared, body].join("\n");
 }

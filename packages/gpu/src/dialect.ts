@@ -16,4 +16,13 @@ export interface Dialect {
   readonly timestampQuery: boolean;
   /** How e4m3 codes become f32: `unpack` shifts into f16 bits (2 codes in 4 operations), `select` rebuilds the exponent in f32. */
   readonly fp8Decode: "unpack" | "select";
+  /** The shape of subgroup matrices that came out right when tried, f16 times f16 summed in f32; absent where there are none. */
+  readonly subgroupMatrix?: SubgroupMatrixShape;
+}
+
+/** A left matrix of m rows and k columns times a right one of k rows and n columns. */
+export interface SubgroupMatrixShape {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
 }

@@ -6,7 +6,7 @@ import { shaderSources } from "@shoal/shaders";
 import type { GpuContext } from "./context.ts";
 import { paceImmediates, waitAwake } from "./dawnWait.deno.ts";
 import { NoAdapterError } from "./errors.ts";
-import { type Implementation, type OpenOptions, adapterOf, openDevice } from "./open.ts";
+import { type Implementation, type OpenOptions, adapterOf, openDevice, wantsSubgroupMatrix } from "./open.ts";
 
 export type DenoEngine = "auto" | "wgpu" | "dawn";
 
@@ -19,6 +19,9 @@ export interface DenoOpenOptions extends OpenOptions {
 /** Browsers round timestamps to 65 us, lest pages time each other; a process of its own has no such neighbour, and most kernels are shorter than that. */
 const UNQUANTIZED_TIMESTAMPS = "disable-dawn-features=timestamp_quantization";
 
+/** Subgroup matrices are experimental, and f16 on NVIDIA's drivers is not trusted by Dawn: both are tested before they are used. */
+const SUBGROUP_MATRIX_TOGGLES = "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia";
+
 const HINT = "install a Vulkan driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers), then see 'shoal doctor'";
 
 /**
@@ -30,11 +33,11 @@ export async function openDenoGpu(options: DenoOpenOptions = {}): Promise<GpuCon
   const { webgpu = "auto", adapterName } = options;
   const sources = shaderSources();
   if (webgpu === "wgpu") return openDevice(builtIn(), sources, options);
-  if (webgpu === "dawn" || adapterName !== undefined) return openDevice(await dawn(adapterName), sources, options);
+  if (webgpu === "dawn" || adapterName !== undefined) return openDevice(await dawn(options), sources, options);
   // Asked first because it is quiet: Dawn writes warnings to stderr when it only looks at an adapter.
   if (await isSoftware(builtIn, options)) return openDevice(builtIn(), sources, options);
   try {
-    return await openDevice(await dawn(), sources, options);
+    return await openDevice(await dawn(options), sources, options);
   } catch (error) {
     if (!(error instanceof NoAdapterError)) throw error;
     return openDevice(builtIn(), sources, options);
@@ -68,7 +71,7 @@ async function loadDawn(): Promise<(options: string[]) => GPU> {
   return (await import("webgpu")).create;
 }
 
-async function dawn(adapterName?: string): Promise<Implementation> {
+async function dawn(options: DenoOpenOptions): Promise<Implementation> {
   let create: (options: string[]) => GPU;
   try {
     create = await loadDawn();
@@ -79,7 +82,11 @@ async function dawn(adapterName?: string): Promise<Implementation> {
     );
   }
   try {
-    const gpu = create([UNQUANTIZED_TIMESTAMPS, ...(adapterName === undefined ? [] : [`adapter=${adapterName}`])]);
+    const gpu = create([
+      UNQUANTIZED_TIMESTAMPS,
+      ...(wantsSubgroupMatrix(options) ? [SUBGROUP_MATRIX_TOGGLES] : []),
+      ...(options.adapterName === undefined ? [] : [`adapter=${options.adapterName}`]),
+    ]);
     return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, owner: gpu, wait: waitAwake };
   } catch (error) {
     throw new NoAdapterError("dawn", `the addon did not start (${error instanceof Error ? error.message : String(error)}); ${HINT}`);

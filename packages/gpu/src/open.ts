@@ -3,9 +3,9 @@
  * Where the implementation comes from is `open.deno.ts`'s and `open.browser.ts`'s business.
  */
 import { type AdapterDescription, GpuContext } from "./context.ts";
-import type { Dialect, EngineName } from "./dialect.ts";
+import type { Dialect, EngineName, SubgroupMatrixShape } from "./dialect.ts";
 import { AdapterLimitError, NoAdapterError } from "./errors.ts";
-import { passesFp8SelfTest, probeSubgroups } from "./selftest.ts";
+import { passesF16SelfTest, passesFp8SelfTest, passesSubgroupMatrixSelfTest, probeSubgroups } from "./selftest.ts";
 
 export interface OpenOptions {
   /** `default` clamps to what WebGPU promises everywhere (128 MiB bindings, 8 storage buffers, 256 invocations, 16 KiB of workgroup memory). */
@@ -13,6 +13,8 @@ export interface OpenOptions {
   /** Turn optional features off, to run what a lesser device would run. */
   readonly subgroups?: boolean;
   readonly f16?: boolean;
+  /** Subgroup matrices, which take the other two. */
+  readonly subgroupMatrix?: boolean;
   readonly powerPreference?: GPUPowerPreference;
   /** Names of kernel variants by operation; those not named are chosen by what the device offers. */
   readonly choices?: ReadonlyMap<string, string>;
@@ -39,6 +41,11 @@ const LIMITS = [
   "maxComputeWorkgroupSizeX",
   "maxComputeWorkgroupsPerDimension",
 ] as const;
+
+const SUBGROUP_MATRIX_FEATURE = "chromium-experimental-subgroup-matrix";
+/** What the shaders are written for. */
+const SUBGROUP_MATRIX: SubgroupMatrixShape = { m: 16, n: 16, k: 16 };
+const SUBGROUP_MATRIX_LANES = 32;
 
 /** What `openDevice` would open. @throws NoAdapterError */
 export async function adapterOf(implementation: Implementation, options: OpenOptions = {}): Promise<AdapterDescription> {
@@ -77,6 +84,7 @@ export async function openDevice(
     "timestamp-query",
     ...(options.f16 === false ? [] : ["shader-f16"]),
     ...(options.subgroups === false ? [] : ["subgroups"]),
+    ...(wantsSubgroupMatrix(options) && hasSubgroupMatrix(adapter) ? [SUBGROUP_MATRIX_FEATURE] : []),
   ];
   let granted: string[] = [];
   let device: GPUDevice | undefined = await attempt(wanted);
@@ -92,7 +100,6 @@ export async function openDevice(
   }
   device ??= await attempt([]);
   if (!device) throw new NoAdapterError(engine, hint);
-  const f16 = granted.includes("shader-f16");
   const timestampQuery = granted.includes("timestamp-query");
   const subgroups = granted.includes("subgroups") ? (implementation.subgroupsDirective ? "directive" : "implicit") : "none";
   const description = describeAdapter(adapter);
@@ -107,19 +114,56 @@ export async function openDevice(
       owner: [implementation.owner, gpu, adapter],
     });
 
-  const base: Dialect = { engine, subgroups, subgroupSize: 0, f16, timestampQuery, fp8Decode: "unpack" };
+  const base: Dialect = { engine, subgroups, subgroupSize: 0, f16: false, timestampQuery, fp8Decode: "unpack" };
   const probe = context(base);
   const fp8Decode = (await passesFp8SelfTest(probe, "unpack")) ? "unpack" : "select";
   if (fp8Decode === "select" && !(await passesFp8SelfTest(probe, "select")))
     throw new AdapterLimitError("use this adapter", "exact FP8 decoding", 256, 0, "both decoders failed the 256-code self-test");
   const size = subgroups === "none" ? undefined : await probeSubgroups(probe);
   const { subgroupMinSize: smallest = 0, subgroupMaxSize: largest = 0 } = adapter.info;
+  const subgroupSize = size !== undefined && smallest === largest ? size : 0;
+  // Where drivers are not trusted with f16, Dawn offers it only when asked to: it has to prove itself.
+  const f16 = granted.includes("shader-f16") && (await passesF16SelfTest(context({ ...base, f16: true })));
+  const matrices =
+    f16 &&
+    subgroupSize === SUBGROUP_MATRIX_LANES &&
+    granted.includes(SUBGROUP_MATRIX_FEATURE) &&
+    (await passesSubgroupMatrixSelfTest(probe, "hardware"));
   return context({
     ...base,
     fp8Decode,
     subgroups: size === undefined ? "none" : subgroups,
-    subgroupSize: size !== undefined && smallest === largest ? size : 0,
+    subgroupSize,
+    f16,
+    ...(matrices && { subgroupMatrix: SUBGROUP_MATRIX }),
   });
+}
+
+/** Whether subgroup matrices may be used at all. */
+export function wantsSubgroupMatrix({ subgroupMatrix, f16, subgroups }: OpenOptions): boolean {
+  return subgroupMatrix !== false && f16 !== false && subgroups !== false;
+}
+
+interface SubgroupMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Whether the adapter lists f16 times f16 in f32, of the shape that the shaders are written for. */
+function hasSubgroupMatrix({ features, info }: GPUAdapter): boolean {
+  if (!(features as ReadonlySet<string>).has(SUBGROUP_MATRIX_FEATURE)) return false;
+  const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+  return [...subgroupMatrixConfigs].some(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === "f16" &&
+      resultComponentType === "f32" &&
+      M === SUBGROUP_MATRIX.m &&
+      N === SUBGROUP_MATRIX.n &&
+      K === SUBGROUP_MATRIX.k,
+  );
 }
 
 function highestLimits(adapter: GPUAdapter): Record<string, number> {

@@ -46,6 +46,7 @@ function describeEngine({ engine, problem, device, times }: EngineReport): strin
   const title = engine === "wgpu" ? "Deno's wgpu (--webgpu wgpu)" : "Dawn (--webgpu dawn)";
   if (!device) return `\n${title}\n  ${problem ?? "does not work"}\n`;
   const { adapter, dialect, limits } = device;
+  const { subgroupMatrix: matrix } = dialect;
   const limit = (name: string): string => formatLimit(limits[name] ?? 0);
   const subgroups =
     dialect.subgroups === "none" ? "no" : dialect.subgroupSize > 0 ? `yes, of ${dialect.subgroupSize}` : "yes, of varying size";
@@ -55,6 +56,7 @@ function describeEngine({ engine, problem, device, times }: EngineReport): strin
     ["FP8 self-test", `passed, all 256 codes, decoded by ${dialect.fp8Decode}`],
     ["Subgroups", subgroups],
     ["f16", dialect.f16 ? "yes" : "no"],
+    ["Subgroup matrices", matrix ? `yes, ${matrix.m} x ${matrix.n} x ${matrix.k}, tested: prefill uses them` : "no"],
     ["Timestamps", dialect.timestampQuery ? "yes" : "no"],
     ["Largest buffer", `${limit("maxBufferSize")}, ${limit("maxStorageBufferBindingSize")} in one binding`],
     ["Bindings", `${limits["maxStorageBuffersPerShaderStage"] ?? 0} storage buffers in a shader`],
