@@ -1,11 +1,14 @@
 /**
- * The chosen experts of a few tokens (shaders/experts/gate_up_few.wgsl, down_few.wgsl): decoding, limited by the bytes of the weights. The routing is read on
+ * The chosen experts of a few tokens (shaders/experts/gate_up_few.wgsl, down_few.wgsl, gate_up_teams.wgsl, down_teams.wgsl): decoding, limited by the bytes of the weights. The routing is read on
  * the GPU; nothing depends on it here.
  */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup } from "../experts.ts";
+import { type TeamsVariant, onDevice, rowUnits, teamConstants } from "../rowTeams.ts";
+import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, reductionConstants, roundUp } from "../weights.ts";
+import { downVariants, expertsFewOperation, gateUpVariants } from "./variants.ts";
 
 const ROWS_PER_WORKGROUP = 4;
 
@@ -18,6 +21,8 @@ interface ExpertsFewSpec {
   /** [tokens * slots, roundUp(width, 16)] f32, zero beyond the width. */
   readonly h: GPUBuffer;
   readonly tokens: number;
+  /** One of `gateUpVariants` or `downVariants`, by name. */
+  readonly variant?: string;
   readonly label?: string;
 }
 
@@ -48,17 +53,18 @@ export async function expertsGateUpFew(gpu: GpuContext, spec: ExpertsGateUpFewSp
     ...(norm && { gamma: norm.gamma }),
   };
   const stride = roundUp(group.hidden, CHUNK);
+  const variant = chooseVariant(gpu, expertsFewOperation("gateUp", spec), gateUpVariants(gpu, spec), spec.variant);
+  const shape = gateUpProgram(gpu, variant, spec, stride);
   const dispatches: Dispatch[] = [];
   for (const set of pageSets(gpu, group.gateUp, Object.keys(buffers).length)) {
     const kernel = await gpu.kernel(
-      "experts/gate_up_few.wgsl",
+      shape.path,
       {
         ...formatConstants(gpu, group.format),
-        ...reductionConstants(gpu),
+        ...shape.constants,
         ...set.constants,
         HIDDEN: group.hidden,
         WIDTH: group.width,
-        CHUNKS: stride / CHUNK,
         SLOTS: slots,
         SCALE_ROWS: Math.ceil(group.width / SCALE_BLOCK),
         SCALE_COLUMNS: Math.ceil(group.hidden / SCALE_BLOCK),
@@ -71,8 +77,7 @@ export async function expertsGateUpFew(gpu: GpuContext, spec: ExpertsGateUpFewSp
     );
     const elements = tokens * slots * set.share * 2 * group.width * stride;
     const cost = { bytes: elements * FORMAT_BYTES[group.format], flops: 2 * elements };
-    const grid = [Math.ceil(group.width / ROWS_PER_WORKGROUP), slots, tokens] as const;
-    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
+    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, shape.grid, cost, label));
   }
   return dispatches;
 }
@@ -82,16 +87,17 @@ export async function expertsDownFew(gpu: GpuContext, spec: ExpertsDownFewSpec):
   const { group, slots, routing, h, y, yStride, residual, tokens, label = "experts down" } = spec;
   const buffers = { h, routing, y, ...(group.downScales && { scales: group.downScales }) };
   const stride = roundUp(group.width, CHUNK);
+  const variant = chooseVariant(gpu, expertsFewOperation("down", spec), downVariants(gpu, spec), spec.variant);
+  const shape = downProgram(gpu, variant, spec, stride);
   const dispatches: Dispatch[] = [];
   for (const set of pageSets(gpu, group.down, Object.keys(buffers).length)) {
     const kernel = await gpu.kernel(
-      "experts/down_few.wgsl",
+      shape.path,
       {
         ...formatConstants(gpu, group.format),
-        ...reductionConstants(gpu),
+        ...shape.constants,
         ...set.constants,
         HIDDEN: group.hidden,
-        CHUNKS: stride / CHUNK,
         SLOTS: slots,
         SCALE_ROWS: Math.ceil(group.hidden / SCALE_BLOCK),
         SCALE_COLUMNS: Math.ceil(group.width / SCALE_BLOCK),
@@ -102,8 +108,52 @@ export async function expertsDownFew(gpu: GpuContext, spec: ExpertsDownFewSpec):
     );
     const elements = tokens * slots * set.share * group.hidden * stride;
     const cost = { bytes: elements * FORMAT_BYTES[group.format], flops: 2 * elements };
-    const grid = [Math.ceil(group.hidden / ROWS_PER_WORKGROUP), tokens, 1] as const;
-    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
+    dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, shape.grid, cost, label));
   }
   return dispatches;
+}
+
+interface Program {
+  readonly path: string;
+  readonly constants: ShaderConstants;
+  readonly grid: readonly [number, number, number];
+}
+
+function gateUpProgram(gpu: GpuContext, { teams }: TeamsVariant, spec: ExpertsGateUpFewSpec, stride: number): Program {
+  const { group, slots, tokens, norm } = spec;
+  if (!teams) {
+    const constants = { ...reductionConstants(gpu), CHUNKS: stride / CHUNK };
+    return { path: "experts/gate_up_few.wgsl", constants, grid: [Math.ceil(group.width / ROWS_PER_WORKGROUP), slots, tokens] };
+  }
+  const shape = onDevice(gpu, teams);
+  const rowsPerWorkgroup = shape.rows * shape.teams;
+  const units = rowUnits(group.format, stride);
+  const constants = {
+    ...teamConstants(gpu, shape, 2 * shape.rows + (norm ? 1 : 0)),
+    LOADS: shape.unroll * 2 * shape.rows,
+    UNITS: units,
+    TOKENS: tokens,
+    RAGGED_ROWS: group.width % rowsPerWorkgroup !== 0,
+    RAGGED_UNITS: units % (shape.lanes * shape.split * shape.unroll) !== 0,
+  };
+  return { path: "experts/gate_up_teams.wgsl", constants, grid: [Math.ceil(group.width / rowsPerWorkgroup) * tokens, slots, 1] };
+}
+
+function downProgram(gpu: GpuContext, { teams }: TeamsVariant, { group, tokens }: ExpertsDownFewSpec, stride: number): Program {
+  if (!teams) {
+    const constants = { ...reductionConstants(gpu), CHUNKS: stride / CHUNK };
+    return { path: "experts/down_few.wgsl", constants, grid: [Math.ceil(group.hidden / ROWS_PER_WORKGROUP), tokens, 1] };
+  }
+  const shape = onDevice(gpu, teams);
+  const rowsPerWorkgroup = shape.rows * shape.teams;
+  const units = rowUnits(group.format, stride);
+  const constants = {
+    ...teamConstants(gpu, shape, shape.rows),
+    LOADS: shape.unroll * shape.rows,
+    UNITS: units,
+    TOKENS: tokens,
+    RAGGED_ROWS: group.hidden % rowsPerWorkgroup !== 0,
+    RAGGED_UNITS: units % (shape.lanes * shape.unroll) !== 0,
+  };
+  return { path: "experts/down_teams.wgsl", constants, grid: [Math.ceil(group.hidden / rowsPerWorkgroup) * tokens, 1, 1] };
 }
