@@ -3,6 +3,7 @@
  * measured on it where that is known (`GpuContext.choices`).
  */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
+import { TrialChoices } from "./tuning/trial.ts";
 
 export interface Variant<Constants extends ShaderConstants = ShaderConstants> {
   /** Stable: tuning tables refer to it. */
@@ -24,6 +25,9 @@ export function supportedVariants<V extends Variant>(gpu: GpuContext, variants: 
  */
 export function chooseVariant<V extends Variant>(gpu: GpuContext, operation: string, variants: readonly V[], asked?: string): V {
   const candidates = supportedVariants(gpu, variants);
+  const [preferred] = candidates;
+  if (asked === undefined && preferred && gpu.choices instanceof TrialChoices)
+    gpu.choices.offer(operation, { variants: candidates.map(({ name }) => name), preferred: preferred.name });
   const measured = gpu.choices.get(operation);
   // A table may be older than the code, or of another device: a name that is not known here is no reason to stop.
   const chosen =

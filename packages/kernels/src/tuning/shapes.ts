@@ -1,0 +1,97 @@
+/** The shapes that variants are measured at: those of published models, since the keys of tuning tables name classes of them. */
+import type { MlaShape } from "../mla.ts";
+import type { WeightFormat } from "../weights.ts";
+
+export type TuningSize = "small" | "full";
+
+export interface TuningProduct {
+  readonly what: string;
+  readonly rows: number;
+  /** A multiple of 16. */
+  readonly cols: number;
+  readonly format: WeightFormat;
+}
+
+export interface TuningShapes {
+  readonly name: string;
+  /** Products of decoding. */
+  readonly products: readonly TuningProduct[];
+  /** Of those, the ones of prefill. */
+  readonly prefillProducts: readonly TuningProduct[];
+  readonly experts: {
+    readonly hidden: number;
+    readonly width: number;
+    /** As many as make caches too small for those that are chosen. */
+    readonly count: number;
+    /** Experts that a token takes. */
+    readonly slots: number;
+  };
+  readonly mla: MlaShape;
+  /** Positions that one decoded token attends to. */
+  readonly contexts: readonly number[];
+  /** Tokens of a decoding step. */
+  readonly fewTokens: readonly number[];
+  /** Tokens of steps of many sequences and of prefill. */
+  readonly manyTokens: readonly number[];
+  /** Tokens of a prefill whose attention and whose experts are measured. */
+  readonly prefillTokens: number;
+}
+
+const product = (what: string, rows: number, cols: number, format: WeightFormat = "fp8"): TuningProduct => ({ what, rows, cols, format });
+
+const V3_PRODUCTS = [
+  product("q_a, kv_a", 2112, 7168),
+  product("q_b", 24_576, 1536),
+  product("o", 7168, 16_384),
+  product("gate", 256, 7168, "bf16"),
+];
+
+/** 671B. */
+const V3: TuningShapes = {
+  name: "DeepSeek-V3",
+  products: [...V3_PRODUCTS, product("head", 129_280, 7168, "bf16")],
+  prefillProducts: V3_PRODUCTS,
+  experts: { hidden: 7168, width: 2048, count: 32, slots: 9 },
+  mla: { nHeads: 128, qkNopeHeadDim: 128, qkRopeHeadDim: 64, vHeadDim: 128, kvLoraRank: 512 },
+  contexts: [1024, 32_768],
+  fewTokens: [1, 2, 4],
+  manyTokens: [32, 512],
+  prefillTokens: 128,
+};
+
+const LITE_PRODUCTS = [product("q, kv_a", 3648, 2048), product("o", 2048, 2048), product("gate", 64, 2048, "bf16")];
+
+/** V2-Lite. */
+const LITE: TuningShapes = {
+  name: "DeepSeek-V2-Lite",
+  products: [...LITE_PRODUCTS, product("head", 102_400, 2048, "bf16")],
+  prefillProducts: LITE_PRODUCTS,
+  experts: { hidden: 2048, width: 1408, count: 64, slots: 8 },
+  mla: { nHeads: 16, qkNopeHeadDim: 128, qkRopeHeadDim: 64, vHeadDim: 128, kvLoraRank: 512 },
+  contexts: [1024],
+  fewTokens: [1, 2, 4],
+  manyTokens: [32, 512],
+  prefillTokens: 512,
+};
+
+const SMALL_PRODUCTS = [product("fp8", 512, 512), product("bf16", 1024, 256, "bf16")];
+
+/** For software adapters: every operation, in a minute or two. */
+const SMALL: TuningShapes = {
+  name: "small",
+  products: SMALL_PRODUCTS,
+  prefillProducts: SMALL_PRODUCTS.slice(0, 1),
+  experts: { hidden: 256, width: 128, count: 8, slots: 3 },
+  mla: { nHeads: 8, qkNopeHeadDim: 32, qkRopeHeadDim: 16, vHeadDim: 32, kvLoraRank: 64 },
+  contexts: [256],
+  fewTokens: [1],
+  manyTokens: [32],
+  prefillTokens: 32,
+};
+
+/** @param quick one token in a decoding step, one short context: about a third of the time */
+export function tuningShapes(size: TuningSize, quick: boolean): readonly TuningShapes[] {
+  if (size === "small") return [SMALL];
+  const all = [V3, LITE];
+  return quick ? all.map((shapes) => ({ ...shapes, contexts: shapes.contexts.slice(0, 1), fewTokens: [1] })) : all;
+}
