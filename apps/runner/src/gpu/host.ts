@@ -187,8 +187,7 @@ export class GpuHost {
     // A report that is lost is no loss.
     const report = (event: GpuBenchEvent): void => void onEvent(event).catch(() => {});
     const open = async ({ subgroupMatrix }: { readonly subgroupMatrix: boolean }): Promise<GpuContext> => {
-      const options = { ...this.#opened, webgpu: engine === "wgpu" ? ("wgpu" as const) : ("dawn" as const), subgroupMatrix };
-      const gpu = await openDenoGpu(options);
+      const gpu = await openDenoGpu({ ...this.#opened, webgpu: engine === "wgpu" ? "wgpu" : "dawn", subgroupMatrix });
       // Dawn must not be collected before its devices are, closed ones too.
       this.#benched.push(gpu);
       return gpu;

@@ -131,5 +131,5 @@ function codeOf(error: unknown): string | undefined {
 
 /** What a context multiplies many tokens with. */
 export function arithmeticOf(gpu: GpuContext): Arithmetic {
-  return Reflect.get(gpu.dialect, "subgroupMatrix") === undefined ? "plain" : "subgroup matrices";
+  return gpu.dialect.subgroupMatrix === undefined ? "plain" : "subgroup matrices";
 }

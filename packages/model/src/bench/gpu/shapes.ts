@@ -66,7 +66,7 @@ function fullShapes({ demo16B, demo671B }: DemoConfigs): GpuBenchShapes {
       title: "the 16B model",
       config: parseDemoConfig({ ...demo16B, dtype: "fp8" }),
       promptTokens: 128,
-      decodedTokens: 64,
+      decodedTokens: 128,
       sequences: 32,
       prefillTokens: 512,
     },

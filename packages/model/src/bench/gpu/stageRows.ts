@@ -2,7 +2,7 @@
 import { type CheckpointSource, tensorSchema } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
 import { type LocalStage, type LocalStageOptions, loadLocalStage, stagePlan } from "../../localStage.ts";
-import { memoryRequirements } from "../../requirements.ts";
+import { checkAdapter, memoryRequirements } from "../../requirements.ts";
 import type { Arithmetic, GpuRowName } from "./rows.ts";
 import { type Measured, type Run, arithmeticOf } from "./run.ts";
 
@@ -59,6 +59,7 @@ async function rowsOn(
       gpu = await run.open({ subgroupMatrix });
       arithmetic = arithmeticOf(gpu);
       checkpoint = await open();
+      checkAdapter(gpu.limits, checkpoint, { ...stagePlan(checkpoint.config, options), kvFormat: options.kvFormat ?? "f16" });
       await makeRoom(gpu, neededBytes(checkpoint, options));
       stage = await loadLocalStage(gpu, checkpoint, {
         ...options,
@@ -113,12 +114,15 @@ async function makeRoom(gpu: GpuContext, bytes: number): Promise<void> {
   }
 }
 
+/** Between two reports of a load. */
+const REPORT_MS = 2000;
+
 function progressOf(run: Run, row: GpuRowName): NonNullable<LocalStageOptions["onProgress"]> {
-  let tenth = -1;
+  let reportedAt = performance.now();
   return ({ loadedBytes, totalBytes }) => {
-    const now = Math.floor((10 * loadedBytes) / Math.max(totalBytes, 1));
-    if (now === tenth) return;
-    tenth = now;
-    run.phase(row, `loading random weights, ${now * 10} % of ${(totalBytes / 1e9).toPrecision(3)} GB`);
+    const now = performance.now();
+    if (now - reportedAt < REPORT_MS) return;
+    reportedAt = now;
+    run.phase(row, `loading, ${(loadedBytes / 1e9).toPrecision(3)} of ${(totalBytes / 1e9).toPrecision(3)} GB`);
   };
 }
