@@ -6,6 +6,6 @@ export { AdapterLimitError, DeviceLostError, GpuError, NoAdapterError, ShaderErr
 export type { BufferRange } from "./bindGroups.ts";
 export { type Dispatch, type DispatchCost, type Grid, Kernel } from "./kernel.ts";
 export { type MemoryKind, alignedSize } from "./memory.ts";
-export { type Implementation, type OpenOptions, openDevice } from "./open.ts";
+export { type Implementation, LEAST_DEVICE, type OpenOptions, type OpenedAdapter, openDevice } from "./open.ts";
 export { type BufferCopy, type Command, dispatchesOf, encodeCommands } from "./program.ts";
 export { type DispatchTiming, profileCommands } from "./profile.ts";

@@ -2,11 +2,12 @@
  * WebGPU in Deno: the built-in one (wgpu), or Dawn through npm `webgpu`, a Node-API addon. Dawn has subgroups and a readback of about 1 ms where the
  * built-in one waits at least 11; but it is a native addon, and where it does not load or finds no adapter the built-in one serves.
  */
+import process from "node:process";
 import { shaderSources } from "@shoal/shaders";
 import type { GpuContext } from "./context.ts";
 import { paceImmediates, waitAwake } from "./dawnWait.deno.ts";
 import { NoAdapterError } from "./errors.ts";
-import { type Implementation, type OpenOptions, adapterOf, openDevice, wantsSubgroupMatrix } from "./open.ts";
+import { type Implementation, LEAST_DEVICE, type OpenOptions, adapterOf, openDevice, wantsSubgroupMatrix } from "./open.ts";
 
 export type DenoEngine = "auto" | "wgpu" | "dawn";
 
@@ -24,12 +25,16 @@ const SUBGROUP_MATRIX_TOGGLES = "enable-dawn-features=allow_unsafe_apis,vulkan_e
 
 const HINT = "install a Vulkan driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers), then see 'shoal doctor'";
 
+/** `default` opens every device as the least there may be, for tests; what a caller asks for explicitly stays. */
+const LIMITS_VARIABLE = "SHOAL_LIMITS";
+
 /**
  * `auto` takes Dawn on a GPU, for its readback, and the built-in engine on a software adapter, where a step takes longer than a readback of either engine and Dawn
  * only adds its warnings on stderr.
- * @throws NoAdapterError, AdapterLimitError
+ * @throws NoAdapterError, AdapterLimitError; RangeError where SHOAL_LIMITS is neither 'default' nor 'highest'
  */
-export async function openDenoGpu(options: DenoOpenOptions = {}): Promise<GpuContext> {
+export async function openDenoGpu(asked: DenoOpenOptions = {}): Promise<GpuContext> {
+  const options = withEnvironment(asked);
   const { webgpu = "auto", adapterName } = options;
   const sources = shaderSources();
   if (webgpu === "wgpu") return openDevice(builtIn(), sources, options);
@@ -42,6 +47,13 @@ export async function openDenoGpu(options: DenoOpenOptions = {}): Promise<GpuCon
     if (!(error instanceof NoAdapterError)) throw error;
     return openDevice(builtIn(), sources, options);
   }
+}
+
+function withEnvironment(options: DenoOpenOptions): DenoOpenOptions {
+  const wish = process.env[LIMITS_VARIABLE] ?? "";
+  if (wish === "" || wish === "highest") return options;
+  if (wish !== "default") throw new RangeError(`Cannot use ${LIMITS_VARIABLE}='${wish}', expected 'default' or 'highest'`);
+  return { ...LEAST_DEVICE, ...options };
 }
 
 async function isSoftware(open: () => Implementation, options: OpenOptions): Promise<boolean> {

@@ -15,10 +15,27 @@ export interface OpenOptions {
   readonly f16?: boolean;
   /** Subgroup matrices, which take the other two. */
   readonly subgroupMatrix?: boolean;
+  readonly timestampQuery?: boolean;
   readonly powerPreference?: GPUPowerPreference;
-  /** Names of kernel variants by operation; those not named are chosen by what the device offers. */
-  readonly choices?: ReadonlyMap<string, string>;
+  /** Names of kernel variants by operation, for any device or for the one that is opened; those not named are chosen by what the device offers. */
+  readonly choices?:
+    | ReadonlyMap<string, string>
+    | ((opened: OpenedAdapter) => ReadonlyMap<string, string> | Promise<ReadonlyMap<string, string>>);
 }
+
+export interface OpenedAdapter {
+  readonly adapter: AdapterDescription;
+  readonly engine: EngineName;
+}
+
+/** A device with nothing but what WebGPU promises everywhere: the least that a phone or an old laptop may offer. */
+export const LEAST_DEVICE = {
+  limits: "default",
+  subgroups: false,
+  f16: false,
+  subgroupMatrix: false,
+  timestampQuery: false,
+} as const satisfies OpenOptions;
 
 export interface Implementation {
   readonly engine: EngineName;
@@ -81,7 +98,7 @@ export async function openDevice(
     }
   };
   const wanted = [
-    "timestamp-query",
+    ...(options.timestampQuery === false ? [] : ["timestamp-query"]),
     ...(options.f16 === false ? [] : ["shader-f16"]),
     ...(options.subgroups === false ? [] : ["subgroups"]),
     ...(wantsSubgroupMatrix(options) && hasSubgroupMatrix(adapter) ? [SUBGROUP_MATRIX_FEATURE] : []),
@@ -103,6 +120,7 @@ export async function openDevice(
   const timestampQuery = granted.includes("timestamp-query");
   const subgroups = granted.includes("subgroups") ? (implementation.subgroupsDirective ? "directive" : "implicit") : "none";
   const description = describeAdapter(adapter);
+  const choices = typeof options.choices === "function" ? await options.choices({ adapter: description, engine }) : options.choices;
   const context = (dialect: Dialect): GpuContext =>
     new GpuContext({
       device,
@@ -110,7 +128,7 @@ export async function openDevice(
       dialect,
       sources,
       wait,
-      ...(options.choices && { choices: options.choices }),
+      ...(choices && { choices }),
       owner: [implementation.owner, gpu, adapter],
     });
 

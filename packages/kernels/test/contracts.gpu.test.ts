@@ -2,13 +2,14 @@
  * The contract suites on this machine's adapter, in Deno: as the device is, and clamped to the limits that WebGPU promises everywhere, without
  * subgroups and f16, as a phone would run them.
  */
+import { LEAST_DEVICE } from "@shoal/gpu";
 import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
 import { contracts } from "@shoal/kernels/contracts";
 
 export async function tests(webgpu: DenoEngine): Promise<readonly { name: string; run: () => Promise<void> | void }[]> {
   const devices = [
     { name: "as it is", gpu: await openDenoGpu({ webgpu }) },
-    { name: "with default limits", gpu: await openDenoGpu({ webgpu, limits: "default", subgroups: false, f16: false }) },
+    { name: "with default limits", gpu: await openDenoGpu({ webgpu, ...LEAST_DEVICE }) },
   ];
   const cases = devices.flatMap(({ name, gpu }) =>
     Object.values(contracts).flatMap((suite) => suite.map((item) => ({ name: `${item.name} [${name}]`, run: () => item.run(gpu) }))),
