@@ -80,6 +80,8 @@ function checkRow(name: string, row: unknown, timestamps: boolean): void {
   if (!timestamps || name === "16b-wgpu") return;
   const kernels = at(row, "gpuTimes.kernels");
   check(Array.isArray(kernels) && kernels.length > 0, `${name} has no times by kernel`);
+  const nameless: unknown = kernels.find((kernel: unknown) => !String(at(kernel, "shader")).endsWith(".wgsl"));
+  check(nameless === undefined, `${name} has a kernel without a shader: ${JSON.stringify(nameless)}`);
   const dispatches = kernels.reduce((sum: number, kernel: unknown) => sum + Number(at(kernel, "dispatches")), 0);
   check(dispatches === at(row, "work.dispatches"), `the kernels of ${name} have ${dispatches} dispatches together`);
 }

@@ -174,7 +174,8 @@ export class GpuContext {
         .map((message) => `line ${message.lineNum}: ${message.message.trim()}\n    ${lines[message.lineNum - 1]?.trim() ?? ""}`);
       throw new ShaderError(path, messages.join("\n") || scoped?.message || String(failure), { cause: failure });
     }
-    return new Kernel(this.#bindGroups, label, pipeline, layout, bindings);
+    const subgroupMatrix = code.includes("enable chromium_experimental_subgroup_matrix;");
+    return new Kernel(this.#bindGroups, label, pipeline, layout, bindings, { path, subgroupMatrix });
   }
 
   /**

@@ -16,6 +16,16 @@ export interface Dispatch {
   readonly grid: Grid;
   readonly bytes?: number;
   readonly flops?: number;
+  /** Whose kernel it is, for profiles. */
+  readonly shader?: ShaderOrigin;
+}
+
+/** What a kernel was made of. */
+export interface ShaderOrigin {
+  /** Under `shaders/`. */
+  readonly path: string;
+  /** Multiplies by subgroup matrices (tensor cores). */
+  readonly subgroupMatrix: boolean;
 }
 
 export interface DispatchCost {
@@ -27,6 +37,7 @@ export class Kernel {
   readonly label: string;
   readonly pipeline: GPUComputePipeline;
   readonly bindings: readonly BindingInfo[];
+  readonly shader: ShaderOrigin;
   readonly #groups: BindGroupCache;
   readonly #layout: GPUBindGroupLayout;
 
@@ -36,12 +47,14 @@ export class Kernel {
     pipeline: GPUComputePipeline,
     layout: GPUBindGroupLayout,
     bindings: readonly BindingInfo[],
+    shader: ShaderOrigin,
   ) {
     this.#groups = groups;
     this.#layout = layout;
     this.label = label;
     this.pipeline = pipeline;
     this.bindings = bindings;
+    this.shader = shader;
   }
 
   /**
@@ -65,6 +78,6 @@ export class Kernel {
 
   /** Binds and fixes a grid. To change the grid only, copy the result with another one. */
   dispatch(buffers: Readonly<Record<string, BufferRange>>, grid: Grid, cost: DispatchCost = {}, label: string = this.label): Dispatch {
-    return { label, pipeline: this.pipeline, bindGroup: this.bind(buffers), grid, ...cost };
+    return { label, pipeline: this.pipeline, bindGroup: this.bind(buffers), grid, shader: this.shader, ...cost };
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type GpuReport, gpuTable, rowLine } from "./gpuReport.ts";
 
-const kernel = { label: "head", dispatches: 1, gpuMs: 0.2, share: 1, bytes: 500_000_000, flops: 1e9 };
+const kernel = { label: "head", shader: "matvec/matvec.wgsl", dispatches: 1, gpuMs: 0.2, share: 1, bytes: 500_000_000, flops: 1e9 };
 
 const report: GpuReport = {
   format: 1,

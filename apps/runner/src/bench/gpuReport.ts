@@ -69,17 +69,17 @@ function limitText({ by, ms }: NonNullable<MeasuredRow["limit"]>): string {
 function kernelTable(row: MeasuredRow, { readBytesPerSecond }: GpuCeilings): string {
   const { gpuTimes, work } = row;
   if (!gpuTimes) return "";
-  const lines = gpuTimes.kernels.map(({ label, dispatches, gpuMs, share, bytes, flops }) => {
+  const lines = gpuTimes.kernels.map(({ label, shader, dispatches, gpuMs, share, bytes, flops }) => {
     const bytesPerSecond = gpuMs > 0 ? (bytes * 1000) / gpuMs : 0;
     const reads = bytesPerSecond > 0 ? [figure(bytesPerSecond / 1e9, "GB/s"), percent(bytesPerSecond / readBytesPerSecond)] : ["", ""];
     const multiplies = gpuMs > 0 && flops > 0 ? `${(flops / gpuMs / 1e9).toPrecision(3)} TFLOP/s` : "";
-    return [`  ${label}`, String(dispatches), gpuMs.toFixed(4), percent(share), ...reads, multiplies];
+    return [`  ${label}`, String(dispatches), gpuMs.toFixed(4), percent(share), ...reads, multiplies, shader];
   });
   const all = String(work?.dispatches ?? gpuTimes.kernels.reduce((sum, { dispatches }) => sum + dispatches, 0));
   return formatTable([
-    [`GPU time of ${title(row)}`, "dispatches", "ms", "share", "reads", "of a read", "multiplies"],
+    [`GPU time of ${title(row)}`, "dispatches", "ms", "share", "reads", "of a read", "multiplies", "shader"],
     ...lines,
-    ["  all, each in a pass of its own", all, gpuTimes.gpuMs.toFixed(4), "100 %", "", "", ""],
+    ["  all, each in a pass of its own", all, gpuTimes.gpuMs.toFixed(4), "100 %", "", "", "", ""],
   ]);
 }
 

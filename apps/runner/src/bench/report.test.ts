@@ -52,7 +52,7 @@ describe("quickTable()", () => {
   });
 
   it("lists kernels by name with their shares where it has", () => {
-    const kernel = { label: "head", dispatches: 1, gpuMs: 2, share: 1, bytes: 17_200_000, flops: 0 };
+    const kernel = { label: "head", shader: "matvec/matvec.wgsl", dispatches: 1, gpuMs: 2, share: 1, bytes: 17_200_000, flops: 0 };
     const table = quickTable({ ...quick, decode: { ...quick.decode, gpuTimes: { gpuMs: 2, kernels: [kernel] } } });
     expect(table).toMatch(/head +1 +2\.000 +100 % +8\.60 GB\/s +50 %/);
   });

@@ -19,8 +19,8 @@ describe("byLabel()", () => {
     const { gpuMs, kernels } = byLabel([timings(["a", 1e6], ["b", 5e6], ["a", 2e6])]);
     expect(gpuMs).toBeCloseTo(8);
     expect(kernels).toEqual([
-      { label: "b", dispatches: 1, gpuMs: 5, bytes: 10, flops: 7, share: 0.625 },
-      { label: "a", dispatches: 2, gpuMs: 3, bytes: 20, flops: 14, share: 0.375 },
+      { label: "b", shader: "", dispatches: 1, gpuMs: 5, bytes: 10, flops: 7, share: 0.625 },
+      { label: "a", shader: "", dispatches: 2, gpuMs: 3, bytes: 20, flops: 14, share: 0.375 },
     ]);
   });
 
@@ -29,7 +29,9 @@ describe("byLabel()", () => {
   });
 
   it("counts a timer that ran backwards as nothing, and gives no share of nothing", () => {
-    expect(byLabel([timings(["a", -5])]).kernels).toEqual([{ label: "a", dispatches: 1, gpuMs: 0, bytes: 10, flops: 7, share: 0 }]);
+    expect(byLabel([timings(["a", -5])]).kernels).toEqual([
+      { label: "a", shader: "", dispatches: 1, gpuMs: 0, bytes: 10, flops: 7, share: 0 },
+    ]);
   });
 });
 

@@ -4,6 +4,8 @@ import { median } from "./median.ts";
 
 export interface KernelTime {
   readonly label: string;
+  /** The file under `shaders/` that its dispatches run, several joined by commas: which variants were chosen. */
+  readonly shader: string;
   readonly dispatches: number;
   /** Milliseconds, of all dispatches of this label. */
   readonly gpuMs: number;
@@ -31,7 +33,7 @@ export async function kernelTimes(gpu: GpuContext, commands: readonly Command[],
 
 /** The median over runs of each dispatch, summed by label, the longest first. */
 export function byLabel(runs: readonly (readonly DispatchTiming[])[]): KernelTimes {
-  const groups = new Map<string, { dispatches: number; gpuMs: number; bytes: number; flops: number }>();
+  const groups = new Map<string, { shaders: Set<string>; dispatches: number; gpuMs: number; bytes: number; flops: number }>();
   let total = 0;
   for (const [index, { dispatch }] of (runs[0] ?? []).entries()) {
     const samples = runs.flatMap((run) => {
@@ -39,7 +41,8 @@ export function byLabel(runs: readonly (readonly DispatchTiming[])[]): KernelTim
       return timing ? [Math.max(0, timing.end - timing.begin) / 1e6] : [];
     });
     const gpuMs = median(samples);
-    const group = groups.get(dispatch.label) ?? { dispatches: 0, gpuMs: 0, bytes: 0, flops: 0 };
+    const group = groups.get(dispatch.label) ?? { shaders: new Set(), dispatches: 0, gpuMs: 0, bytes: 0, flops: 0 };
+    if (dispatch.shader) group.shaders.add(dispatch.shader.path);
     group.dispatches++;
     group.gpuMs += gpuMs;
     group.bytes += dispatch.bytes ?? 0;
@@ -47,6 +50,11 @@ export function byLabel(runs: readonly (readonly DispatchTiming[])[]): KernelTim
     total += gpuMs;
     groups.set(dispatch.label, group);
   }
-  const kernels = [...groups].map(([label, group]) => ({ label, ...group, share: total > 0 ? group.gpuMs / total : 0 }));
+  const kernels = [...groups].map(([label, { shaders, ...group }]) => ({
+    label,
+    shader: [...shaders].join(", "),
+    ...group,
+    share: total > 0 ? group.gpuMs / total : 0,
+  }));
   return { gpuMs: total, kernels: kernels.toSorted((a, b) => b.gpuMs - a.gpuMs) };
 }

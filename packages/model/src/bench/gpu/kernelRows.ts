@@ -13,7 +13,7 @@ import {
   smallestDispatch,
 } from "@shoal/kernels/bench";
 import type { GpuRowName } from "./rows.ts";
-import { type Measured, type Run, arithmeticOf } from "./run.ts";
+import { type Measured, type Run, offeredArithmetic } from "./run.ts";
 import { type StepProfile, profileStep } from "./timing.ts";
 
 /** Fewer experts than this and the caches of a large GPU keep some of them. */
@@ -39,7 +39,7 @@ export async function kernelRows(run: Run): Promise<void> {
 /** @throws what makes the device unfit for all of the suite */
 async function ceilings(run: Run, gpu: GpuContext): Promise<void> {
   const { kernels } = run.shapes;
-  const arithmetic = arithmeticOf(gpu);
+  const arithmetic = offeredArithmetic(gpu);
   run.phase("ceiling", "reading and copying buffers");
   let best: { readonly kernel: SingleKernel; readonly result: SingleResult<StepProfile> } | undefined;
   for (const bytes of kernels.readBytes) {
@@ -53,7 +53,7 @@ async function ceilings(run: Run, gpu: GpuContext): Promise<void> {
   run.setBandwidth({ readBytesPerSecond: rate(best.result), copyBytesPerSecond: rate(copy), dispatchMs: smallest.ms });
   run.phase("ceiling", "multiplying matrices");
   const product = await unlessTooLarge(() => single(run, gpu, matmulKernel(kernels, MATMUL_TOLERANCE[arithmetic])));
-  if (product) run.noteFlops(arithmetic, (product.flops * 1000) / product.ms);
+  if (product) run.noteFlops({ [product.inspected.arithmetic]: (product.flops * 1000) / product.ms });
   const { kernel, result } = best;
   await run.measure({ name: "ceiling", what: kernel.name, arithmetic: "plain" }, async () => measured(result, "the sum of what was read"));
 }
@@ -105,7 +105,6 @@ function rate({ bytes, ms }: SingleResult<unknown>): number {
 }
 
 function measured({ ms, bytes, flops, dispatches, inspected }: SingleResult<StepProfile>, verified: string): Measured {
-  const { gpuTimes, slices, flopsPerSecond } = inspected;
   const work = { tokens: 1, bytes, flops, dispatches };
-  return { stepMs: [ms], work, encodeMs: null, gpuTimes, verified, slices, flopsPerSecond };
+  return { stepMs: [ms], work, encodeMs: null, verified, ...inspected };
 }

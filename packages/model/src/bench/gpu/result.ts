@@ -86,6 +86,8 @@ export interface StepWork {
 /** One dispatch of a step, timed in a compute pass of its own. */
 export interface TimelineSlice {
   readonly label: string;
+  /** The file under `shaders/` that it runs. */
+  readonly shader: string;
   /** Nanoseconds since the step began. */
   readonly begin: number;
   readonly end: number;

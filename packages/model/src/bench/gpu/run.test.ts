@@ -17,7 +17,8 @@ const measured = {
   gpuTimes: null,
   verified: "it",
   slices: [],
-  flopsPerSecond: 5e12,
+  arithmetic: "plain" as const,
+  flopsPerSecond: { plain: 5e12, "subgroup matrices": 0 },
 };
 
 function newRun(signal?: AbortSignal): { readonly run: Run; readonly told: GpuRow[] } {
@@ -31,10 +32,10 @@ describe("Run", () => {
     const { run, told } = newRun();
     run.setBandwidth({ readBytesPerSecond: 3e12, copyBytesPerSecond: 1, dispatchMs: 0 });
     await run.measure(head, () => Promise.resolve(measured));
-    run.noteFlops("plain", 1e9);
+    run.noteFlops({ plain: 1e9 });
     expect(told).toHaveLength(1);
     expect(told[0]).toMatchObject({ status: "ok", value: 500, target: 420, pass: true, limit: { by: "bytes" } });
-    expect(run.ceilings.flopsPerSecond.plain).toBe(5e12);
+    expect(run.ceilings.flopsPerSecond).toEqual({ plain: 5e12, "subgroup matrices": null });
     expect(run.rows).toEqual(told);
     expect([run.wants("16b-decode"), run.wants("head")]).toEqual([true, false]);
   });

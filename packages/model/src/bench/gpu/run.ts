@@ -20,7 +20,7 @@ export interface GpuBenchOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What a row is, before it is measured. */
+/** What a row is before it is measured: by then `arithmetic` is what the device offers. */
 export interface RowHead {
   readonly name: GpuRowName;
   readonly what: string;
@@ -28,9 +28,9 @@ export interface RowHead {
 }
 
 /** What a row's work gives: the rest of it follows. */
-export interface Measured extends Omit<Measurement, keyof RowHead> {
+export interface Measured extends Omit<Measurement, "name" | "what"> {
   readonly slices: readonly TimelineSlice[];
-  readonly flopsPerSecond: number;
+  readonly flopsPerSecond: Readonly<Record<Arithmetic, number>>;
 }
 
 export class Run {
@@ -80,21 +80,28 @@ export class Run {
   }
 
   /** A rate that some kernel reached. */
-  noteFlops(arithmetic: Arithmetic, rate: number): void {
-    const { flopsPerSecond } = this.#ceilings;
-    if (rate <= (flopsPerSecond[arithmetic] ?? 0)) return;
-    this.#ceilings = { ...this.#ceilings, flopsPerSecond: { ...flopsPerSecond, [arithmetic]: rate } };
+  noteFlops(rates: Partial<Readonly<Record<Arithmetic, number>>>): void {
+    const known = this.#ceilings.flopsPerSecond;
+    const better = (arithmetic: Arithmetic): number | null => Math.max(known[arithmetic] ?? 0, rates[arithmetic] ?? 0) || null;
+    const flopsPerSecond = { plain: better("plain"), "subgroup matrices": better("subgroup matrices") };
+    this.#ceilings = { ...this.#ceilings, flopsPerSecond };
   }
 
-  /** Measures one row. Only an abort is thrown: whatever else goes wrong is the row's result. */
-  async measure(head: RowHead, work: () => Promise<Measured>): Promise<void> {
+  /**
+   * Measures one row. Only an abort is thrown: whatever else goes wrong is the row's result.
+   * @returns what its products ran on, undefined where it has no figure
+   */
+  async measure(head: RowHead, work: () => Promise<Measured>): Promise<Arithmetic | undefined> {
     try {
       const { slices, flopsPerSecond, ...measured } = await work();
-      this.noteFlops(head.arithmetic, flopsPerSecond);
-      if (slices.length > 0) this.timelines.push({ name: head.name, arithmetic: head.arithmetic, slices });
+      this.noteFlops(flopsPerSecond);
+      const { arithmetic } = measured;
+      if (slices.length > 0) this.timelines.push({ name: head.name, arithmetic, slices });
       this.#end({ ...head, ...measured });
+      return arithmetic;
     } catch (error) {
       this.refuse(head, error);
+      return undefined;
     }
   }
 
@@ -129,7 +136,7 @@ function codeOf(error: unknown): string | undefined {
   return typeof error === "object" && error !== null && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
-/** What a context multiplies many tokens with. */
-export function arithmeticOf(gpu: GpuContext): Arithmetic {
+/** What a context could multiply many tokens with. */
+export function offeredArithmetic(gpu: GpuContext): Arithmetic {
   return gpu.dialect.subgroupMatrix === undefined ? "plain" : "subgroup matrices";
 }

@@ -4,11 +4,12 @@ import type { GpuContext } from "@shoal/gpu";
 import { type LocalStage, type LocalStageOptions, loadLocalStage, stagePlan } from "../../localStage.ts";
 import { checkAdapter, memoryRequirements } from "../../requirements.ts";
 import type { Arithmetic, GpuRowName } from "./rows.ts";
-import { type Measured, type Run, arithmeticOf } from "./run.ts";
+import { type Measured, type Run, offeredArithmetic } from "./run.ts";
 
 export interface LoadedStage {
   readonly stage: LocalStage;
   readonly checkpoint: CheckpointSource;
+  /** What the device offers: as precise as its results may be compared. */
   readonly arithmetic: Arithmetic;
 }
 
@@ -29,25 +30,24 @@ export interface StageToLoad {
 
 export async function stageRows(run: Run, toLoad: StageToLoad, rows: readonly StageRow[]): Promise<void> {
   const wanted = rows.filter(({ name }) => run.wants(name));
-  const arithmetic = await rowsOn(run, toLoad, wanted, true);
-  if (arithmetic === "subgroup matrices")
-    await rowsOn(
-      run,
-      toLoad,
-      wanted.filter(({ both }) => both === true),
-      false,
-    );
+  const byMatrices = await rowsOn(run, toLoad, wanted, true);
+  await rowsOn(
+    run,
+    toLoad,
+    byMatrices.filter(({ both }) => both === true),
+    false,
+  );
 }
 
-/** @returns the arithmetic that the device offers; undefined where nothing could be loaded */
+/** @returns the rows that ran on subgroup matrices */
 async function rowsOn(
   run: Run,
   { checkpoint: open, options }: StageToLoad,
   rows: readonly StageRow[],
   subgroupMatrix: boolean,
-): Promise<Arithmetic | undefined> {
+): Promise<readonly StageRow[]> {
   const [first] = rows;
-  if (!first) return undefined;
+  if (!first) return [];
   let gpu: GpuContext | undefined;
   let stage: LocalStage | undefined;
   let checkpoint: CheckpointSource | undefined;
@@ -57,7 +57,7 @@ async function rowsOn(
     try {
       run.phase(first.name, "opening the device");
       gpu = await run.open({ subgroupMatrix });
-      arithmetic = arithmeticOf(gpu);
+      arithmetic = offeredArithmetic(gpu);
       checkpoint = await open();
       checkAdapter(gpu.limits, checkpoint, { ...stagePlan(checkpoint.config, options), kvFormat: options.kvFormat ?? "f16" });
       await makeRoom(gpu, neededBytes(checkpoint, options));
@@ -68,11 +68,15 @@ async function rowsOn(
       });
     } catch (error) {
       for (const row of rows) run.refuse(head(row), error);
-      return undefined;
+      return [];
     }
     const loaded = { stage, checkpoint, arithmetic };
-    for (const row of rows) await run.measure(head(row), () => row.measure(loaded));
-    return arithmetic;
+    const byMatrices: StageRow[] = [];
+    for (const row of rows) {
+      const used = await run.measure(head(row), () => row.measure(loaded));
+      if (used === "subgroup matrices") byMatrices.push(row);
+    }
+    return byMatrices;
   } finally {
     await checkpoint?.close();
     gpu?.destroy();

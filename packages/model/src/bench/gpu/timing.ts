@@ -1,8 +1,9 @@
 /** How long commands take on the device, from outside, and what each dispatch of them takes, from inside. */
-import { type Command, type DispatchTiming, type GpuContext, profileCommands } from "@shoal/gpu";
+import { type Command, type DispatchTiming, type GpuContext, dispatchesOf, profileCommands } from "@shoal/gpu";
 import { type KernelTimes, byLabel } from "../kernelTimes.ts";
 import { median } from "../median.ts";
 import type { TimelineSlice } from "./result.ts";
+import type { Arithmetic } from "./rows.ts";
 
 const MOST_REPEATS = 512;
 const EMPTY_SUBMITS = 5;
@@ -45,27 +46,37 @@ export interface StepProfile {
   readonly gpuTimes: KernelTimes | null;
   /** Of the last run; empty where the device has no timestamp queries. */
   readonly slices: readonly TimelineSlice[];
+  /** What its products ran on: subgroup matrices if any of its dispatches uses them. */
+  readonly arithmetic: Arithmetic;
   /** Best operations a second of a dispatch long enough to tell; 0 where there is none. */
-  readonly flopsPerSecond: number;
+  readonly flopsPerSecond: Readonly<Record<Arithmetic, number>>;
 }
 
 /** Shorter dispatches are mostly launch. */
 const TELLING_NS = 20_000;
 
 export async function profileStep(gpu: GpuContext, commands: readonly Command[], repeat: number): Promise<StepProfile> {
-  if (!gpu.dialect.timestampQuery) return { gpuTimes: null, slices: [], flopsPerSecond: 0 };
+  const arithmetic = arithmeticOf(commands);
+  if (!gpu.dialect.timestampQuery) return { gpuTimes: null, slices: [], arithmetic, flopsPerSecond: { plain: 0, "subgroup matrices": 0 } };
   const runs: (readonly DispatchTiming[])[] = [];
   for (let i = 0; i < repeat; i++) runs.push(await profileCommands(gpu, commands));
   const slices = (runs.at(-1) ?? []).map(({ dispatch, begin, end }) => ({
     label: dispatch.label,
+    shader: dispatch.shader?.path ?? "",
     begin,
     end: Math.max(begin, end),
     bytes: dispatch.bytes ?? 0,
     flops: dispatch.flops ?? 0,
   }));
-  const rates = slices.map(({ flops }, index) => {
+  const flopsPerSecond: Record<Arithmetic, number> = { plain: 0, "subgroup matrices": 0 };
+  for (const [index, { dispatch }] of (runs[0] ?? []).entries()) {
     const ns = median(runs.map((run) => (run[index]?.end ?? 0) - (run[index]?.begin ?? 0)));
-    return ns >= TELLING_NS ? (flops * 1e9) / ns : 0;
-  });
-  return { gpuTimes: byLabel(runs), slices, flopsPerSecond: Math.max(0, ...rates) };
+    const of = arithmeticOf([dispatch]);
+    if (ns >= TELLING_NS) flopsPerSecond[of] = Math.max(flopsPerSecond[of], ((dispatch.flops ?? 0) * 1e9) / ns);
+  }
+  return { gpuTimes: byLabel(runs), slices, arithmetic, flopsPerSecond };
+}
+
+function arithmeticOf(commands: readonly Command[]): Arithmetic {
+  return dispatchesOf(commands).some(({ shader }) => shader?.subgroupMatrix === true) ? "subgroup matrices" : "plain";
 }

@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 import { traceFile } from "./traceEvents.ts";
 
 const slices = [
-  { label: "gate, up", begin: 0, end: 100_000, bytes: 264_000_000, flops: 528_000_000 },
-  { label: "down", begin: 101_000, end: 101_000, bytes: 0, flops: 0 },
+  { label: "gate, up", shader: "experts/few.wgsl", begin: 0, end: 100_000, bytes: 264_000_000, flops: 528_000_000 },
+  { label: "down", shader: "", begin: 101_000, end: 101_000, bytes: 0, flops: 0 },
 ];
 const file = traceFile(
   [
@@ -25,7 +25,7 @@ describe("traceFile()", () => {
       if (event.ph === "M") continue;
       expect(event.ts).toBeGreaterThanOrEqual(0);
       expect(event.dur).toBeGreaterThanOrEqual(0);
-      for (const value of Object.values(event.args)) expect(Number.isFinite(value)).toBe(true);
+      expect(Object.values(event.args).filter(Number.isFinite)).toHaveLength(4);
     }
   });
 
@@ -40,7 +40,7 @@ describe("traceFile()", () => {
       dur: 100,
       pid: 1,
       tid: 1,
-      args: { bytes: 264_000_000, flops: 528_000_000, "GB/s": 2640, "GFLOP/s": 5280 },
+      args: { shader: "experts/few.wgsl", bytes: 264_000_000, flops: 528_000_000, "GB/s": 2640, "GFLOP/s": 5280 },
     });
     expect(complete[1]).toMatchObject({ ts: 101, dur: 0, args: { "GB/s": 0, "GFLOP/s": 0 } });
   });

@@ -20,7 +20,13 @@ interface CompleteEvent {
   readonly dur: number;
   readonly pid: number;
   readonly tid: number;
-  readonly args: { readonly bytes: number; readonly flops: number; readonly "GB/s": number; readonly "GFLOP/s": number };
+  readonly args: {
+    readonly shader: string;
+    readonly bytes: number;
+    readonly flops: number;
+    readonly "GB/s": number;
+    readonly "GFLOP/s": number;
+  };
 }
 
 interface MetadataEvent {
@@ -39,10 +45,10 @@ export function traceFile(timelines: readonly RowTimeline[], about: Readonly<Rec
       { name: "process_name", ph: "M", ...place, args: { name: `${name} (${arithmetic})` } },
       { name: "process_sort_index", ph: "M", ...place, args: { sort_index: index } },
       { name: "thread_name", ph: "M", ...place, args: { name: "dispatches, each in a pass of its own" } },
-      ...slices.map(({ label, begin, end, bytes, flops }): TraceEvent => {
+      ...slices.map(({ label, shader, begin, end, bytes, flops }): TraceEvent => {
         const ns = Math.max(end - begin, 0);
         const rate = (amount: number): number => (ns > 0 ? amount / ns : 0);
-        const args = { bytes, flops, "GB/s": rate(bytes), "GFLOP/s": rate(flops) };
+        const args = { shader, bytes, flops, "GB/s": rate(bytes), "GFLOP/s": rate(flops) };
         return { name: label, cat: "dispatch", ph: "X", ts: begin / 1000, dur: ns / 1000, ...place, args };
       }),
     ];
