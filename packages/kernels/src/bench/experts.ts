@@ -1,7 +1,6 @@
-/** The chosen experts of a layer, for one token and for many. */
+/** The chosen experts of a layer, for many tokens. */
 import type { GpuContext } from "@shoal/gpu";
 import { type ExpertGroup, encodeRouting } from "../experts.ts";
-import { expertsDownFew, expertsGateUpFew } from "../expertsFew/kernel.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
@@ -18,8 +17,6 @@ export const expertCases: BenchCases = (shapes) => {
   const { experts, hidden, expertWidth, slots, tokens } = shapes;
   const what = `${slots} of ${experts} experts of ${expertWidth} x ${hidden} fp8`;
   return [
-    { op: "expertsGateUpFew", name: `${what}, 1 token`, prepare: (gpu, keep, random) => gateUp(gpu, keep, random, shapes, 1) },
-    { op: "expertsDownFew", name: `${what}, 1 token`, prepare: (gpu, keep, random) => down(gpu, keep, random, shapes, 1) },
     {
       op: "expertsGateUpMany",
       name: `${what}, ${tokens} tokens`,
@@ -61,10 +58,7 @@ async function gateUp(gpu: GpuContext, keep: Keep, random: Random, shapes: Bench
   const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
   const h = keep(gpu.buffer({ label: "h", size: tokens * slots * width * 4, kind: "activations" }));
   const spec = { group, slots, x, xStride: hidden, h, tokens };
-  const dispatches =
-    tokens === 1
-      ? await expertsGateUpFew(gpu, { ...spec, routing })
-      : await expertsGateUpMany(gpu, { ...spec, grouping: await grouped(gpu, keep, routing, group, slots, tokens) });
+  const dispatches = await expertsGateUpMany(gpu, { ...spec, grouping: await grouped(gpu, keep, routing, group, slots, tokens) });
   const verify = async (): Promise<void> => {
     const rows = sampledRows(random, width);
     const compared = Math.min(tokens, COMPARED_TOKENS);
@@ -91,10 +85,6 @@ async function down(gpu: GpuContext, keep: Keep, random: Random, shapes: BenchSh
     const expected = combineReference(downReference(values, inner, some), some, slots, new Float64Array(compared * rows.length));
     assertClose(pick(result, compared, hidden, rows), expected, TOLERANCE, "y");
   };
-  if (tokens === 1) {
-    const dispatches = await expertsDownFew(gpu, { group, slots, routing, h, y, yStride: hidden, residual: false, tokens });
-    return { dispatches, verify };
-  }
   const out = keep(gpu.buffer({ label: "out", size: tokens * slots * hidden * 4, kind: "activations" }));
   const grouping = await grouped(gpu, keep, routing, group, slots, tokens);
   const dispatches = [

@@ -98,7 +98,7 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const h = room();
     const gateUps = [];
     for (const { name: variant } of turns(supportedVariants(gpu, gateUpVariants(gpu, routed)))) {
-      const written = gateUps.length === 0 ? h : room();
+      const written: GPUBuffer = gateUps.length === 0 ? h : room();
       gateUps.push({ variant, written, dispatches: await expertsGateUpFew(gpu, { ...routed, ...input, h: written, variant }) });
     }
     const downs = [];
