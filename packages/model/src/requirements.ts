@@ -1,8 +1,10 @@
 /** What a run takes of a device, from the config and the headers alone, so that it can be refused before anything is loaded. Pure. */
-import { type CheckpointSource, type ModelConfig, kvBytesPerToken, summarize } from "@shoal/checkpoint";
+import { type CheckpointSource, type ModelConfig, kvBytesPerToken } from "@shoal/checkpoint";
 import { AdapterLimitError } from "@shoal/gpu";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, roundUp } from "@shoal/kernels";
+import { DECODE_SPLITS, DECODE_TOKENS } from "./activations.ts";
 import { KV_BLOCK_SIZE, type KvFormat } from "./kvCache.ts";
+import { weightBytes } from "./weights/footprint.ts";
 import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
 
 export interface RunShape {
@@ -17,17 +19,15 @@ export interface RunShape {
 export interface MemoryRequirements {
   readonly weights: number;
   readonly kvCache: number;
-  /** The largest part of it, by far: the rest is under a tenth. */
   readonly activations: number;
   readonly total: number;
 }
 
-/** Bytes, to within a few percent: padding of small matrices is not counted. */
+/** Bytes: of weights and KV cache to the byte, as the device's ledger has them after loading; of activations to within a tenth or so. */
 export function memoryRequirements(checkpoint: Pick<CheckpointSource, "config" | "tensors">, run: RunShape): MemoryRequirements {
-  const { config, tensors } = checkpoint;
-  const summary = summarize(config, tensors.tensors);
+  const { config } = checkpoint;
   const mtp = run.mtp && config.nMtpLayers > 0;
-  const weights = summary.loadBytes - (mtp ? 0 : summary.mtpLoadBytes);
+  const weights = weightBytes(checkpoint, { mtp });
   const layers = config.nLayers + (mtp ? 1 : 0);
   const blocks = Math.max(run.maxSequences, Math.ceil(run.contextTokens / KV_BLOCK_SIZE));
   const kvCache = blocks * KV_BLOCK_SIZE * kvBytesPerToken(config, run.kvFormat, layers);
@@ -43,25 +43,42 @@ interface ActivationBuffers {
   readonly buffers?: number;
 }
 
-/** The activations that grow with the model: bytes of one buffer, and how many there are. */
+/** The activations that grow with the model (activations.ts): bytes of one buffer, and how many there are. */
 function activationBuffers(config: ModelConfig, run: RunShape): readonly ActivationBuffers[] {
-  const { nHeads, kvLoraRank, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, hiddenSize, moeIntermediateSize, nActivatedExperts, nSharedExperts } =
-    config;
-  const slots = Math.max(nActivatedExperts + nSharedExperts, mlpSlices(config.intermediateSize).count);
+  const { nHeads, kvLoraRank, qLoraRank, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, hiddenSize, nRoutedExperts } = config;
+  const queries = nHeads * (qkNopeHeadDim + qkRopeHeadDim);
+  const mtp = run.mtp && config.nMtpLayers > 0;
+  const slots = mostSlots(config);
   const rows = (what: string, count: number, columns: number): { what: string; bytes: number } => ({
     what,
     bytes: count * roundUp(columns, CHUNK) * 4,
   });
   return [
     rows("absorbed queries", run.maxTokens, nHeads * (kvLoraRank + qkRopeHeadDim)),
-    rows("attention partials", run.maxTokens, nHeads * (kvLoraRank + 2)),
-    rows("queries", run.maxTokens, nHeads * (qkNopeHeadDim + qkRopeHeadDim)),
+    rows("attention partials", Math.max(run.maxTokens, Math.min(run.maxTokens, DECODE_TOKENS) * DECODE_SPLITS), nHeads * (kvLoraRank + 4)),
+    rows("queries", run.maxTokens, queries),
+    rows("query latents", run.maxTokens, Math.max(1, qLoraRank)),
+    rows("projected inputs", run.maxTokens, roundUp(qLoraRank > 0 ? qLoraRank : queries, SCALE_BLOCK) + kvLoraRank + qkRopeHeadDim),
     rows("attention output", run.maxTokens, nHeads * vHeadDim),
+    rows("router logits", run.maxTokens, nRoutedExperts),
     rows("expert outputs", run.maxTokens * slots, hiddenSize),
-    rows("expert hidden states", run.maxTokens * slots, moeIntermediateSize),
-    { ...rows("residual stream or its norm", run.maxTokens, hiddenSize), buffers: 4 },
+    ...hiddenWidths(config).map((width) => rows("expert hidden states", run.maxTokens * slots, width)),
+    { ...rows("residual stream or its norm", run.maxTokens, hiddenSize), buffers: mtp ? 7 : 3 },
+    { ...rows("rows whose logits are wanted", run.maxOutputs, hiddenSize), buffers: 2 },
     rows("logits", run.maxOutputs, config.vocabSize),
   ];
+}
+
+/** Experts of a token in the layer that has most. */
+function mostSlots({ nLayers, nDenseLayers, nActivatedExperts, nSharedExperts, intermediateSize }: ModelConfig): number {
+  const dense = nDenseLayers > 0 ? mlpSlices(intermediateSize).count : 0;
+  return Math.max(1, dense, nLayers > nDenseLayers ? nActivatedExperts + nSharedExperts : 0);
+}
+
+/** Of the experts that are routed, and of dense layers cut into such. */
+function hiddenWidths({ nLayers, nDenseLayers, moeIntermediateSize, intermediateSize }: ModelConfig): readonly number[] {
+  const dense = nDenseLayers > 0 ? [mlpSlices(intermediateSize).width] : [];
+  return nLayers > nDenseLayers ? [moeIntermediateSize, ...dense] : dense;
 }
 
 /**

@@ -2,6 +2,7 @@
 import type { DenoEngine } from "@shoal/gpu/deno";
 import { goldenTiny } from "./cases/goldenTiny.ts";
 import { greedy } from "./cases/greedy.ts";
+import { memory } from "./cases/memory.ts";
 import { perplexity } from "./cases/perplexity.ts";
 import { TINY_PROMPTS, quantized } from "./cases/quantized.ts";
 import { warmDecode } from "./cases/warmDecode.ts";
@@ -15,6 +16,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
     ...greedy(models),
     ...perplexity(models),
     ...warmDecode(models),
+    ...memory(models, ["tiny"]),
     models.closing(),
   ];
 }

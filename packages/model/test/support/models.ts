@@ -15,17 +15,17 @@ export interface GpuTest {
 export type CheckpointName = "tiny" | "ragged-v3-fp8" | "micro-v2-bf16";
 
 export class Models {
-  readonly #engine: DenoEngine;
+  readonly engine: DenoEngine;
   #gpu: Promise<GpuContext> | undefined;
   readonly #checkpoints = new Map<CheckpointName, Promise<CheckpointSource>>();
   readonly #stages = new Map<string, Promise<LocalStage>>();
 
   constructor(engine: DenoEngine) {
-    this.#engine = engine;
+    this.engine = engine;
   }
 
   gpu(): Promise<GpuContext> {
-    this.#gpu ??= openDenoGpu({ webgpu: this.#engine });
+    this.#gpu ??= openDenoGpu({ webgpu: this.engine });
     return this.#gpu;
   }
 

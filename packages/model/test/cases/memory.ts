@@ -1,0 +1,79 @@
+/** What a loaded model takes: the ledger has every buffer, weights are there once and as stored, and what was predicted is what there is. */
+import assert from "node:assert/strict";
+import { tensorSchema } from "@shoal/checkpoint";
+import type { GpuContext } from "@shoal/gpu";
+import { openDenoGpu } from "@shoal/gpu/deno";
+import { type LocalStageOptions, loadLocalStage, memoryRequirements, stagePlan } from "@shoal/model";
+import type { CheckpointName, GpuTest, Models } from "../support/models.ts";
+
+/** Of the stored bytes: rows up to 16 elements, stacked matrices up to 128 rows, small BF16 tensors as f32. Much of it only in models as small as these. */
+const PADDING: Readonly<Record<CheckpointName, number>> = { tiny: 0.001, "ragged-v3-fp8": 0.06, "micro-v2-bf16": 0.09 };
+const OPTIONS: LocalStageOptions = { contextTokens: 256, maxTokens: 64, maxSequences: 2, kvFormat: "f16" };
+
+export function memory(models: Models, names: readonly CheckpointName[]): readonly GpuTest[] {
+  return names.flatMap((name) =>
+    [false, true].map((mtp) => ({
+      name: `${name}${mtp ? " with its MTP module" : ""}: the ledger has every buffer, weights once as stored, as predicted`,
+      run: () => accounted(models, name, { ...OPTIONS, mtp }),
+    })),
+  );
+}
+
+async function accounted(models: Models, name: CheckpointName, options: LocalStageOptions): Promise<void> {
+  const checkpoint = await models.checkpoint(name);
+  const gpu = await openDenoGpu({ webgpu: models.engine });
+  try {
+    const held = watchBuffers(gpu);
+    const stage = await loadLocalStage(gpu, checkpoint, options);
+    const sequence = await stage.open();
+    await stage.forward({ entries: [{ sequence, tokens: [1, 2, 3, 4, 5, 6, 7] }], output: "lastLogits" });
+    await stage.forward({ entries: [{ sequence, tokens: [8] }], output: "lastLogits" });
+    assert.equal(held(), gpu.memory.total(), "bytes of all buffers that exist, and the ledger's");
+
+    const { weights = 0, kvCache = 0, activations = 0 } = gpu.memory.byKind();
+    const stored = storedBytes(checkpoint, options.mtp === true);
+    const padding = (weights - stored) / stored;
+    console.log(
+      `    weights ${weights}, stored ${stored}, padding ${(padding * 100).toFixed(2)} %; KV cache ${kvCache}, activations ${activations}`,
+    );
+    assert.ok(padding >= 0 && padding <= PADDING[name], `weights take ${weights} bytes for ${stored} stored ones`);
+
+    const predicted = memoryRequirements(checkpoint, { ...stagePlan(checkpoint.config, options), kvFormat: "f16" });
+    assert.equal(weights, predicted.weights, "weights");
+    assert.equal(kvCache, predicted.kvCache, "KV cache");
+    const ratio = activations / predicted.activations;
+    assert.ok(ratio > 0.8 && ratio < 1.25, `activations take ${activations} bytes, predicted were ${predicted.activations}`);
+  } finally {
+    gpu.destroy();
+  }
+}
+
+/** Bytes of the buffers made from now on that still exist, as the device itself sees them. */
+function watchBuffers(gpu: GpuContext): () => number {
+  let bytes = gpu.memory.total();
+  const { device } = gpu;
+  const create = device.createBuffer.bind(device);
+  Object.defineProperty(device, "createBuffer", {
+    value: (descriptor: GPUBufferDescriptor) => {
+      const buffer = create(descriptor);
+      bytes += buffer.size;
+      const destroy = buffer.destroy.bind(buffer);
+      Object.defineProperty(buffer, "destroy", {
+        value: () => {
+          bytes -= buffer.size;
+          destroy();
+        },
+      });
+      return buffer;
+    },
+  });
+  return () => bytes;
+}
+
+/** Of the tensors that a run loads, each once. */
+function storedBytes({ config, tensors }: Awaited<ReturnType<Models["checkpoint"]>>, mtp: boolean): number {
+  return tensorSchema(config)
+    .filter((spec) => spec.duplicateOf === null && (mtp || !spec.mtp))
+    .flatMap(({ name, scaleName }) => [name, ...(scaleName === undefined ? [] : [scaleName])])
+    .reduce((sum, name) => sum + (tensors.tensors.get(name)?.byteLength ?? 0), 0);
+}
