@@ -46,11 +46,12 @@ fn scaled(sum: ExactSum, factor: ExactSum) -> ExactSum {
   return ExactSum(product.hi, product.lo + sum.hi * factor.lo);
 }
 
-// e^x for x of 0 and below; below -80 nothing.
-fn share_of(x: f32) -> ExactSum {
-  let e = exact_exp(vec4<f32>(max(x, -80.0)));
+// e^x for x of 0 and below; below -80 nothing. e^(hi + lo) is e^hi (1 + lo).
+fn share_of(x: ExactSum) -> ExactSum {
+  let e = exact_exp(max(x.hi, vec4<f32>(-80.0)));
   let zero = vec4<f32>(0.0);
-  return ExactSum(select(e.hi, zero, x < -80.0), select(e.lo, zero, x < -80.0));
+  let nothing = x.hi < vec4<f32>(-80.0);
+  return ExactSum(select(e.hi, zero, nothing), select(e.lo + e.hi * x.lo, zero, nothing));
 }
 
 @compute @workgroup_size(64)
@@ -83,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var v = 0u; v < QUERY_VECTORS; v++) {
       products = exact_add_products(products, query[v], cached(row + v));
     }
-    let score = exact_add_scaled(zero, exact_across(products, zero, zero, zero), vec4<f32>(SCALE));
+    let score = normalized(exact_add_scaled(zero, exact_across(products, zero, zero, zero), vec4<f32>(SCALE)));
     rows[local] = row;
     scores[local] = score.hi.x;
     workgroupBarrier();
@@ -91,13 +92,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = 0u; i < TILE; i++) {
       largest = max(largest, scores[i]);
     }
-    // e^(hi + lo) = e^hi (1 + lo)
-    let e = share_of(score.hi.x - largest);
+    let below = normalized(exact_add(score, vec4<f32>(-largest), vec4<f32>(0.0)));
+    let e = share_of(below);
     let is_position = tile + local < length;
-    shares[local] = select(vec2<f32>(0.0), vec2<f32>(e.hi.x, e.lo.x + e.hi.x * score.lo.x), is_position);
+    shares[local] = select(vec2<f32>(0.0), vec2<f32>(e.hi.x, e.lo.x), is_position);
     workgroupBarrier();
     if (tile > 0u && largest > before) {
-      let fading = share_of(before - largest);
+      let fading = share_of(exact_add(ExactSum(vec4<f32>(before), vec4<f32>(0.0)), vec4<f32>(-largest), vec4<f32>(0.0)));
       total = scaled(total, fading);
       for (var n = 0u; n < VECTORS; n++) {
         sums[n] = scaled(sums[n], fading);
@@ -121,7 +122,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (vector < CHUNKS * 4u) {
       // The last vector of latents may hold some of the key part.
       let kept = vec4<u32>(vector * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(LATENT);
-      let mean = exact_quotient(sums[n].hi, total) + sums[n].lo / total.hi;
+      let mean = exact_quotient(sums[n], total);
       attended[(token * HEADS + head) * CHUNKS * 4u + vector] = select(vec4<f32>(0.0), mean, kept);
     }
   }

@@ -48,6 +48,12 @@ fn exact_across(a: ExactSum, b: ExactSum, c: ExactSum, d: ExactSum) -> ExactSum 
   return exact_add(sum, vec4<f32>(a.hi.w, b.hi.w, c.hi.w, d.hi.w), vec4<f32>(a.lo.w, b.lo.w, c.lo.w, d.lo.w));
 }
 
+// The same sum, lo no more than half a unit in hi's last place. Products leave 12 bits in lo.
+fn normalized(sum: ExactSum) -> ExactSum {
+  let hi = settled(sum.hi + sum.lo);
+  return ExactSum(hi, sum.lo - settled(hi - sum.hi));
+}
+
 fn rounded(sum: ExactSum) -> vec4<f32> {
   return sum.hi + sum.lo;
 }

@@ -6,10 +6,10 @@
 // cache       [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: x * gamma / sqrt(mean(x^2) + EPSILON), the rotated key part, zeros
 //
 // Dispatch: a workgroup of WORKGROUP for each token. Pairs (2i, 2i + 1) are rotated, as DeepSeek's are (DeepSeek-V3 inference/model.py, apply_rotary_emb).
-// f32 throughout; f16 is rounded to at the end, values beyond its range to its largest.
+// f32 throughout, with EXACT the sum of squares and the rotation exact (lib/exactSum.wgsl); f16 is rounded to at the end, values beyond its range to its largest.
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
-#include "lib/reduce.wgsl"
+#include "lib/rms.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -24,7 +24,7 @@
 
 fn cached(column: u32, base: u32, position: u32, factor: f32) -> f32 {
   if (column < LATENT) {
-    return x[base + column] * gamma[column] * factor;
+    return (x[base + column] * factor) * gamma[column];
   }
   let i = column - LATENT;
   if (i >= ROPE) {
@@ -33,9 +33,19 @@ fn cached(column: u32, base: u32, position: u32, factor: f32) -> f32 {
   let turn = rope_table[position * (ROPE / 2u) + i / 2u];
   let pair = base + LATENT + i / 2u * 2u;
   if (i % 2u == 0u) {
-    return x[pair] * turn.x - x[pair + 1u] * turn.y;
+    return turned(x[pair], turn.x, -x[pair + 1u], turn.y);
   }
-  return x[pair] * turn.y + x[pair + 1u] * turn.x;
+  return turned(x[pair], turn.y, x[pair + 1u], turn.x);
+}
+
+// a * c + b * d
+fn turned(a: f32, c: f32, b: f32, d: f32) -> f32 {
+#if EXACT
+  let sum = exact_add_products(no_squares(), vec4<f32>(a, b, 0.0, 0.0), vec4<f32>(c, d, 0.0, 0.0));
+  return rounded(exact_across(sum, sum, sum, sum)).x;
+#else
+  return a * c + b * d;
+#endif
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -48,19 +58,21 @@ fn main(
 #endif
 ) {
 #if SUBGROUPS
+#if !EXACT
   lane_count = subgroup_size;
   lane = subgroup_lane;
+#endif
 #endif
   let token = group.x;
   if (token >= token_count()) {
     return;
   }
   let base = token * X_STRIDE + X_OFFSET;
-  var squares = 0.0;
+  var squares = no_squares();
   for (var column = local; column < LATENT; column += WORKGROUP) {
-    squares += x[base + column] * x[base + column];
+    squares = add_squares(squares, vec4<f32>(x[base + column], 0.0, 0.0, 0.0));
   }
-  let factor = inverseSqrt(workgroup_sum4(vec4<f32>(squares), local).x / f32(LATENT) + EPSILON);
+  let factor = rms_factor(squares, local, LATENT);
   let position = token_position(token);
   let row = cache_row(token_sequence(token), position) * 2u;
   for (var pair = local; pair < CACHE_VECTORS * 2u; pair += WORKGROUP) {

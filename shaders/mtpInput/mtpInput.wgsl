@@ -6,8 +6,8 @@
 // out                       [tokens, OUT_STRIDE] f32, 2 COLS columns written
 //
 // Dispatch: [tokens, 2] workgroups of WORKGROUP; y = 0 does the embedding, y = 1 the hidden state.
-// Sums are f32.
-#include "lib/reduce.wgsl"
+// Sums are f32, or with EXACT exact.
+#include "lib/rms.wgsl"
 
 const VECTORS: u32 = (COLS + 3u) / 4u;
 
@@ -39,16 +39,16 @@ fn main(
 #endif
 ) {
 #if SUBGROUPS
+#if !EXACT
   lane_count = subgroup_size;
   lane = subgroup_lane;
 #endif
-  var squares = vec4<f32>(0.0);
+#endif
+  var squares = no_squares();
   for (var i = local; i < VECTORS; i += WORKGROUP) {
-    let value = load(group.x, group.y, i);
-    squares += value * value;
+    squares = add_squares(squares, load(group.x, group.y, i));
   }
-  let total = workgroup_sum4(squares, local);
-  let factor = inverseSqrt((total.x + total.y + total.z + total.w) / f32(COLS) + EPSILON);
+  let factor = rms_factor(squares, local, COLS);
   for (var i = local; i < VECTORS; i += WORKGROUP) {
     var gamma: vec4<f32>;
     if (group.y == 0u) {
@@ -56,7 +56,8 @@ fn main(
     } else {
       gamma = hnorm_gamma[i];
     }
-    let value = load(group.x, group.y, i) * gamma * factor;
+    // In this order: see rmsNorm.wgsl.
+    let value = (load(group.x, group.y, i) * factor) * gamma;
     // Scalars, because the second half begins wherever the first ends.
     for (var c = 0u; c < 4u; c++) {
       if (i * 4u + c < COLS) {

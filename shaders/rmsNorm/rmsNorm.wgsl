@@ -5,8 +5,8 @@
 // y     [tokens, Y_STRIDE] f32 from column Y_OFFSET on; written to the next multiple of 4, zeros beyond COLS. Not x's buffer.
 //
 // Dispatch: one workgroup of WORKGROUP a token. Offsets and strides are multiples of 4.
-// Sums are f32.
-#include "lib/reduce.wgsl"
+// Sums are f32, or with EXACT exact.
+#include "lib/rms.wgsl"
 
 const VECTORS: u32 = (COLS + 3u) / 4u;
 
@@ -29,19 +29,19 @@ fn main(
 #endif
 ) {
 #if SUBGROUPS
+#if !EXACT
   lane_count = subgroup_size;
   lane = subgroup_lane;
+#endif
 #endif
   let token = group.x;
   let x_base = (token * X_STRIDE + X_OFFSET) / 4u;
   let y_base = (token * Y_STRIDE + Y_OFFSET) / 4u;
-  var squares = vec4<f32>(0.0);
+  var squares = no_squares();
   for (var i = local; i < VECTORS; i += WORKGROUP) {
-    let value = load(x_base, i);
-    squares += value * value;
+    squares = add_squares(squares, load(x_base, i));
   }
-  let total = workgroup_sum4(squares, local);
-  let factor = inverseSqrt((total.x + total.y + total.z + total.w) / f32(COLS) + EPSILON);
+  let factor = rms_factor(squares, local, COLS);
   for (var i = local; i < VECTORS; i += WORKGROUP) {
     let columns = vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     // The factor first, then gamma, as in published code: ratios of bf16 weights make exact ties of the quantizer, which another order would turn.

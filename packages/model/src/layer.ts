@@ -8,8 +8,11 @@
 import { softmaxScale } from "@shoal/checkpoint";
 import {
   type RouterSpec,
+  exactAttention,
   exactExpertsDown,
   exactExpertsGateUp,
+  exactOutput,
+  exactQAbsorb,
   expertsCombine,
   expertsDownFew,
   expertsDownMany,
@@ -21,6 +24,7 @@ import {
   mlaOutput,
   type ExpertGroup,
   type KvCache,
+  type WeightMatrix,
   qAbsorb,
   router,
 } from "@shoal/kernels";
@@ -36,7 +40,7 @@ export async function recordLayer(recorder: Recorder, layer: LayerWeights, cache
 }
 
 async function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): Promise<void> {
-  const { gpu, config, activations, tokens, few } = recorder;
+  const { gpu, config, activations, tokens } = recorder;
   const { step, projected, residual } = activations;
   const shape = mlaShape(config);
   const input = residualInput(recorder, weights.inputNorm, config.rmsNormEps, "attention");
@@ -44,7 +48,7 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
 
   const [, kvStart = 0] = weights.input.starts;
   const latent = { x: projected.buffer, xStride: projected.stride, xOffset: kvStart, gamma: weights.kvNorm, epsilon: config.latentNormEps };
-  recorder.add(await kvWrite(gpu, { shape, step, cache, ...latent, tokens, label: "KV write" }));
+  recorder.add(await kvWrite(gpu, { shape, step, cache, ...latent, tokens, exact: recorder.exact, label: "KV write" }));
 
   let query: Matrix2D = projected;
   if (weights.query) {
@@ -64,29 +68,33 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
     await queryInput.linear(weights.query.projection, query, "query");
   }
 
-  const { absorbed, partial, attention } = activations;
-  const kvB = weights.kvB;
-  const absorb = { q: query.buffer, qStride: query.stride, out: absorbed.buffer, outStride: absorbed.stride };
-  recorder.add(await qAbsorb(gpu, { shape, step, kvB, ...absorb, tokens, label: "query absorption" }));
-  const splits = few ? DECODE_SPLITS : 1;
-  const attend = {
-    shape,
-    step,
-    cache,
-    q: absorbed.buffer,
-    qStride: absorbed.stride,
-    partial,
-    splits,
-    softmaxScale: softmaxScale(config),
-    tokens,
-  };
-  recorder.add(await mlaAttention(gpu, { ...attend, label: "attention" }));
-  const project = { shape, step, partial, splits, kvB, out: attention.buffer, outStride: attention.stride, tokens };
-  recorder.add(await mlaOutput(gpu, { ...project, label: "attention values" }));
+  const { attention } = activations;
+  await recordAttend(recorder, weights.kvB, cache, query);
 
   if (recorder.quantizes(weights.output.format))
     await recorder.quantize(attention, config.nHeads * config.vHeadDim, tokens, "attention output quantize");
   await recorder.linear(weights.output, attention, residual, { residual: true, label: "attention output" });
+}
+
+/** From the queries to the heads' values, in `activations.attention`. */
+async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, query: Matrix2D): Promise<void> {
+  const { gpu, config, activations, tokens, few, exact } = recorder;
+  const { step, absorbed, partial, attention } = activations;
+  const shape = mlaShape(config);
+  const absorb = { shape, step, kvB, q: query.buffer, qStride: query.stride, out: absorbed.buffer, outStride: absorbed.stride, tokens };
+  const attend = { shape, step, cache, q: absorbed.buffer, qStride: absorbed.stride, softmaxScale: softmaxScale(config), tokens };
+  const project = { shape, step, kvB, out: attention.buffer, outStride: attention.stride, tokens };
+  const labels = ["query absorption", "attention", "attention values"].map((label) => ({ label }));
+  if (exact) {
+    recorder.add(await exactQAbsorb(gpu, { ...absorb, ...labels[0] }));
+    recorder.add(await exactAttention(gpu, { ...attend, attended: partial, ...labels[1] }));
+    recorder.add(await exactOutput(gpu, { ...project, attended: partial, ...labels[2] }));
+    return;
+  }
+  const splits = few ? DECODE_SPLITS : 1;
+  recorder.add(await qAbsorb(gpu, { ...absorb, ...labels[0] }));
+  recorder.add(await mlaAttention(gpu, { ...attend, partial, splits, ...labels[1] }));
+  recorder.add(await mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
 }
 
 async function recordMlp(recorder: Recorder, weights: MlpWeights): Promise<void> {

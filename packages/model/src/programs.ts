@@ -101,6 +101,7 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
       out: joined.buffer,
       outStride: joined.stride,
       tokens: shape.tokens,
+      exact: recorder.exact,
       label: "MTP input",
     }),
   );

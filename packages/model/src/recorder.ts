@@ -115,6 +115,7 @@ export class Recorder {
         yStride: y.stride,
         yOffset: 0,
         tokens,
+        exact: this.exact,
         label,
       }),
     );

@@ -103,7 +103,7 @@ async function check(gpu: GpuContext, { sizes, weights, cache: format, rows }: C
 
     const latentStride = roundUp(kvLoraRank, 16);
     const attended = keep(gpu.upload("attended", new Float32Array(tokens * nHeads * latentStride).fill(1e30), "activations"));
-    const softmaxScale = 0.1 / Math.sqrt(width);
+    const softmaxScale = 1 / Math.sqrt(width);
     const attend = { shape, step, cache, q: absorbed, qStride: outStride, attended, softmaxScale: Math.fround(softmaxScale), tokens };
     const attendedActual = await runAndRead(gpu, await exactAttention(gpu, attend), attended);
     const latents = unpadded(attendedActual, tokens * nHeads, kvLoraRank, latentStride);

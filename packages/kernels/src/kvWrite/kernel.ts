@@ -15,11 +15,13 @@ export interface KvWriteSpec {
   readonly gamma: GPUBuffer;
   readonly epsilon: number;
   readonly tokens: number;
+  /** Sums exactly: see exact/kernel.ts. */
+  readonly exact?: boolean;
   readonly label?: string;
 }
 
 export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<readonly Dispatch[]> {
-  const { shape, step, cache, x, xStride, xOffset = 0, gamma, epsilon, tokens, label = "kvWrite" } = spec;
+  const { shape, step, cache, x, xStride, xOffset = 0, gamma, epsilon, tokens, exact = false, label = "kvWrite" } = spec;
   const kernel = await gpu.kernel(
     "mla/kv_write.wgsl",
     {
@@ -29,6 +31,7 @@ export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<reado
       X_STRIDE: xStride,
       X_OFFSET: xOffset,
       EPSILON: { f32: epsilon },
+      EXACT: exact,
     },
     label,
   );

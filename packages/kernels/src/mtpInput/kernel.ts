@@ -18,14 +18,29 @@ export interface MtpInputSpec {
   readonly outStride: number;
   /** Every one of these rows is computed. */
   readonly tokens: number;
+  /** Sums exactly: see exact/kernel.ts. */
+  readonly exact?: boolean;
   readonly label?: string;
 }
 
 export async function mtpInput(gpu: GpuContext, spec: MtpInputSpec): Promise<readonly Dispatch[]> {
-  const { embedding, hidden, stride, enormGamma, hnormGamma, epsilon, cols, out, outStride, tokens, label = "mtp-input" } = spec;
+  const {
+    embedding,
+    hidden,
+    stride,
+    enormGamma,
+    hnormGamma,
+    epsilon,
+    cols,
+    out,
+    outStride,
+    tokens,
+    exact = false,
+    label = "mtp-input",
+  } = spec;
   const kernel = await gpu.kernel(
     "mtpInput/mtpInput.wgsl",
-    { ...rowConstants(gpu, cols), COLS: cols, STRIDE: stride, OUT_STRIDE: outStride, EPSILON: { f32: epsilon } },
+    { ...rowConstants(gpu, cols), COLS: cols, STRIDE: stride, OUT_STRIDE: outStride, EPSILON: { f32: epsilon }, EXACT: exact },
     label,
   );
   const buffers = { embedding, hidden, enorm_gamma: enormGamma, hnorm_gamma: hnormGamma, out };

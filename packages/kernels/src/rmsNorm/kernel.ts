@@ -17,11 +17,13 @@ export interface RmsNormSpec {
   readonly yOffset?: number;
   /** Every one of these rows is computed. */
   readonly tokens: number;
+  /** Sums exactly: see exact/kernel.ts. */
+  readonly exact?: boolean;
   readonly label?: string;
 }
 
 export async function rmsNorm(gpu: GpuContext, spec: RmsNormSpec): Promise<readonly Dispatch[]> {
-  const { x, xStride, xOffset = 0, gamma, epsilon, cols, y, yStride, yOffset = 0, tokens, label = "rmsNorm" } = spec;
+  const { x, xStride, xOffset = 0, gamma, epsilon, cols, y, yStride, yOffset = 0, tokens, exact = false, label = "rmsNorm" } = spec;
   const kernel = await gpu.kernel(
     "rmsNorm/rmsNorm.wgsl",
     {
@@ -32,6 +34,7 @@ export async function rmsNorm(gpu: GpuContext, spec: RmsNormSpec): Promise<reado
       Y_STRIDE: yStride,
       Y_OFFSET: yOffset,
       EPSILON: { f32: epsilon },
+      EXACT: exact,
     },
     label,
   );
