@@ -16,9 +16,11 @@ import {
   testSequences,
   withBuffers,
 } from "../testing/mod.ts";
+import { supportedVariants } from "../variants.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
 import { mlaOutput } from "./kernel.ts";
 import { mlaOutputReference } from "./reference.ts";
+import { mlaOutputVariants } from "./variants.ts";
 
 interface Case {
   readonly sizes: readonly [heads: number, nope: number, value: number, latent: number];
@@ -33,6 +35,8 @@ const CASES: readonly Case[] = [
   { sizes: [10, 24, 20, 96], tokens: 1, splits: 7, format: "fp8" },
   { sizes: [5, 63, 65, 129], tokens: 5, splits: 1, format: "fp8" },
   { sizes: [2, 128, 128, 512], tokens: 9, splits: 3, format: "fp8" },
+  { sizes: [2, 8, 132, 80], tokens: 66, splits: 3, format: "bf16" },
+  { sizes: [1, 16, 32, 528], tokens: 1, splits: 40, format: "f16" },
   { sizes: [4, 24, 28, 48], tokens: 2, splits: 1, format: "bf16" },
   { sizes: [3, 17, 9, 127], tokens: 1, splits: 4, format: "f16" },
 ];
@@ -70,21 +74,18 @@ async function check(gpu: GpuContext, { sizes, tokens, splits, format }: Case, s
     const partial = keep(gpu.upload("partial", records, "activations"));
     const width = nHeads * vHeadDim;
     const outStride = roundUp(width, 16) + 16;
-    const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
-    const dispatches = await mlaOutput(gpu, {
-      shape,
-      step,
-      partial,
-      splits,
-      kvB: matrix,
-      out,
-      outStride,
-      tokens: tokens === 1 ? 1 : tokens + 1,
-    });
-    const result = await runAndRead(gpu, dispatches, out);
+    const spec = { shape, step, partial, splits, kvB: matrix, outStride, tokens: tokens === 1 ? 1 : tokens + 1 };
+    const runs = [];
+    for (const { name } of supportedVariants(gpu, mlaOutputVariants(gpu, { ...spec, stride: matrix.stride }))) {
+      const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
+      runs.push({ name, out, dispatches: await mlaOutput(gpu, { ...spec, out, variant: name }) });
+    }
     const product = mlaOutputReference(shape, mergeReference(shape, records, tokens, splits), values, tokens);
     const expected = new Float64Array((tokens + 1) * outStride).fill(7);
     for (let t = 0; t < tokens; t++) expected.set(product.subarray(t * width, (t + 1) * width), t * outStride);
-    assertClose(result, expected, { abs: 1e-6, rel: 5e-6 }, "out");
+    for (const { name, out, dispatches } of runs) {
+      const result = await runAndRead(gpu, dispatches, out);
+      assertClose(result, expected, { abs: 1e-6, rel: 5e-6 }, `out of ${name}`);
+    }
   });
 }

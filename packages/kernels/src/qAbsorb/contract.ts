@@ -13,9 +13,11 @@ import {
   testSequences,
   withBuffers,
 } from "../testing/mod.ts";
+import { supportedVariants } from "../variants.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
 import { qAbsorb } from "./kernel.ts";
 import { qAbsorbReference } from "./reference.ts";
+import { qAbsorbVariants } from "./variants.ts";
 
 /** [heads, nope, rope, value, latent] */
 type Sizes = readonly [number, number, number, number, number];
@@ -32,6 +34,8 @@ const CASES: readonly Case[] = [
   { sizes: [10, 24, 16, 20, 96], tokens: 1, format: "fp8" },
   { sizes: [5, 63, 6, 65, 129], tokens: 33, format: "fp8" },
   { sizes: [2, 128, 64, 128, 512], tokens: 11, format: "fp8" },
+  { sizes: [2, 130, 4, 2, 36], tokens: 70, format: "bf16" },
+  { sizes: [1, 32, 8, 32, 144], tokens: 65, format: "f32" },
   { sizes: [4, 24, 16, 28, 48], tokens: 2, format: "bf16" },
   { sizes: [3, 17, 4, 9, 127], tokens: 1, format: "f16" },
 ];
@@ -57,18 +61,12 @@ async function check(gpu: GpuContext, { sizes, tokens, format }: Case, seed: num
     const qStride = roundUp(inWidth, 16) + 16;
     const outStride = roundUp(outWidth, 16);
     const qBuffer = keep(gpu.upload("q", padded(q, tokens, inWidth, qStride), "activations"));
-    const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
-    const dispatches = await qAbsorb(gpu, {
-      shape,
-      step,
-      q: qBuffer,
-      qStride,
-      kvB: matrix,
-      out,
-      outStride,
-      tokens: tokens === 1 ? 1 : tokens + 1,
-    });
-    const result = await runAndRead(gpu, dispatches, out);
+    const spec = { shape, step, q: qBuffer, qStride, kvB: matrix, outStride, tokens: tokens === 1 ? 1 : tokens + 1 };
+    const runs = [];
+    for (const { name } of supportedVariants(gpu, qAbsorbVariants(gpu, spec.tokens))) {
+      const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
+      runs.push({ name, out, dispatches: await qAbsorb(gpu, { ...spec, out, variant: name }) });
+    }
     const absorbed = qAbsorbReference(
       shape,
       q,
@@ -78,6 +76,9 @@ async function check(gpu: GpuContext, { sizes, tokens, format }: Case, seed: num
     );
     const expected = new Float64Array((tokens + 1) * outStride).fill(7);
     for (let t = 0; t < tokens; t++) expected.set(absorbed.subarray(t * outWidth, (t + 1) * outWidth), t * outStride);
-    assertClose(result, expected, { abs: 1e-6, rel: 2e-6 }, "out");
+    for (const { name, out, dispatches } of runs) {
+      const result = await runAndRead(gpu, dispatches, out);
+      assertClose(result, expected, { abs: 1e-6, rel: 2e-6 }, `out of ${name}`);
+    }
   });
 }

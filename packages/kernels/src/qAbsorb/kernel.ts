@@ -1,7 +1,8 @@
-/** Queries into the latent space, and their rotation (shaders/mla/q_absorb.wgsl). */
+/** Queries into the latent space, and their rotation (shaders/mla/q_absorb*.wgsl). variants.ts says which shader. */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { type MlaShape, type StepBuffers, headConstants, wholeKvB } from "../mla.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightMatrix, formatConstants } from "../weights.ts";
+import { qAbsorbVariant } from "./variants.ts";
 
 export interface QAbsorbSpec {
   readonly shape: MlaShape;
@@ -15,32 +16,30 @@ export interface QAbsorbSpec {
   readonly out: GPUBuffer;
   readonly outStride: number;
   readonly tokens: number;
+  /** By name, of qAbsorbVariants(). */
+  readonly variant?: string;
   readonly label?: string;
 }
 
-/** Tokens of an invocation; sliced sums of four fill the 16 KiB of workgroup memory that every device has. */
-const TOKENS = 4;
-const TOKEN_GROUPS = 8;
-
-/** @throws RangeError if kvB has another shape, or several parts. */
+/** @throws RangeError if kvB has another shape, or several parts, or a variant is asked for that there is not. */
 export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<readonly Dispatch[]> {
   const { shape, step, q, qStride, kvB, out, outStride, tokens, label = "qAbsorb" } = spec;
   const part = wholeKvB(kvB, shape);
-  const sliced = tokens <= TOKENS;
-  const tile = tokens === 1 ? 1 : TOKENS;
+  const { shader, tileTokens, constants } = qAbsorbVariant(gpu, tokens, spec.variant);
   const chunks = kvB.stride / CHUNK;
   const kernel = await gpu.kernel(
-    "mla/q_absorb.wgsl",
+    shader,
     {
       ...formatConstants(gpu, kvB.format),
       ...headConstants(shape),
       MAX_TOKENS: step.maxTokens,
-      TOKENS: tile,
-      SLICED: sliced,
+      ...constants,
       CHUNKS: chunks,
       SCALE_COLUMNS: Math.ceil(kvB.cols / SCALE_BLOCK),
       Q_STRIDE: qStride,
       OUT_STRIDE: outStride,
+      Q_VECTORS: inFours(shape.qkNopeHeadDim, shape.qkRopeHeadDim, qStride),
+      OUT_VECTORS: inFours(shape.kvLoraRank, shape.qkRopeHeadDim, outStride),
     },
     label,
   );
@@ -54,7 +53,9 @@ export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<reado
   };
   const weights = shape.nHeads * shape.qkNopeHeadDim * kvB.stride;
   const cost = { bytes: weights * FORMAT_BYTES[kvB.format], flops: 2 * tokens * weights };
-  return [
-    kernel.dispatch(buffers, [Math.ceil(chunks / 8), shape.nHeads, Math.ceil(tokens / (sliced ? tile : tile * TOKEN_GROUPS))], cost, label),
-  ];
+  return [kernel.dispatch(buffers, [Math.ceil(chunks / 8), shape.nHeads, Math.ceil(tokens / tileTokens)], cost, label)];
+}
+
+function inFours(...sizes: readonly number[]): boolean {
+  return sizes.every((size) => size % 4 === 0);
 }

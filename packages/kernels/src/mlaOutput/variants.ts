@@ -1,0 +1,75 @@
+/** The shaders of mlaOutput, and which of them suits how many tokens. */
+import type { GpuContext } from "@shoal/gpu";
+import { type Variant, chooseVariant } from "../variants.ts";
+
+export interface OutputVariant extends Variant {
+  readonly shader: string;
+  /** Of a workgroup: grids are made of them. */
+  readonly tileTokens: number;
+  readonly tileValues: number;
+}
+
+export interface OutputShape {
+  readonly tokens: number;
+  readonly splits: number;
+  /** Elements of a latent, rounded up to 16. */
+  readonly stride: number;
+}
+
+/** Up to so many tokens each group of four reads the weights again, which costs less than to stage them. */
+const FEW_TOKENS = 16;
+const GROUP_TOKENS = 4;
+/** Bytes of workgroup memory of the plain shader for a token, besides its latent. */
+const PLAIN_SUM_BYTES = 128 * 16;
+
+/** Runs anywhere, and compiles quickly: on software adapters. */
+function plain(gpu: GpuContext, { tokens, stride }: OutputShape): OutputVariant {
+  const room = Math.floor(gpu.limits.maxComputeWorkgroupStorageSize / (stride * 4 + PLAIN_SUM_BYTES));
+  const tile = Math.min(tokens === 1 ? 1 : GROUP_TOKENS, Math.max(room, 1));
+  return {
+    name: "plain",
+    shader: "mla/output.wgsl",
+    tileTokens: tile,
+    tileValues: 64,
+    constants: { TOKENS: tile },
+    supported: () => room >= 1,
+  };
+}
+
+function few(workgroup: 128 | 256, { splits, stride }: OutputShape): OutputVariant {
+  const vectors = stride / 4;
+  const parts = Math.max(1, Math.min(splits, Math.floor(workgroup / vectors)));
+  const values = workgroup / 4;
+  const memory = parts * stride * 4 + splits * 12 + values * 8 * 4;
+  return {
+    name: `few${workgroup}`,
+    shader: "mla/output_few.wgsl",
+    tileTokens: GROUP_TOKENS,
+    tileValues: values,
+    constants: { WORKGROUP: workgroup, VALUES: values, TOKENS: GROUP_TOKENS, PARTS: parts, MERGED_IN_PARTS: parts > 1 },
+    supported: ({ limits }) => limits.maxComputeWorkgroupStorageSize >= memory,
+  };
+}
+
+function tiled({ splits }: OutputShape): OutputVariant {
+  return {
+    name: "tiled",
+    shader: "mla/output_tiled.wgsl",
+    tileTokens: 64,
+    tileValues: 128,
+    constants: {},
+    supported: ({ limits }) => limits.maxComputeWorkgroupStorageSize >= 12 * 1024 + 64 * splits * 4,
+  };
+}
+
+/** Any of them is right for any number of tokens; the best guess for the device comes first. */
+export function mlaOutputVariants(gpu: GpuContext, shape: OutputShape): readonly OutputVariant[] {
+  const fews = [few(256, shape), few(128, shape)];
+  const ordered = shape.tokens <= FEW_TOKENS ? [...fews, tiled(shape)] : [tiled(shape), ...fews];
+  return gpu.adapter.isSoftware ? [plain(gpu, shape), ...ordered] : [...ordered, plain(gpu, shape)];
+}
+
+/** @throws RangeError if one is asked for that there is not, or that does not fit workgroup memory */
+export function mlaOutputVariant(gpu: GpuContext, shape: OutputShape, asked?: string): OutputVariant {
+  return chooseVariant(gpu, `mlaOutput/${shape.tokens <= FEW_TOKENS ? "few" : "many"}`, mlaOutputVariants(gpu, shape), asked);
+}
