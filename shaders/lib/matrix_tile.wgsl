@@ -9,7 +9,7 @@
 //   fn write_result(m: u32, n: u32, value: f32)           a result; m or n may be past the end
 //
 // Precision: weights are exact in f16, e4m3 as 2^-8 times their value. x becomes the sum of PRODUCTS f16 numbers, multiplied first by a power of two that brings the
-// largest of the tile's 32 or 64 columns to between 8 and 32768: with 2, which keep at least 22 bits of x or 2^-28 of the largest, f32 sums round more than that; with 1, x
+// largest of the tile's 32 or 64 columns to between 512 and 32768: with 2, what is lost is 2^-22 of x or 2^-34 of the largest, less than f32 sums round; with 1, x
 // is rounded to f16, by up to 2^-11 of itself. Sums are kept in units of block scale and power of two: they are multiplied when either changes, in f32.
 //
 // With GATE_UP a tile's rows of weights are 16 of gate, the same 16 of up, and so on, and results silu(gate) * up: TILE_N / 2 of them.
@@ -117,7 +117,7 @@ fn publish_largest(parity: u32, bits: u32, lane: u32) {
 // The power of two that brings numbers up to `most` into range: the last one while that does.
 fn fitting_power(last: f32, most: f32) -> f32 {
   let scaled = most * last;
-  if ((scaled >= 8.0 && scaled <= 32768.0) || most == 0.0) {
+  if ((scaled >= 512.0 && scaled <= 32768.0) || most == 0.0) {
     return last;
   }
   // To between 4096 and 8192, but by 2^24 at most: sums must stay in range as well.

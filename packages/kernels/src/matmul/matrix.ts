@@ -14,22 +14,42 @@ import {
   supportsMatrixTile,
 } from "../matrixTiles.ts";
 
-/** Workgroups that a large GPU takes at least to be busy. */
+/** Workgroups that keep a large GPU busy with arithmetic; with reading weights, of which a workgroup has few on their way; and those that are worth it at all. */
 const BUSY_WORKGROUPS = 120;
+const READING_WORKGROUPS = 96;
+const FEWEST_WORKGROUPS = 32;
+/** Up to so many tokens, reading weights is what takes time. */
+const READING_TOKENS = 64;
 
-const TILES = [TILE_128X128, TILE_128X64, TILE_128X32] as const;
+/** From large to small. */
+const TILES = [TILE_128X128, TILE_128X64, TILE_128X32, TILE_128X16] as const;
 
 interface Shape {
   readonly rows: number;
   readonly tokens: number;
 }
 
-/** One for each size of tile; first the largest that leaves enough workgroups, because it reads weights once for more tokens. */
-export function matmulMatrixVariants({ rows, tokens }: Shape) {
-  const busy = ({ weightRows, inputRows }: MatrixTile): boolean =>
-    inputRows < 2 * tokens && Math.ceil(rows / weightRows) * Math.ceil(tokens / inputRows) >= BUSY_WORKGROUPS;
-  const best = TILES.find(busy) ?? TILE_128X32;
+function workgroups({ weightRows, inputRows }: MatrixTile, { rows, tokens }: Shape): number {
+  return Math.ceil(rows / weightRows) * Math.ceil(tokens / inputRows);
+}
+
+/** The largest that leaves enough workgroups, because it reads weights once for more tokens; none that is mostly empty. */
+function bestTile(shape: Shape): MatrixTile {
+  const fitting = TILES.filter(({ inputRows }) => inputRows <= 16 || inputRows < 2 * shape.tokens);
+  const smallest = shape.tokens <= 16 ? TILE_128X16 : TILE_128X32;
+  return fitting.find((tile) => tile !== TILE_128X16 && workgroups(tile, shape) >= BUSY_WORKGROUPS) ?? smallest;
+}
+
+/** One for each size of tile, the best one first. */
+export function matmulMatrixVariants(shape: Shape) {
+  const best = bestTile(shape);
   return [best, ...TILES.filter((tile) => tile !== best)].map((tile) => variant("matrix", tile));
+}
+
+/** Whether they should be faster than products without subgroup matrices: not where a few rows are too few workgroups. */
+export function preferMatrices(shape: Shape): boolean {
+  const { tokens } = shape;
+  return tokens > 8 && workgroups(bestTile(shape), shape) >= (tokens <= READING_TOKENS ? READING_WORKGROUPS : FEWEST_WORKGROUPS);
 }
 
 /** To be had by name only. */
