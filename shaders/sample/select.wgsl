@@ -5,12 +5,11 @@
 //
 // top-k keeps topK tokens (0: all). top-p keeps the fewest of those, likeliest first, whose probabilities reach topP of their sum. Among equal logits the lower
 // tokens are kept. min-p is left to tiles.wgsl: it drops tokens less likely than minP times the likeliest.
-// Numerics: a token's weight is exp((logit - largest) / temperature) as an integer of 28 bits, truncated, so sums are exact and in no order; tokens of less than
-// 2^-28 of the likeliest weigh nothing, and top-p drops them. Integers are kept as (high, low) words of base 2^14: neither half overflows for up to 250000 tokens.
+// Numerics: lib/weight_sums.wgsl; tokens of less than 2^-28 of the likeliest weigh nothing, and top-p drops them.
 //
-// Dispatch: one workgroup of 256 a row. A filter costs four passes over the row, seven where a tie straddles its end.
+// Dispatch: one workgroup of 256 a row. A filter costs four passes over the row, seven where a tie straddles its end. passes.wgsl finds the same with many workgroups.
 #include "lib/batch.wgsl"
-#include "lib/sampling.wgsl"
+#include "lib/weight_sums.wgsl"
 
 @group(0) @binding(0) var<storage, read> logits: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> scratch: array<vec2<u32>>;
@@ -41,28 +40,6 @@ var<workgroup> low: array<atomic<u32>, 256>;
 var<workgroup> group_sums: array<vec2<u32>, 16>;
 var<workgroup> search: Search;
 
-fn normalized(sum: vec2<u32>) -> vec2<u32> {
-  return vec2<u32>(sum.x + (sum.y >> 14u), sum.y & 0x3fffu);
-}
-
-fn less(a: vec2<u32>, b: vec2<u32>) -> bool {
-  return a.x < b.x || (a.x == b.x && a.y < b.y);
-}
-
-// a - b, for b at most a.
-fn minus(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-  let borrow = u32(a.y < b.y);
-  return vec2<u32>(a.x - b.x - borrow, a.y + (borrow << 14u) - b.y);
-}
-
-fn weight_of(key: u32, by_weight: bool, largest: f32, rate: f32) -> vec2<u32> {
-  if (!by_weight) {
-    return vec2<u32>(0u, 1u);
-  }
-  let weight = u32(min(exp(log_weight(key, largest, rate)), 1.0) * 268435456.0);
-  return vec2<u32>(weight >> 14u, weight & 0x3fffu);
-}
-
 fn bin(index: u32) -> vec2<u32> {
   return normalized(vec2<u32>(atomicLoad(&high[index]), atomicLoad(&low[index])));
 }
@@ -91,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       continue;
     }
     if (local == 0u) {
-      search = Search(Place(0u, 0u), vec2<u32>(top_k >> 14u, top_k & 0x3fffu), 0u);
+      search = Search(Place(0u, 0u), vec2<u32>(0u), 0u);
     }
     for (var digit = 0u; digit < DIGITS; digit++) {
       let current = workgroupUniformLoad(&search);
@@ -143,17 +120,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           for (var i = 0u; i < 16u; i++) {
             total = normalized(total + group_sums[i]);
           }
-          if (by_weight) {
-            let share = max(top_p, 0.0) * (f32(total.x) * 16384.0 + f32(total.y));
-            let share_high = floor(share / 16384.0);
-            remaining = normalized(vec2<u32>(u32(share_high), u32(ceil(share - share_high * 16384.0))));
-          }
-          if (less(remaining, vec2<u32>(0u, 1u))) {
-            remaining = vec2<u32>(0u, 1u);
-          }
-          if (less(total, remaining)) {
-            remaining = total;
-          }
+          remaining = wanted_weight(by_weight, top_k, top_p, total);
         }
         var index = 15u;
         while (index > 0u && less(group_sums[index], remaining)) {

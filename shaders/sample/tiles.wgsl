@@ -2,7 +2,8 @@
 //
 // logits  [rows, 4 ROW_VECTORS] f32 bits, of which VOCAB columns count
 // scratch [rows, 2 + TILES] pairs: what select.wgsl found, then a tile's winner as (order key, token). Key 0: the tile keeps no token.
-// With DRAW: batch, params (lib/batch.wgsl, lib/sampling.wgsl)
+// With DRAW: batch, params (lib/batch.wgsl, lib/sampling.wgsl). With CLEARED_SUMS: sums [rows, SUM_WORDS] u32, of whose rows the first CLEARED_SUMS are set to zero
+// (passes.wgsl)
 //
 // DRAW is the Gumbel-max trick: the largest of log(p) + G, with G standard Gumbel noise, is a draw from p, so nothing is summed or normalized. G comes from
 // Philox keyed by the row's seed, with counter (token / 4, position of the token to be generated): a row's draw depends on nothing else in the batch.
@@ -22,6 +23,10 @@
 #if DRAW
 @group(0) @binding(2) var<storage, read> batch: array<u32>;
 @group(0) @binding(3) var<storage, read> params: array<vec4<u32>>;
+#endif
+
+#if CLEARED_SUMS
+@group(0) @binding(4) var<storage, read_write> sums: array<u32>;
 #endif
 
 // Zero at first, as all workgroup memory; tokens are kept inverted so that the larger is the better.
@@ -52,6 +57,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let threshold = scratch[head];
   let largest = key_value(scratch[head + 1u].x);
   let cutoff = bitcast<f32>(scratch[head + 1u].y);
+#endif
+#if CLEARED_SUMS
+  for (var word = group.x * 64u + local; word < CLEARED_SUMS; word += TILES * 64u) {
+    sums[row * SUM_WORDS + word] = 0u;
+  }
 #endif
   var key = 0u;
   var winner = 0xffffffffu;

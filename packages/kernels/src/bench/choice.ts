@@ -1,6 +1,6 @@
 /** The choice of the next token. */
 import type { GpuContext } from "@shoal/gpu";
-import { sample, sampleScratchBytes } from "../sample/kernel.ts";
+import { sample, sampleScratchBytes, sampleVariants } from "../sample/kernel.ts";
 import { GREEDY, type SamplingParams, encodeSamplingParams } from "../sample/params.ts";
 import { sampleReference } from "../sample/reference.ts";
 import { type Random, assertEqual, normals, uploadBatch } from "../testing/mod.ts";
@@ -12,21 +12,30 @@ const SAMPLED: SamplingParams = { temperature: 0.6, topP: 0.95, topK: 50, minP: 
 /** Nearer to another choice than this, the GPU's exp and log may decide otherwise. */
 const SURE = 1e-4;
 
-export const choiceCases: BenchCases = ({ vocab }) => [
-  { op: "sample", name: `greedy, ${vocab} tokens`, prepare: (gpu, keep, random) => choice(gpu, keep, random, vocab, GREEDY) },
-  {
-    op: "sample",
-    name: `top-k 50, top-p 0.95, ${vocab} tokens`,
-    prepare: (gpu, keep, random) => choice(gpu, keep, random, vocab, SAMPLED),
-  },
-  {
-    op: "sample",
-    name: `top-p 0.95, ${vocab} tokens`,
-    prepare: (gpu, keep, random) => choice(gpu, keep, random, vocab, { ...SAMPLED, topK: 0 }),
-  },
+/** What is sampled is timed as the device would find the tokens to keep, and as it would not. */
+export const choiceCases: BenchCases = ({ vocab }, gpu) => [
+  { op: "sample", name: `greedy, ${vocab} tokens`, prepare: (device, keep, random) => choice(device, keep, random, vocab, GREEDY) },
+  ...sampleVariants(gpu).flatMap(({ name: variant }) =>
+    [
+      { what: "top-k 50, top-p 0.95", params: SAMPLED },
+      { what: "top-p 0.95", params: { ...SAMPLED, topK: 0 } },
+      { what: "temperature 0.6", params: { ...SAMPLED, topK: 0, topP: 1 } },
+    ].map(({ what, params }) => ({
+      op: "sample",
+      name: `${what}, ${vocab} tokens, ${variant}`,
+      prepare: (device: GpuContext, keep: Keep, random: Random) => choice(device, keep, random, vocab, params, variant),
+    })),
+  ),
 ];
 
-async function choice(gpu: GpuContext, keep: Keep, random: Random, vocab: number, params: SamplingParams): Promise<Prepared> {
+async function choice(
+  gpu: GpuContext,
+  keep: Keep,
+  random: Random,
+  vocab: number,
+  params: SamplingParams,
+  variant?: string,
+): Promise<Prepared> {
   const values = normals(random, vocab, 4);
   const logitsStride = roundUp(vocab, 16);
   const logits = keep(gpu.buffer({ label: "logits", size: logitsStride * 4, kind: "activations" }));
@@ -44,6 +53,7 @@ async function choice(gpu: GpuContext, keep: Keep, random: Random, vocab: number
     step,
     outputs: 1,
     mode: params.temperature > 0 ? "sample" : "greedy",
+    ...(variant !== undefined && { variant }),
     params: keep(gpu.upload("params", encodeSamplingParams({ ...params, seed }), "scratch")),
     lastTokens: keep(gpu.buffer({ label: "last tokens", size: 4, kind: "scratch" })),
     ring,

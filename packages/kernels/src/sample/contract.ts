@@ -34,16 +34,24 @@ export const sampleContract: readonly ContractCase[] = [
     name: `sample() greedy takes the first of the largest of ${vocab} logits`,
     run: (gpu: GpuContext) => checkGreedy(gpu, vocab, index + 1),
   })),
-  ...[1, 257, 2053].map((vocab, index) => ({
-    name: `sample() keeps and draws the reference's tokens of ${vocab}`,
-    run: (gpu: GpuContext) => checkSampled(gpu, vocab, index + 1),
-  })),
-  { name: "sample() draws the same token whatever else is in the batch", run: checkIndependence },
-  { name: "sample() draws with the probabilities' frequencies over 4000 seeds", run: checkFrequencies },
+  ...["select", "passes"].flatMap((variant) => [
+    ...[1, 257, 2053].map((vocab, index) => ({
+      name: `sample() keeps and draws the reference's tokens of ${vocab}, by ${variant}`,
+      run: (gpu: GpuContext) => checkSampled(gpu, vocab, variant, index + 1),
+    })),
+    {
+      name: `sample() draws the same token whatever else is in the batch, by ${variant}`,
+      run: (gpu: GpuContext) => checkIndependence(gpu, variant),
+    },
+    {
+      name: `sample() draws with the probabilities' frequencies over 4000 seeds, by ${variant}`,
+      run: (gpu: GpuContext) => checkFrequencies(gpu, variant),
+    },
+  ]),
 ];
 
 /** Rows get slots in reverse order, so that a row taken for its slot shows. */
-async function choose(gpu: GpuContext, rows: readonly Row[], vocab: number, mode: "greedy" | "sample"): Promise<Result> {
+async function choose(gpu: GpuContext, rows: readonly Row[], vocab: number, mode: "greedy" | "sample", variant?: string): Promise<Result> {
   return withBuffers(gpu, async (keep) => {
     const count = rows.length;
     const maxTokens = Math.max(count, 16);
@@ -75,6 +83,7 @@ async function choose(gpu: GpuContext, rows: readonly Row[], vocab: number, mode
       step: { batch: keep(gpu.upload("batch", words, "scratch")), maxTokens },
       outputs: count,
       mode,
+      ...(variant !== undefined && { variant }),
       params: keep(gpu.upload("params", params, "scratch")),
       lastTokens,
       ring,
@@ -133,7 +142,7 @@ function variedParams(random: Random, vocab: number): readonly SamplingParams[] 
   return params.map((some) => ({ ...FULL, seed: seed(), ...some }));
 }
 
-async function checkSampled(gpu: GpuContext, vocab: number, seed: number): Promise<void> {
+async function checkSampled(gpu: GpuContext, vocab: number, variant: string, seed: number): Promise<void> {
   const random = seededRandom(seed);
   const logits = [
     normals(random, vocab, 2).map((value) => value + 7),
@@ -145,7 +154,7 @@ async function checkSampled(gpu: GpuContext, vocab: number, seed: number): Promi
   const rows = logits.flatMap((row) =>
     variedParams(random, vocab).map((params) => ({ logits: row, params, position: random.integer(100_000) })),
   );
-  const { tokens, thresholds } = await choose(gpu, rows, vocab, "sample");
+  const { tokens, thresholds } = await choose(gpu, rows, vocab, "sample", variant);
   let close = 0;
   for (const [index, { logits: row, params, position }] of rows.entries()) {
     const choice = sampleReference(row, params, position + 1);
@@ -172,7 +181,7 @@ async function checkSampled(gpu: GpuContext, vocab: number, seed: number): Promi
   if (close > rows.length / 10) throw new MismatchError(`${close} of ${rows.length} rows are too close to call, expected a tenth at most`);
 }
 
-async function checkIndependence(gpu: GpuContext): Promise<void> {
+async function checkIndependence(gpu: GpuContext, variant: string): Promise<void> {
   const vocab = 257;
   const random = seededRandom(11);
   const rows = Array.from({ length: 12 }, (_, index) => ({
@@ -180,24 +189,24 @@ async function checkIndependence(gpu: GpuContext): Promise<void> {
     params: { ...FULL, topP: 0.95, seed: BigInt(index) },
     position: 40 + index,
   }));
-  const together = await choose(gpu, rows, vocab, "sample");
-  const reversed = await choose(gpu, rows.toReversed(), vocab, "sample");
+  const together = await choose(gpu, rows, vocab, "sample", variant);
+  const reversed = await choose(gpu, rows.toReversed(), vocab, "sample", variant);
   assertEqual(reversed.tokens.toReversed(), together.tokens, "tokens in reverse order");
   for (const index of [0, 7]) {
     const row = rows[index];
     if (!row) continue;
-    const alone = await choose(gpu, [row], vocab, "sample");
+    const alone = await choose(gpu, [row], vocab, "sample", variant);
     assertEqual(alone.tokens, [together.tokens[index] ?? -1], `row ${index} alone`);
   }
 }
 
-async function checkFrequencies(gpu: GpuContext): Promise<void> {
+async function checkFrequencies(gpu: GpuContext, variant: string): Promise<void> {
   const vocab = 13;
   const draws = 4000;
   const params = { ...FULL, temperature: 0.8, topK: 11, topP: 0.97 };
   const logits = normals(seededRandom(5), vocab);
   const rows = Array.from({ length: draws }, (_, seed) => ({ logits, params: { ...params, seed: BigInt(seed) }, position: 17 }));
-  const { tokens } = await choose(gpu, rows, vocab, "sample");
+  const { tokens } = await choose(gpu, rows, vocab, "sample", variant);
   const { tokens: kept } = keptReference(logits, params);
   const weights = Array.from(logits, (logit, token) => (kept.includes(token) ? Math.exp(logit / params.temperature) : 0));
   const total = weights.reduce((sum, weight) => sum + weight, 0);

@@ -1,11 +1,33 @@
-/** The next token of every output row, on the GPU (shaders/sample/): greedy in two dispatches, sampled in four. */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+/** The next token of every output row, on the GPU (shaders/sample/): greedy in two dispatches, sampled in four, or in twelve that many workgroups share. */
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import { prefersTeams, sizeClass } from "../rowTeams.ts";
+import { type Variant, chooseVariant } from "../variants.ts";
+import { roundUp } from "../weights.ts";
 
 /** Columns that one workgroup looks through. */
 const TILE = 1024;
 /** Above it the sums of select.wgsl could overflow. */
 export const MAX_SAMPLED_VOCAB = 250_000;
+
+/** Digits that passes.wgsl sums weights by: four of each filter's last key. */
+const PASSES = 8;
+/** Words that a digit's sums take. */
+const PASS_SUMS = 512;
+/** Words that a row needs for what passes know. */
+const PASS_STATE = 5;
+const SUM_WORDS = PASSES * (PASS_SUMS + PASS_STATE);
+/** What bindings may begin at, everywhere. */
+const BINDING_ALIGNMENT = 256;
+
+/** How the tokens that may be drawn are found: one workgroup does a row, in one dispatch; or many do, a digit of the last kept logit's key each dispatch. */
+const SELECT = { name: "select", constants: {} } as const satisfies Variant;
+const PASS_BY_PASS = { name: "passes", constants: {} } as const satisfies Variant;
+
+/** The device's default first. */
+export function sampleVariants(gpu: GpuContext): readonly Variant[] {
+  return prefersTeams(gpu) ? [PASS_BY_PASS, SELECT] : [SELECT, PASS_BY_PASS];
+}
 
 export interface SampleSpec {
   /** Logits [outputs, logitsStride] f32; the stride is a multiple of 4. NaN counts as minus infinity. */
@@ -27,12 +49,19 @@ export interface SampleSpec {
   readonly ringRows: number;
   /** `sampleScratchBytes` bytes. */
   readonly scratch: GPUBuffer;
+  /** One of `sampleVariants`, by name. */
+  readonly variant?: string;
   readonly label?: string;
 }
 
 /** Bytes of scratch for so many output rows. */
 export function sampleScratchBytes(vocab: number, maxOutputs: number): number {
-  return maxOutputs * scratchPairs(vocab) * 8;
+  return sumsOffset(vocab, maxOutputs) + maxOutputs * SUM_WORDS * 4;
+}
+
+/** Where the sums of passes.wgsl begin, behind all rows' pairs. */
+function sumsOffset(vocab: number, outputs: number): number {
+  return roundUp(outputs * scratchPairs(vocab) * 8, BINDING_ALIGNMENT);
 }
 
 /** A row's pairs of words: what the filters found, then a winner a tile. */
@@ -45,7 +74,7 @@ export function scratchPairs(vocab: number): number {
  * the draw depends on the row's logits, its params and the new token's position, and on nothing else in the batch.
  */
 export async function sample(gpu: GpuContext, spec: SampleSpec): Promise<readonly Dispatch[]> {
-  const { logits, logitsStride, vocab, step, outputs, mode, params, lastTokens, ring, ringRows, scratch, label = "sample" } = spec;
+  const { logits, logitsStride, vocab, step, outputs, mode, params, lastTokens, ring, ringRows, label = "sample" } = spec;
   if (vocab < 1 || vocab > MAX_SAMPLED_VOCAB)
     throw new RangeError(`Cannot sample from ${vocab} tokens, expected 1 to ${MAX_SAMPLED_VOCAB}`);
   const tiles = Math.ceil(vocab / TILE);
@@ -53,12 +82,30 @@ export async function sample(gpu: GpuContext, spec: SampleSpec): Promise<readonl
   const { batch, maxTokens } = step;
   const cost = { bytes: outputs * vocab * 4 };
   const grid = [tiles, outputs, 1] as const;
-  const argmax = await gpu.kernel("sample/tiles.wgsl", { ...columns, DRAW: false }, `${label}.tiles`);
-  const dispatches: Dispatch[] = [argmax.dispatch({ logits, scratch }, grid, cost)];
+  const offset = sumsOffset(vocab, outputs);
+  const scratch: BufferRange = { buffer: spec.scratch, offset: 0, size: offset };
+  const sums: BufferRange = { buffer: spec.scratch, offset, size: outputs * SUM_WORDS * 4 };
+  const passes =
+    mode === "sample" && chooseVariant(gpu, `sample/${sizeClass(vocab)}`, sampleVariants(gpu), spec.variant).name === PASS_BY_PASS.name;
+  const clearing = { SUM_WORDS, CLEARED_SUMS: passes ? PASSES * PASS_SUMS : 0 };
+  const argmax = await gpu.kernel("sample/tiles.wgsl", { ...columns, ...clearing, DRAW: false }, `${label}.tiles`);
+  const dispatches: Dispatch[] = [argmax.dispatch({ logits, scratch, ...(passes && { sums }) }, grid, cost)];
   if (mode === "sample") {
-    const select = await gpu.kernel("sample/select.wgsl", { ...columns, MAX_TOKENS: maxTokens }, `${label}.select`);
-    dispatches.push(select.dispatch({ logits, scratch, batch, params }, [outputs, 1, 1]));
-    const draw = await gpu.kernel("sample/tiles.wgsl", { ...columns, DRAW: true, MAX_TOKENS: maxTokens }, `${label}.draw`);
+    if (passes)
+      for (let pass = 0; pass <= PASSES; pass++) {
+        const kernel = await gpu.kernel(
+          "sample/passes.wgsl",
+          { ...columns, MAX_TOKENS: maxTokens, SUM_WORDS, PASS: pass },
+          `${label}.pass ${pass}`,
+        );
+        dispatches.push(kernel.dispatch({ logits, scratch, batch, params, sums }, pass === PASSES ? [1, outputs, 1] : grid));
+      }
+    else {
+      const select = await gpu.kernel("sample/select.wgsl", { ...columns, MAX_TOKENS: maxTokens }, `${label}.select`);
+      dispatches.push(select.dispatch({ logits, scratch, batch, params }, [outputs, 1, 1]));
+    }
+    const drawing = { ...columns, MAX_TOKENS: maxTokens, CLEARED_SUMS: 0, DRAW: true };
+    const draw = await gpu.kernel("sample/tiles.wgsl", drawing, `${label}.draw`);
     dispatches.push(draw.dispatch({ logits, scratch, batch, params }, grid, cost));
   }
   const merge = await gpu.kernel("sample/merge.wgsl", { TILES: tiles, MAX_TOKENS: maxTokens, RING_ROWS: ringRows }, `${label}.merge`);
