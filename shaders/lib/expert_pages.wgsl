@@ -81,6 +81,46 @@ fn page_vector(page: u32, index: u32) -> vec4<u32> {
   return weights0[index];
 }
 
+// Word number `word` of a page: not the whole vector, for invocations whose neighbours have the other words.
+fn page_word(page: u32, word: u32) -> u32 {
+#if PAGE1
+  if (page == 1u) {
+    return weights1[word / 4u][word % 4u];
+  }
+#endif
+#if PAGE2
+  if (page == 2u) {
+    return weights2[word / 4u][word % 4u];
+  }
+#endif
+#if PAGE3
+  if (page == 3u) {
+    return weights3[word / 4u][word % 4u];
+  }
+#endif
+#if PAGE4
+  if (page == 4u) {
+    return weights4[word / 4u][word % 4u];
+  }
+#endif
+#if PAGE5
+  if (page == 5u) {
+    return weights5[word / 4u][word % 4u];
+  }
+#endif
+#if PAGE6
+  if (page == 6u) {
+    return weights6[word / 4u][word % 4u];
+  }
+#endif
+#if PAGE7
+  if (page == 7u) {
+    return weights7[word / 4u][word % 4u];
+  }
+#endif
+  return weights0[word / 4u][word % 4u];
+}
+
 // Chunk number `chunk` of a page, without WEIGHT_FACTOR.
 fn page_chunk(page: u32, chunk: u32) -> array<vec4<f32>, 4> {
   var words: array<vec4<u32>, VECTORS_PER_CHUNK>;

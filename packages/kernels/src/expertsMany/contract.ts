@@ -1,7 +1,7 @@
 /**
- * Tolerance: groups are exact. Products are f32, one addition after another along K: 5e-6 of the largest result, for widths up to 260; the weighted sums 2e-6.
+ * Tolerance: groups are exact. Products are f32, one addition after another along K: 5e-6 of the largest result, for widths up to 260, or as a variant states; the weighted sums 2e-6.
  */
-import type { GpuContext } from "@shoal/gpu";
+import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import {
@@ -19,9 +19,11 @@ import {
   withBuffers,
 } from "../testing/mod.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
+import { supportedVariants } from "../variants.ts";
 import { expertTiles, groupTokens } from "./grouping.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany } from "./kernel.ts";
 import { groupReference } from "./reference.ts";
+import { type ExpertsManyShape, expertsManyTrials, expertsManyVariants } from "./variants.ts";
 
 interface Shape {
   readonly count: number;
@@ -33,17 +35,25 @@ interface Shape {
   readonly format?: WeightFormat;
   readonly expertsPerPage?: number;
   readonly residual?: boolean;
+  /** Only the variants that run anywhere: for what is alike in all. */
+  readonly plainOnly?: boolean;
+  /** Variants to be had by name only as well. */
+  readonly trials?: boolean;
 }
 
 const SHAPES: readonly Shape[] = [
   { count: 1, hidden: 1, width: 1, slots: 1, tokens: 1, tileRows: 16 },
   { count: 12, hidden: 200, width: 48, slots: 3, tokens: 31, tileRows: 16, residual: true },
   { count: 5, hidden: 43, width: 129, slots: 5, tokens: 17, tileRows: 16, residual: true },
-  { count: 7, hidden: 128, width: 256, slots: 3, tokens: 33, tileRows: 32, expertsPerPage: 3 },
-  { count: 19, hidden: 96, width: 40, slots: 9, tokens: 13, tileRows: 16, expertsPerPage: 2, residual: true },
+  { count: 7, hidden: 128, width: 256, slots: 3, tokens: 33, tileRows: 32, expertsPerPage: 3, trials: true },
+  { count: 19, hidden: 96, width: 40, slots: 9, tokens: 13, tileRows: 16, expertsPerPage: 2, residual: true, plainOnly: true },
   { count: 10, hidden: 96, width: 40, slots: 4, tokens: 9, tileRows: 64, format: "bf16", residual: true },
   { count: 4, hidden: 40, width: 96, slots: 2, tokens: 11, tileRows: 16, format: "f16" },
   { count: 4, hidden: 43, width: 17, slots: 3, tokens: 5, tileRows: 4, format: "f32" },
+  { count: 3, hidden: 48, width: 70, slots: 2, tokens: 90, tileRows: 64, trials: true },
+  { count: 9, hidden: 136, width: 67, slots: 4, tokens: 21, tileRows: 8, residual: true },
+  { count: 6, hidden: 70, width: 150, slots: 2, tokens: 23, tileRows: 8, format: "bf16", expertsPerPage: 4 },
+  { count: 3, hidden: 261, width: 83, slots: 3, tokens: 149, tileRows: 128 },
 ];
 
 const GROUPS = [
@@ -68,6 +78,28 @@ export const expertsManyContract: readonly ContractCase[] = [
     run: (gpu: GpuContext) => check(gpu, shape, index + 1),
   })),
 ];
+
+/** The dispatches of each variant that the device supports; every other one, because there are two products and compiling takes time. */
+async function eachVariant(
+  gpu: GpuContext,
+  shape: ExpertsManyShape & Pick<Shape, "plainOnly" | "trials">,
+  from: number,
+  make: (variant: string) => Promise<readonly Dispatch[]>,
+): Promise<readonly { readonly name: string; readonly rel: number; readonly dispatches: readonly Dispatch[] }[]> {
+  const all = supportedVariants(gpu, expertsManyVariants(gpu, shape))
+    .filter(({ name }) => !shape.plainOnly || name.startsWith("tile"))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const some = all.filter((_, index) => all.length < 3 || (index + from + Number(shape.gateUp)) % 2 === 0);
+  const trials = shape.trials ? supportedVariants(gpu, expertsManyTrials(shape)) : [];
+  // Gate and up are multiplied, and with them what each is wrong by.
+  return Promise.all(
+    [...some, ...trials].map(async ({ name, tolerance }) => ({
+      name,
+      rel: Math.max(5e-6, 2 * (tolerance ?? 0)),
+      dispatches: await make(name),
+    })),
+  );
+}
 
 /** Prepares the grouping of routes; `verify` runs and checks it. A row more than the batch has tokens shows that rows beyond its count are left out. */
 async function group(
@@ -98,7 +130,19 @@ async function group(
 }
 
 async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void> {
-  const { count, hidden, width, slots, tokens, tileRows, format = "fp8", expertsPerPage, residual = false } = shape;
+  const {
+    count,
+    hidden,
+    width,
+    slots,
+    tokens,
+    tileRows,
+    format = "fp8",
+    expertsPerPage,
+    residual = false,
+    plainOnly = false,
+    trials = false,
+  } = shape;
   const random = seededRandom(seed);
   await withBuffers(gpu, async (keep) => {
     const made = randomExperts(gpu, random, { count, hidden, width, format, ...(expertsPerPage && { expertsPerPage }) });
@@ -115,22 +159,35 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const pairs = tokens * slots;
     const xBuffer = keep(gpu.upload("x", padded(x, tokens, hidden, xStride), "activations"));
     const h = keep(gpu.buffer({ label: "h", size: pairs * hStride * 4, kind: "activations" }));
-    const gateUp = await expertsGateUpMany(gpu, { group: experts, slots, grouping, x: xBuffer, xStride, h, tokens });
+    const spec = { group: experts, slots, grouping, h, tokens };
+    const gateUps = await eachVariant(gpu, { gateUp: true, format, tileRows, plainOnly, trials }, seed, (variant) =>
+      expertsGateUpMany(gpu, { ...spec, x: xBuffer, xStride, variant }),
+    );
     const out = keep(gpu.buffer({ label: "out", size: pairs * outStride * 4, kind: "activations" }));
-    const down = await expertsDownMany(gpu, { group: experts, slots, grouping, h, out, outStride, tokens });
+    const downs = await eachVariant(gpu, { gateUp: false, format, tileRows, plainOnly, trials }, seed, (variant) =>
+      expertsDownMany(gpu, { ...spec, out, outStride, variant }),
+    );
     const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
     const combine = await expertsCombine(gpu, { routing, slots, out, outStride, y, yStride, hidden, residual, tokens });
 
     await verify();
-    const hWords = await runAndRead(gpu, gateUp, h);
-    const hActual = unpadded(hWords, pairs, width, hStride);
-    assertClose(hActual, gateUpReference(values, x, routes, slots), { abs: 1e-6, rel: 5e-6 }, "h");
-    assertEqual(hWords.subarray(0, pairs * hStride), padded(hActual, pairs, width, hStride), "h with its padding");
+    let hActual: Float64Array = new Float64Array();
+    for (const { name, rel, dispatches } of gateUps) {
+      gpu.write(h, 0, new Float32Array(pairs * hStride));
+      const hWords = await runAndRead(gpu, dispatches, h);
+      hActual = unpadded(hWords, pairs, width, hStride);
+      assertClose(hActual, gateUpReference(values, x, routes, slots), { abs: 1e-6, rel }, `h of ${name}`);
+      assertEqual(hWords.subarray(0, pairs * hStride), padded(hActual, pairs, width, hStride), `h with its padding of ${name}`);
+    }
 
-    const outWords = await runAndRead(gpu, down, out);
-    const outActual = unpadded(outWords, pairs, hidden, outStride);
-    assertClose(outActual, downReference(values, hActual, routes), { abs: 1e-6, rel: 5e-6 }, "out");
-    assertEqual(outWords.subarray(0, pairs * outStride), padded(outActual, pairs, hidden, outStride), "out with its padding");
+    let outActual: Float64Array = new Float64Array();
+    for (const { name, rel, dispatches } of downs) {
+      gpu.write(out, 0, new Float32Array(pairs * outStride));
+      const outWords = await runAndRead(gpu, dispatches, out);
+      outActual = unpadded(outWords, pairs, hidden, outStride);
+      assertClose(outActual, downReference(values, hActual, routes), { abs: 1e-6, rel }, `out of ${name}`);
+      assertEqual(outWords.subarray(0, pairs * outStride), padded(outActual, pairs, hidden, outStride), `out with its padding of ${name}`);
+    }
 
     const yWords = await runAndRead(gpu, combine, y);
     const yActual = unpadded(yWords, tokens, hidden, yStride);

@@ -8,7 +8,7 @@ import type { ExpertGroup, ExpertPage } from "../experts.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { type ExpertGrouping, expertTiles } from "./grouping.ts";
-import { expertsManyOperation, expertsManyVariants } from "./variants.ts";
+import { expertsManyOperation, expertsManyTrials, expertsManyVariants } from "./variants.ts";
 
 const COMBINE_COLUMNS = 64;
 
@@ -119,7 +119,9 @@ async function products(
 ): Promise<readonly Dispatch[]> {
   const { tiles, rows, tileRows } = grouping;
   const shape = { gateUp, format: group.format, tileRows };
-  const variant = chooseVariant(gpu, expertsManyOperation(shape), expertsManyVariants(shape), asked);
+  const listed = expertsManyVariants(gpu, shape);
+  const candidates = asked === undefined ? listed : [...listed, ...expertsManyTrials(shape)];
+  const variant = chooseVariant(gpu, expertsManyOperation(shape), candidates, asked);
   const buffers = { tiles, rows, input, output, ...(scales && { scales }) };
   const matrices = gateUp ? 2 : 1;
   const stride = roundUp(columns, CHUNK);

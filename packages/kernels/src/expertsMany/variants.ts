@@ -1,6 +1,8 @@
 /** The shaders of the experts' tiled products, and which of them suits a tile. */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Variant } from "../variants.ts";
+import { expertsMatrixTrials, expertsMatrixVariant } from "./matrix.ts";
+import { streamConstants } from "../stream.ts";
 import type { WeightFormat } from "../weights.ts";
 
 export interface ExpertsManyVariant extends Variant {
@@ -11,6 +13,8 @@ export interface ExpertsManyVariant extends Variant {
   readonly tileRows: readonly number[];
   /** Formats that it takes; all, where absent. */
   readonly formats?: readonly WeightFormat[];
+  /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
+  readonly tolerance?: number;
   /** Constants that depend on the device. */
   readonly deviceConstants?: (gpu: GpuContext) => ShaderConstants;
 }
@@ -39,10 +43,46 @@ function tile(threads: number, tileRows: number): ExpertsManyVariant {
   };
 }
 
+/** A blocked product, the next block loaded while one is multiplied. */
+function block(rows: number, tileRows: number): ExpertsManyVariant {
+  // More rows of the tile for an invocation want fewer reads of workgroup memory; fewer leave more invocations to a small tile.
+  const threadTokens = tileRows <= 32 ? 4 : 8;
+  return {
+    name: `block-${rows}`,
+    shader: "experts/block.wgsl",
+    weightRows: rows,
+    tileRows: rows === 64 ? [16, 32] : [16, 32, 64, 128],
+    constants: { BLOCK_ROWS: rows, BLOCK_TOKENS: tileRows, THREAD_TOKENS: threadTokens },
+    supported: ({ limits }) =>
+      128 * (rows + tileRows) <= limits.maxComputeWorkgroupStorageSize &&
+      (rows / 8) * (tileRows / threadTokens) <= limits.maxComputeInvocationsPerWorkgroup,
+  };
+}
+
+/** Four rows of weights a workgroup, each weight decoded once for all rows of the tile; only rows that there are cost arithmetic. */
+const STREAM: ExpertsManyVariant = {
+  name: "stream-4",
+  shader: "experts/stream.wgsl",
+  weightRows: 4,
+  tileRows: [4, 8],
+  constants: {},
+  deviceConstants: (gpu) => streamConstants(gpu),
+};
+
 /** All that can multiply tiles of such a height, the one that should be fastest first. */
-export function expertsManyVariants({ format, tileRows }: ExpertsManyShape): readonly ExpertsManyVariant[] {
-  const all = [tile(16, tileRows), tile(8, tileRows), tile(4, tileRows)];
-  return all.filter((variant) => variant.tileRows.includes(tileRows) && (variant.formats?.includes(format) ?? true));
+export function expertsManyVariants(gpu: GpuContext, { format, tileRows }: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  const tiles = [tile(16, tileRows), tile(8, tileRows), tile(4, tileRows)];
+  const fast = [STREAM, block(128, tileRows), block(64, tileRows)];
+  // Software adapters have caches enough for the plain tiles, and little use for the rest.
+  const all = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
+  return [expertsMatrixVariant(tileRows), ...all].filter(
+    (variant) => variant.tileRows.includes(tileRows) && (variant.formats?.includes(format) ?? true),
+  );
+}
+
+/** Those that only run where they are asked for by name: a less precise one, and one for tests. */
+export function expertsManyTrials({ format, tileRows }: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  return expertsMatrixTrials(tileRows).filter(({ formats }) => formats.includes(format));
 }
 
 /** The key of tuning tables. */

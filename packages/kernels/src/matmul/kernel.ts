@@ -4,7 +4,7 @@ import type { Step } from "../batch.ts";
 import type { MatvecSpec } from "../matvec/kernel.ts";
 import { chooseVariant } from "../variants.ts";
 import { FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
-import { matmulOperation, matmulVariants } from "./variants.ts";
+import { matmulOperation, matmulTrials, matmulVariants } from "./variants.ts";
 
 /** `tokens` is the count on the host, any number from 1; it only sizes the grid. */
 export interface MatmulSpec extends Omit<MatvecSpec, "norm" | "variant"> {
@@ -23,8 +23,10 @@ export interface MatmulSpec extends Omit<MatvecSpec, "norm" | "variant"> {
 export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonly Dispatch[]> {
   const { matrix, tokens, x, xStride, xOffset = 0, y, yStride, residual = false, step, count = "tokens", label = "matmul" } = spec;
   const shape = { format: matrix.format, rows: matrix.rows, tokens };
-  const variant = chooseVariant(gpu, matmulOperation(shape), matmulVariants(shape), spec.variant);
-  const { tileRows, tileTokens } = variant;
+  const listed = matmulVariants(gpu, shape);
+  const candidates = spec.variant === undefined ? listed : [...listed, ...matmulTrials(shape)];
+  const variant = chooseVariant(gpu, matmulOperation(shape), candidates, spec.variant);
+  const { tileRows, tileTokens, tokensFirst = false } = variant;
   const dispatches: Dispatch[] = [];
   for (const part of matrix.parts) {
     const kernel = await gpu.kernel(
@@ -49,7 +51,10 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
     const buffers = { x, weights: part.buffer, y, batch: step.batch, ...(matrix.scales && { scales: matrix.scales }) };
     const bytes = part.rows * matrix.stride * FORMAT_BYTES[matrix.format];
     const cost = { bytes, flops: 2 * tokens * part.rows * matrix.cols };
-    const grid = [Math.ceil(part.rows / tileRows), Math.ceil(tokens / tileTokens), 1] as const;
+    const [byRows, byTokens] = [Math.ceil(part.rows / tileRows), Math.ceil(tokens / tileTokens)];
+    // A dimension holds 65535 workgroups, which the rows of a vocabulary may exceed.
+    const layers = Math.ceil(byRows / gpu.limits.maxComputeWorkgroupsPerDimension);
+    const grid = tokensFirst ? ([byTokens, Math.ceil(byRows / layers), layers] as const) : ([byRows, byTokens, 1] as const);
     dispatches.push(kernel.dispatch(buffers, grid, cost, label));
   }
   return dispatches;

@@ -1,6 +1,8 @@
 /** The shaders that multiply with many vectors, and which of them suits a shape. */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Variant } from "../variants.ts";
+import { matmulMatrixTrials, matmulMatrixVariants, preferMatrices } from "./matrix.ts";
+import { streamConstants } from "../stream.ts";
 import type { WeightFormat } from "../weights.ts";
 
 export interface MatmulVariant extends Variant {
@@ -8,8 +10,12 @@ export interface MatmulVariant extends Variant {
   /** Rows of the matrix and tokens that a workgroup computes: grids are made of them. */
   readonly tileRows: number;
   readonly tileTokens: number;
+  /** Workgroups that share rows come one after another, so that rows are read from memory once: a grid of tokens by rows. Otherwise it is one of rows by tokens. */
+  readonly tokensFirst?: boolean;
   /** Formats that it takes; all, where absent. */
   readonly formats?: readonly WeightFormat[];
+  /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
+  readonly tolerance?: number;
   /** Constants that depend on the device. */
   readonly deviceConstants?: (gpu: GpuContext) => ShaderConstants;
 }
@@ -19,6 +25,11 @@ export interface MatmulShape {
   readonly rows: number;
   readonly tokens: number;
 }
+
+/** Workgroups of a blocked product that a large GPU wants at least; below, smaller blocks do better. */
+const WANTED_BLOCKS = 192;
+/** With fewer than so many of the smallest blocks, streaming does better. */
+const FEW_BLOCKS = 64;
 
 /** Runs anywhere: 64 rows and 32 or 64 tokens in 12 or 16 KiB of workgroup memory. */
 function tile(tokensPerThread: number): MatmulVariant {
@@ -31,13 +42,64 @@ function tile(tokensPerThread: number): MatmulVariant {
   };
 }
 
-const TILE_64X32 = tile(4);
-const TILE_64X64 = tile(8);
+/** A blocked product, the next block loaded while one is multiplied. */
+function block(rows: number, tokens: number, threadTokens: number): MatmulVariant {
+  return {
+    name: `block-${rows}x${tokens}`,
+    shader: "matmul/block.wgsl",
+    tileRows: rows,
+    tileTokens: tokens,
+    constants: { BLOCK_ROWS: rows, BLOCK_TOKENS: tokens, THREAD_TOKENS: threadTokens },
+    supported: ({ limits }) =>
+      128 * (rows + tokens) <= limits.maxComputeWorkgroupStorageSize &&
+      (rows / 8) * (tokens / threadTokens) <= limits.maxComputeInvocationsPerWorkgroup,
+  };
+}
+
+/** Four rows a workgroup, each weight decoded once for 8 tokens; no workgroup memory for them. */
+const STREAM: MatmulVariant = {
+  name: "stream-4x8",
+  shader: "matmul/stream.wgsl",
+  tileRows: 4,
+  tileTokens: 8,
+  tokensFirst: true,
+  constants: {},
+  deviceConstants: (gpu) => streamConstants(gpu),
+};
+
+const TILES = [tile(4), tile(8)] as const;
+/** From large to small. */
+const BLOCKS = [block(128, 128, 8), block(128, 64, 8), block(64, 64, 4), block(128, 32, 4), block(64, 32, 4), block(128, 16, 4)] as const;
 
 /** All that can multiply with such a matrix, the one that should be fastest first. Any of them is right for any number of rows and tokens. */
-export function matmulVariants({ format, tokens }: MatmulShape): readonly MatmulVariant[] {
-  const ordered = tokens <= 32 ? [TILE_64X32, TILE_64X64] : [TILE_64X64, TILE_64X32];
-  return ordered.filter(({ formats }) => formats?.includes(format) ?? true);
+export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
+  const { tokens, format } = shape;
+  const tiles = tokens <= 32 ? TILES : TILES.toReversed();
+  const all: readonly MatmulVariant[] = [...tiles, ...BLOCKS, STREAM];
+  // Software adapters have caches enough for the plain tiles, and little use for the rest.
+  const first = gpu.adapter.isSoftware ? tiles[0] : fastest(gpu, shape);
+  const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
+  const matrices = matmulMatrixVariants(shape);
+  const listed = preferMatrices(shape) ? [...matrices, ...ordered] : [...ordered, ...matrices];
+  return listed.filter(({ formats }) => formats?.includes(format) ?? true);
+}
+
+/** Those that only run where they are asked for by name: less precise ones, and one for tests. */
+export function matmulTrials({ format }: MatmulShape): readonly MatmulVariant[] {
+  return matmulMatrixTrials().filter(({ formats }) => formats.includes(format));
+}
+
+/** What a large GPU should run: the largest blocks of which there are enough, streaming where there are few. */
+function fastest(gpu: GpuContext, { rows, tokens }: MatmulShape): MatmulVariant | undefined {
+  if (tokens <= STREAM.tileTokens) return STREAM;
+  const fitting = BLOCKS.filter(
+    (variant) => (variant.supported?.(gpu) ?? true) && (variant.tileTokens <= 16 || variant.tileTokens < 2 * tokens),
+  );
+  const workgroups = ({ tileRows, tileTokens }: MatmulVariant): number => Math.ceil(rows / tileRows) * Math.ceil(tokens / tileTokens);
+  const enough = fitting.find((variant) => workgroups(variant) >= WANTED_BLOCKS);
+  if (enough) return enough;
+  const most = fitting.toSorted((a, b) => workgroups(b) - workgroups(a))[0];
+  return most && tokens > 64 && workgroups(most) >= FEW_BLOCKS ? most : STREAM;
 }
 
 /** The key of tuning tables. */
