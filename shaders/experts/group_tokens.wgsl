@@ -4,14 +4,18 @@
 // rows    [tokens * SLOTS] of token * SLOTS + slot, by expert, and within an expert in ascending order
 // tiles   [1 + tiles] of vec4: first (number of tiles, 0, 0, 0), then (expert, its first place in `rows`, how many rows, 0), by expert
 //
-// Dispatch: one workgroup of 256. Pairs whose expert is not below EXPERTS are left out.
+// Dispatch: EXPERTS workgroups of 256, each of which counts everything and places the pairs and tiles of one expert: counting is quick, and one workgroup that
+// places all would have to do so in turns. Pairs whose expert is not below EXPERTS are left out.
 // Numerics: integers. Atomics only count, so that the result does not depend on the order of invocations.
 #include "lib/batch.wgsl"
 
 const WORKGROUP: u32 = 256u;
 const NONE: u32 = 0xffffffffu;
-// Experts that an invocation sums up for the prefix sums.
+// Experts whose counts an invocation adds up.
 const SHARE: u32 = (EXPERTS + WORKGROUP - 1u) / WORKGROUP;
+// Sums over invocations have two levels.
+const LINE: u32 = 16u;
+const LINES: u32 = WORKGROUP / LINE;
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> routing: array<vec2<u32>>;
@@ -19,66 +23,86 @@ const SHARE: u32 = (EXPERTS + WORKGROUP - 1u) / WORKGROUP;
 @group(0) @binding(3) var<storage, read_write> tiles: array<vec4<u32>>;
 
 var<workgroup> counts: array<atomic<u32>, EXPERTS>;
-// Where the next row of each expert goes.
-var<workgroup> places: array<atomic<u32>, EXPERTS>;
-// Rows and tiles of each invocation's experts.
-var<workgroup> sums: array<vec2<u32>, WORKGROUP>;
-var<workgroup> experts: array<u32, WORKGROUP>;
+// Of each invocation: rows of the experts before this one, their tiles, its own pairs of this expert, tiles of all experts.
+var<workgroup> sums: array<vec4<u32>, WORKGROUP>;
+var<workgroup> line_sums: array<vec4<u32>, LINES>;
+
+fn expert_of(pair: u32, last: u32) -> u32 {
+  return select(NONE, routing[min(pair, last - 1u)].x, pair < last);
+}
+
+fn count_pair(expert: u32) {
+  if (expert < EXPERTS) {
+    atomicAdd(&counts[expert], 1u);
+  }
+}
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(local_invocation_index) local: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let own = group.x;
   let pairs = token_count() * SLOTS;
-  for (var pair = local; pair < pairs; pair += WORKGROUP) {
-    let expert = routing[pair].x;
-    if (expert < EXPERTS) {
-      atomicAdd(&counts[expert], 1u);
-    }
+  // An invocation's pairs follow each other, four loads under way at once.
+  let share = (pairs + WORKGROUP - 1u) / WORKGROUP;
+  let first = min(local * share, pairs);
+  let last = min(first + share, pairs);
+  var matches = 0u;
+  for (var pair = first; pair < last; pair += 4u) {
+    let e = vec4<u32>(expert_of(pair, last), expert_of(pair + 1u, last), expert_of(pair + 2u, last), expert_of(pair + 3u, last));
+    count_pair(e.x);
+    count_pair(e.y);
+    count_pair(e.z);
+    count_pair(e.w);
+    let same = select(vec4<u32>(0u), vec4<u32>(1u), e == vec4<u32>(own));
+    matches += same.x + same.y + same.z + same.w;
   }
   workgroupBarrier();
-  let first = local * SHARE;
-  let last = min(first + SHARE, EXPERTS);
-  var sum: vec2<u32>;
-  for (var e = first; e < last; e++) {
-    let count = atomicLoad(&counts[e]);
-    sum += vec2<u32>(count, (count + TILE_ROWS - 1u) / TILE_ROWS);
+  var sum = vec4<u32>(0u, 0u, matches, 0u);
+  for (var i = 0u; i < SHARE; i++) {
+    let expert = i * WORKGROUP + local;
+    if (expert < EXPERTS) {
+      let count = atomicLoad(&counts[expert]);
+      let needed = (count + TILE_ROWS - 1u) / TILE_ROWS;
+      sum += select(vec4<u32>(0u), vec4<u32>(count, needed, 0u, 0u), expert < own) + vec4<u32>(0u, 0u, 0u, needed);
+    }
   }
   sums[local] = sum;
   workgroupBarrier();
-  var place: vec2<u32>;
-  for (var i = 0u; i < local; i++) {
-    place += sums[i];
+  if (local < LINES) {
+    var line: vec4<u32>;
+    for (var i = 0u; i < LINE; i++) {
+      line += sums[local * LINE + i];
+    }
+    line_sums[local] = line;
   }
-  if (local == WORKGROUP - 1u) {
-    tiles[0] = vec4<u32>(place.y + sum.y, 0u, 0u, 0u);
+  workgroupBarrier();
+  // All of the group's, and matches of the invocations before this one.
+  var all: vec4<u32>;
+  var before = 0u;
+  for (var i = 0u; i < LINES; i++) {
+    let line = line_sums[i];
+    all += line;
+    before += select(0u, line.z, i < local / LINE);
   }
-  for (var e = first; e < last; e++) {
-    let count = atomicLoad(&counts[e]);
-    atomicStore(&places[e], place.x);
-    for (var start = 0u; start < count; start += TILE_ROWS) {
-      tiles[1u + place.y] = vec4<u32>(e, place.x + start, min(TILE_ROWS, count - start), 0u);
-      place.y += 1u;
-    }
-    place.x += count;
+  for (var i = local / LINE * LINE; i < local; i++) {
+    before += sums[i].z;
   }
-  // 256 pairs at a time: a pair's place is after those of its expert before it in the block.
-  for (var start = 0u; start < pairs; start += WORKGROUP) {
-    let pair = start + local;
-    var expert = NONE;
-    if (pair < pairs) {
-      expert = routing[pair].x;
-    }
-    experts[local] = expert;
-    workgroupBarrier();
-    var before = 0u;
-    for (var i = 0u; i < local; i++) {
-      before += u32(experts[i] == expert);
-    }
-    if (expert < EXPERTS) {
-      rows[atomicLoad(&places[expert]) + before] = pair;
-    }
-    workgroupBarrier();
-    if (expert < EXPERTS) {
-      atomicAdd(&places[expert], 1u);
+
+  if (own == 0u && local == 0u) {
+    tiles[0] = vec4<u32>(all.w, 0u, 0u, 0u);
+  }
+  let count = all.z;
+  for (var tile = local; tile * TILE_ROWS < count; tile += WORKGROUP) {
+    let start = tile * TILE_ROWS;
+    tiles[1u + all.y + tile] = vec4<u32>(own, all.x + start, min(TILE_ROWS, count - start), 0u);
+  }
+  if (matches == 0u) {
+    return;
+  }
+  var place = all.x + before;
+  for (var pair = first; pair < last; pair++) {
+    if (routing[pair].x == own) {
+      rows[place] = pair;
+      place++;
     }
   }
 }

@@ -2,7 +2,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 
-/** Two integers for each expert lie in workgroup memory. */
+/** An integer for each expert lies in workgroup memory. */
 const MAX_EXPERTS = 1408;
 
 export interface TileCounts {
@@ -63,5 +63,5 @@ export async function groupTokens(gpu: GpuContext, spec: GroupTokensSpec): Promi
     { MAX_TOKENS: step.maxTokens, SLOTS: slots, EXPERTS: experts, TILE_ROWS: tileRows },
     label,
   );
-  return [kernel.dispatch({ batch: step.batch, routing, rows, tiles }, [1, 1, 1], {}, label)];
+  return [kernel.dispatch({ batch: step.batch, routing, rows, tiles }, [experts, 1, 1], {}, label)];
 }
