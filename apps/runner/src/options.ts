@@ -86,11 +86,13 @@ export const OPTIONS = {
   repeat: integer("N", "timed runs, of which the median counts (default 3)", 1, 1000),
   expect: text("TEXT", "how the greedy answer to the prompt must begin, or nothing is measured"),
   tensors: toggle("list every tensor"),
+  quick: toggle("measure fewer shapes: about a third of the time"),
 
   mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),
   kv: choice("number format of the KV cache", ["f32", "f16"]),
   context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
   webgpu: choice("which WebGPU: Deno's own, Dawn, or what works best (default)", ["auto", "wgpu", "dawn"]),
+  tuning: choice("use the table of fastest variants that 'shoal tune' made (default), or not", ["on", "off"]),
   adapter: text("NAME", "part of the adapter's name (Dawn only); 'shoal doctor' shows names"),
 
   verbose: toggle("show stack traces and details"),
@@ -109,7 +111,7 @@ export const SHORT: Readonly<Record<string, OptionName>> = { h: "help", V: "vers
 /** Options that every command takes. */
 export const COMMON: readonly OptionName[] = ["verbose", "help"];
 /** Where and how a model runs. */
-export const DEVICE: readonly OptionName[] = ["webgpu", "adapter"];
+export const DEVICE: readonly OptionName[] = ["webgpu", "adapter", "tuning"];
 export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];
 export const SAMPLING: readonly OptionName[] = ["max-new-tokens", "temperature", "top-p", "top-k", "min-p", "seed"];
 export const RUN: readonly OptionName[] = ["mode", "kv", "context", "chunk"];

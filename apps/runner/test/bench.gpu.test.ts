@@ -38,6 +38,8 @@ const SHAPE = {
   "bandwidth.copyBytesPerSecond": "number",
   "bandwidth.readBytesPerSecond": "number",
   "memory.weights": "number",
+  loadSeconds: "number",
+  loadBytes: "number",
 } as const;
 
 export async function tests(webgpu: DenoEngine): Promise<readonly { name: string; run: () => Promise<void> }[]> {

@@ -64,7 +64,7 @@ async function otherEngine({ request, device, suite, rows, onEvent, signal }: Ot
   if (own?.status !== "ok") return ratioRow(ENGINE_NAMES[engine], own, own);
   return withGpu(async (client) => {
     try {
-      await client.open({ webgpu: engine, adapterName: engine === "dawn" ? request.adapterName : undefined }, signal);
+      await client.open({ ...request, webgpu: engine, adapterName: engine === "dawn" ? request.adapterName : undefined }, signal);
       const { rows: others } = await client.benchGpu({ ...suite, only: ["16b-decode"] }, onEvent, signal);
       const other = others.find(({ name }) => name === "16b-decode");
       return ratioRow(ENGINE_NAMES[engine], other, own);

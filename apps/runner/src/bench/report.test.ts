@@ -24,6 +24,8 @@ const quick: QuickReport = {
   suite: "quick",
   model: { name: "the model", layers: 6, parameters: 21_200_000, activeParameters: 6_400_000 },
   options: { mode: "w8a32", kv: "f16", promptTokens: 64, newTokens: 64, repeat: 3, chunkTokens: 256 },
+  loadSeconds: 0.25,
+  loadBytes: 23_362_272,
   answer: "Paris.",
   verification: { promptTokens: 9, comparedTokens: 8, nearTies: 0, greedyIds: [1, 2], knownAnswer: true },
   prefill: throughput,
@@ -38,6 +40,7 @@ describe("quickTable()", () => {
     for (const part of [
       "a GPU through Dawn",
       '8 decoded tokens equal those of prefill, and are the answer expected: "Paris."',
+      "23.4 MB in 0.250 s, 93.4 MB/s",
       "weights 23.4 MB, KV cache 100 kB",
       "1,235",
       "68, one submit",

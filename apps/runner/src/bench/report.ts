@@ -34,6 +34,9 @@ export interface QuickReport extends ReportHead, ModelBench {
     readonly repeat: number;
     readonly chunkTokens: number;
   };
+  /** Of loading: from the first header to a stage that is ready, and the bytes of the weights. */
+  readonly loadSeconds: number;
+  readonly loadBytes: number;
   /** The verified answer as text; null where the checkpoint has no tokenizer. */
   readonly answer: string | null;
 }
@@ -87,6 +90,10 @@ export function quickTable(report: QuickReport): string {
         `${model.name}, ${formatParameters(model.parameters)} parameters, ${formatParameters(model.activeParameters)} for each token, ${options.mode}, KV cache in ${options.kv}`,
       ],
       ["Verified", `${verification.comparedTokens} decoded tokens equal those of prefill${ties}${known}${answer}`],
+      [
+        "Loaded",
+        `${formatBytes(report.loadBytes)} in ${report.loadSeconds.toPrecision(3)} s, ${formatBytes(report.loadBytes / report.loadSeconds)}/s`,
+      ],
       ["Memory", memoryLine(memory)],
     ]),
     formatTable([

@@ -107,7 +107,7 @@ async function runQuick(invocation: Invocation): Promise<number> {
       } as const;
       return { model, load, request };
     });
-    const { model, load, request, device, stage } = started;
+    const { model, load, request, device, stage, loaded } = started;
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
     const result = await client.bench(request, (what) => terminal.err(`Bench: ${what}\n`), interrupts.signal);
     const { parameters } = summarize(model.checkpoint.config, model.checkpoint.tensors.tensors);
@@ -129,6 +129,8 @@ async function runQuick(invocation: Invocation): Promise<number> {
         chunkTokens: stage.maxTokens,
       },
       answer: model.checkpoint.tokenizerJson === null ? null : tokenizerOf(model).decode(result.verification.greedyIds),
+      loadSeconds: loaded.seconds,
+      loadBytes: loaded.bytes,
       ...result,
     };
     terminal.out(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : quickTable(report));

@@ -6,6 +6,7 @@ import { type MachineReport, examineMachine } from "../doctor/machine.ts";
 import { EXIT } from "../exitCodes.ts";
 import { formatBytes, formatDuration, formatLimit, formatTable } from "../format.ts";
 import { DEVICE } from "../options.ts";
+import { tuningLine } from "../tuning/choices.ts";
 import { VERSION } from "../version.ts";
 
 export const doctorCommand: Command = {
@@ -71,6 +72,8 @@ function describeEngine({ engine, problem, device, times }: EngineReport): strin
           ["Memory", `${formatBytes(times.copyBytesPerSecond)}/s in a copy, read and written`],
         ]
       : []),
+    ["Tuning", tuningLine(device.tuning)],
+    ["Tuning table", device.tuning.problem ?? device.tuning.file],
     ["Features", device.features.join(", ")],
   ];
   return `\n${title}\n${formatTable(rows.map(([name = "", value = ""]) => [`  ${name}`, value]))}`;

@@ -6,5 +6,14 @@ import { doctorCommand } from "./doctor.ts";
 import { generateCommand } from "./generate.ts";
 import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
+import { tuneCommand } from "./tune.ts";
 
-export const COMMANDS: readonly Command[] = [chatCommand, generateCommand, logitsCommand, inspectCommand, benchCommand, doctorCommand];
+export const COMMANDS: readonly Command[] = [
+  chatCommand,
+  generateCommand,
+  logitsCommand,
+  inspectCommand,
+  benchCommand,
+  tuneCommand,
+  doctorCommand,
+];

@@ -13,6 +13,7 @@ function working(engine: EngineReport["engine"], readbackMs: number, isSoftware 
       dialect: { engine, subgroups: "directive", subgroupSize: 32, f16: true, timestampQuery: true, fp8Decode: "unpack" },
       limits: { maxStorageBufferBindingSize: 2 ** 31 },
       features: [],
+      tuning: { source: "none", file: "/cache/shoal/tuning/x.json", date: null, version: null, operations: 0, problem: null },
     },
     times: { readbackMs, uploadBytesPerSecond: 1e9, copyBytesPerSecond: 500e9 },
   };

@@ -24,7 +24,7 @@ export async function examineEngine(
   return withGpu(async (client) => {
     let device: DeviceReport | null = null;
     try {
-      device = await client.open({ webgpu: engine, adapterName }, limited);
+      device = await client.open({ webgpu: engine, adapterName, tuning: true }, limited);
       return { engine, device, times: await client.measure(limited), problem: null };
     } catch (error) {
       signal.throwIfAborted();

@@ -4,6 +4,7 @@
 import { type GenerationRequest, type GenerationResult, type TokenGenerator, untilAborted } from "@shoal/engine";
 import type { LoadProgress, StageDescription } from "@shoal/model";
 import type { KernelBenchResult, ModelBench } from "@shoal/model/bench";
+import type { TuneProgress, TuneResult } from "@shoal/model/tuning";
 import { type Remote, proxy, wrap } from "comlink";
 import { RunnerError } from "../errors.ts";
 import { installErrorTransfer } from "./errorTransfer.ts";
@@ -21,6 +22,7 @@ import type {
   LogitsRequest,
   LogitsRows,
   Requirements,
+  TuneRequest,
 } from "./protocol.ts";
 
 export class GpuClient implements TokenGenerator {
@@ -102,6 +104,10 @@ export class GpuClient implements TokenGenerator {
 
   benchGpu(request: GpuBenchRequest, onEvent: (event: GpuBenchEvent) => void, signal?: AbortSignal): Promise<GpuBenchAnswer> {
     return this.#call((host) => host.benchGpu(request, proxy(onEvent) as never), signal);
+  }
+
+  tune(request: TuneRequest, onCase: (progress: TuneProgress) => void, signal?: AbortSignal): Promise<TuneResult> {
+    return this.#call((host) => host.tune(request, proxy(onCase) as never), signal);
   }
 
   /**

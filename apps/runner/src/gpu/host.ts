@@ -4,7 +4,7 @@
  */
 import { openLocation } from "@shoal/checkpoint/directory";
 import { EngineError, type GenerationResult, Generator } from "@shoal/engine";
-import type { GpuContext } from "@shoal/gpu";
+import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
 import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
@@ -16,7 +16,9 @@ import {
   stagePlan,
 } from "@shoal/model";
 import { type KernelBenchResult, type ModelBench, benchGpu, benchKernels, benchModel } from "@shoal/model/bench";
+import { TrialChoices, type TuneProgress, type TuneResult, tune } from "@shoal/model/tuning";
 import { type Remote, releaseProxy, transfer } from "comlink";
+import { type Tuning, tuningFor } from "../tuning/choices.ts";
 import { measureDevice } from "./measure.ts";
 import type {
   BenchRequest,
@@ -32,6 +34,7 @@ import type {
   LogitsRequest,
   LogitsRows,
   Requirements,
+  TuneRequest,
 } from "./protocol.ts";
 
 /** Between two reports of progress. */
@@ -44,22 +47,28 @@ export class GpuHost {
   #gpu: GpuContext | undefined;
   /** How `#gpu` was opened. */
   #opened: DenoOpenOptions = {};
-  /** Contexts that the bench opened and closed. */
+  /** Contexts that the bench and the tuner opened and closed. */
   readonly #benched: GpuContext[] = [];
   #stage: LocalStage | undefined;
   #generator: Generator | undefined;
   #running: AbortController | undefined;
 
-  async open({ webgpu, adapterName }: DeviceRequest): Promise<DeviceReport> {
-    this.#opened = { webgpu, ...(adapterName !== undefined && { adapterName }) };
+  async open({ webgpu, adapterName, tuning: wanted }: DeviceRequest): Promise<DeviceReport> {
+    let tuning: Tuning | undefined;
+    const choices = async (opened: OpenedAdapter): Promise<ReadonlyMap<string, string>> => {
+      tuning = await tuningFor(opened, wanted);
+      return tuning.choices;
+    };
+    this.#opened = { webgpu, ...(adapterName !== undefined && { adapterName }), choices };
     const gpu = await openDenoGpu(this.#opened);
+    const { report } = tuning ?? (await tuningFor({ adapter: gpu.adapter, engine: gpu.dialect.engine }, wanted));
     this.#gpu = gpu;
     const limits: Record<string, number> = {};
     for (const name in gpu.limits) {
       const value: unknown = gpu.limits[name as keyof GPUSupportedLimits];
       if (typeof value === "number" || typeof value === "bigint") limits[name] = Number(value);
     }
-    return { adapter: gpu.adapter, dialect: gpu.dialect, limits, features: [...gpu.device.features].sort() };
+    return { adapter: gpu.adapter, dialect: gpu.dialect, limits, features: [...gpu.device.features].sort(), tuning: report };
   }
 
   async measure(): Promise<DeviceTimes> {
@@ -204,6 +213,20 @@ export class GpuHost {
         tiny: { ...tiny, checkpoint: () => openLocation(tiny.location, { signal }) },
       }),
     );
+  }
+
+  /** On a device of its own, like the one that is open, whose choices change. */
+  async tune(request: TuneRequest, onCase: Callback<[TuneProgress]>): Promise<TuneResult> {
+    const { engine } = this.#device().dialect;
+    const gpu = await openDenoGpu({ ...this.#opened, webgpu: engine === "wgpu" ? "wgpu" : "dawn", choices: new TrialChoices() });
+    this.#benched.push(gpu);
+    try {
+      // A report that is lost is no loss.
+      const report = (progress: TuneProgress): void => void onCase(progress).catch(() => {});
+      return await this.#abortable((signal) => tune(gpu, { ...request, onCase: report, signal }));
+    } finally {
+      gpu.destroy();
+    }
   }
 
   /** Stops what is running; it then rejects with an AbortError. */

@@ -4,11 +4,15 @@ import type { GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
 import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
+import type { TuneOptions } from "@shoal/model/tuning";
+import type { TuningReport } from "../tuning/choices.ts";
 import type { BenchSize, DemoConfigs, GpuBench, GpuRow, GpuRowName, ModelBenchOptions, RowTimeline } from "@shoal/model/bench";
 
 export interface DeviceRequest {
   readonly webgpu: DenoEngine;
   readonly adapterName: string | undefined;
+  /** Whether variants are chosen by a table, where there is one. */
+  readonly tuning: boolean;
 }
 
 export interface DeviceReport {
@@ -16,7 +20,10 @@ export interface DeviceReport {
   readonly dialect: Dialect;
   readonly limits: Readonly<Record<string, number>>;
   readonly features: readonly string[];
+  readonly tuning: TuningReport;
 }
+
+export type TuneRequest = Pick<TuneOptions, "size" | "quick">;
 
 /** What the device does in a given time: for `doctor`. */
 export interface DeviceTimes {

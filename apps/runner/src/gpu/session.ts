@@ -5,6 +5,7 @@ import { formatBytes, formatDuration } from "../format.ts";
 import type { OpenModel } from "../model/openModel.ts";
 import type { Values } from "../options.ts";
 import { Progress } from "../progress.ts";
+import { tuningLine } from "../tuning/choices.ts";
 import { GpuClient } from "./client.ts";
 import type { DeviceReport, DeviceRequest, LoadRequest } from "./protocol.ts";
 
@@ -12,10 +13,18 @@ export interface GpuSession {
   readonly client: GpuClient;
   readonly device: DeviceReport;
   readonly stage: StageDescription;
+  readonly loaded: LoadTime;
+}
+
+/** From the first header to a stage that is ready. */
+export interface LoadTime {
+  /** Of weights, as stored. */
+  readonly bytes: number;
+  readonly seconds: number;
 }
 
 export function deviceRequest(values: Values): DeviceRequest {
-  return { webgpu: values.webgpu ?? "auto", adapterName: values.adapter };
+  return { webgpu: values.webgpu ?? "auto", adapterName: values.adapter, tuning: values.tuning !== "off" };
 }
 
 /** "llvmpipe (LLVM 15.0.6, 256 bits) through Dawn, a software adapter: slow". */
@@ -58,6 +67,10 @@ export async function startModel<T extends Prepared>(
   await model.checkpoint.close();
   const device = await opening;
   terminal.err(`Adapter: ${adapterLine(device)}\n`);
+  const { tuning } = device;
+  if (tuning.problem !== null) terminal.err(`Warning: ${tuning.problem}\n`);
+  if (tuning.source === "own" || tuning.source === "shipped") terminal.err(`Tuning: ${tuningLine(tuning)}\n`);
+  const begin = performance.now();
   const progress = new Progress(terminal, `Loading ${model.name}`);
   let totalBytes = 0;
   const onProgress = ({ loadedBytes, totalBytes: total }: LoadProgress): void => {
@@ -66,8 +79,10 @@ export async function startModel<T extends Prepared>(
   };
   try {
     const stage = await client.load({ ...load, location: model.location, config: model.configOverride }, onProgress, signal);
-    progress.end((ms) => `Loaded ${model.name}: ${formatBytes(totalBytes)} in ${formatDuration(ms)}`);
-    return { ...prepared, client, device, stage };
+    const loaded = { bytes: totalBytes, seconds: (performance.now() - begin) / 1000 };
+    const rate = formatBytes(loaded.bytes / loaded.seconds);
+    progress.end((ms) => `Loaded ${model.name}: ${formatBytes(totalBytes)} in ${formatDuration(ms)}, ${rate}/s`);
+    return { ...prepared, client, device, stage, loaded };
   } catch (error) {
     progress.end();
     throw error;

@@ -6,13 +6,12 @@ import { expertsCase } from "./experts.ts";
 import { productCase } from "./products.ts";
 import type { TuningShapes } from "./shapes.ts";
 
-/** Heights of tiles by the tokens of a step: about as many rows as an expert then has. */
-const TILE_ROWS = { batch: [4, 8, 16], prefill: [16, 32] } as const;
 /** More tokens are a prefill. */
 const BATCH_TOKENS = 64;
 
 export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly TuningCase[] {
-  const { name, products, prefillProducts, experts, mla, contexts, fewTokens, manyTokens, prefillTokens } = shapes;
+  const { name, products, prefillProducts, experts, mla, contexts, fewTokens, manyTokens, prefillTokens, batchTiles, prefillTiles } =
+    shapes;
   const largest = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
   const both = ["gateUp", "down"] as const;
   const cases: TuningCase[] = [];
@@ -20,7 +19,7 @@ export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly Tun
   for (const tokens of fewTokens) for (const which of both) cases.push(expertsCase(which, name, experts, tokens));
   for (const tokens of manyTokens) for (const product of prefillProducts) cases.push(productCase("matmul", name, product, tokens));
   for (const tokens of new Set([...manyTokens.filter((count) => count <= BATCH_TOKENS), prefillTokens]))
-    for (const tileRows of tokens <= BATCH_TOKENS ? TILE_ROWS.batch : TILE_ROWS.prefill)
+    for (const tileRows of tokens <= BATCH_TOKENS ? batchTiles : prefillTiles)
       for (const which of both) cases.push(expertsCase(which, name, experts, tokens, tileRows));
   for (const context of contexts) if (cacheBytes(mla, context) <= largest) cases.push(attentionCase(name, mla, context, 1));
   cases.push(attentionCase(name, mla, prefillTokens, prefillTokens));

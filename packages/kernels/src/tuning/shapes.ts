@@ -35,7 +35,13 @@ export interface TuningShapes {
   readonly manyTokens: readonly number[];
   /** Tokens of a prefill whose attention and whose experts are measured. */
   readonly prefillTokens: number;
+  /** Heights of the experts' tiles: about as many rows as an expert has in a step of many sequences, and in a prefill. */
+  readonly batchTiles: readonly number[];
+  readonly prefillTiles: readonly number[];
 }
+
+const BATCH_TILES = [4, 8, 16];
+const PREFILL_TILES = [16, 32];
 
 const product = (what: string, rows: number, cols: number, format: WeightFormat = "fp8"): TuningProduct => ({ what, rows, cols, format });
 
@@ -57,6 +63,8 @@ const V3: TuningShapes = {
   fewTokens: [1, 2, 4],
   manyTokens: [32, 512],
   prefillTokens: 128,
+  batchTiles: BATCH_TILES,
+  prefillTiles: PREFILL_TILES,
 };
 
 const LITE_PRODUCTS = [product("q, kv_a", 3648, 2048), product("o", 2048, 2048), product("gate", 64, 2048, "bf16")];
@@ -72,6 +80,8 @@ const LITE: TuningShapes = {
   fewTokens: [1, 2, 4],
   manyTokens: [32, 512],
   prefillTokens: 512,
+  batchTiles: BATCH_TILES,
+  prefillTiles: PREFILL_TILES,
 };
 
 const SMALL_PRODUCTS = [product("fp8", 512, 512), product("bf16", 1024, 256, "bf16")];
@@ -87,6 +97,8 @@ const SMALL: TuningShapes = {
   fewTokens: [1],
   manyTokens: [32],
   prefillTokens: 32,
+  batchTiles: [16],
+  prefillTiles: [16],
 };
 
 /** @param quick one token in a decoding step, one short context: about a third of the time */

@@ -44,7 +44,7 @@ export interface TuneResult {
 }
 
 /** Besides the preferred one. */
-const QUICK_VARIANTS = 2;
+const QUICK_VARIANTS = 1;
 
 /**
  * @param gpu opened with `TrialChoices` as its choices
