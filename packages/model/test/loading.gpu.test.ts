@@ -1,5 +1,5 @@
 /**
- * Loading a checkpoint larger than any memory here, onto a device: layer ranges one after the other, each a stage that is loaded, and destroyed for the next one.
+ * Loading a checkpoint larger than any memory here, onto a device: layer ranges one after the other, each a stage whose buffers are destroyed for the next one.
  * By default 3 GB of DeepSeek-V2-Lite's shapes; SHOAL_LONG=1 takes 42 GB of them. How fast it was is printed, and no matter of the test.
  */
 import { mkdtemp, rm } from "node:fs/promises";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { type CheckpointSource, tensorSchema } from "@shoal/checkpoint";
 import { openDirectory } from "@shoal/checkpoint/directory";
+import { GpuContext } from "@shoal/gpu";
 import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
 import { type LayerRange, loadLocalStage } from "@shoal/model";
 import { liteConfig, writeSparseCheckpoint } from "./load/sparseCheckpoint.ts";
@@ -38,20 +39,24 @@ async function loadsWithin(engine: DenoEngine): Promise<void> {
     const checkpoint = await openDirectory(directory);
     const { nLayers } = checkpoint.config;
     const total: { bytes: number; seconds: number; excess: number } = { bytes: 0, seconds: 0, excess: 0 };
+    const gpu = await openDenoGpu({ webgpu: engine });
+    // The process with its device open, before anything of the model is there.
+    const idle = process.memoryUsage().rss;
     try {
       for (let begin = 0; begin < nLayers; begin += LAYERS_AT_ONCE) {
-        const loaded = await loadRange(engine, checkpoint, { begin, end: Math.min(begin + LAYERS_AT_ONCE, nLayers) });
+        const loaded = await loadRange(gpu, checkpoint, { begin, end: Math.min(begin + LAYERS_AT_ONCE, nLayers) }, idle);
         total.bytes += loaded.bytes;
         total.seconds += loaded.seconds;
         total.excess = Math.max(total.excess, loaded.excess);
       }
     } finally {
+      gpu.destroy();
       await checkpoint.close();
     }
     const rate = total.bytes / total.seconds / 1e9;
     console.log(
       `  ${(total.bytes / 1e9).toFixed(1)} of ${(bytes / 1e9).toFixed(1)} GB in ${shards} shards, ${total.seconds.toFixed(1)} s, ${rate.toFixed(2)} GB/s; ` +
-        `host memory above idle and device ${Math.round(total.excess / MIB)} MiB at most`,
+        `host memory at most ${Math.round(total.excess / MIB)} MiB above idle (${Math.round(idle / MIB)} MiB) and what the device holds`,
     );
     const wanted = storedBytes(checkpoint);
     if (total.bytes !== wanted) throw new Error(`${total.bytes} bytes were loaded, expected ${wanted}: every tensor once`);
@@ -61,18 +66,17 @@ async function loadsWithin(engine: DenoEngine): Promise<void> {
   }
 }
 
-/** Idle is the process with its device open, before anything of the model is there. */
-async function loadRange(engine: DenoEngine, checkpoint: CheckpointSource, layers: LayerRange): Promise<Loaded> {
-  const gpu = await openDenoGpu({ webgpu: engine });
+/** One stage on a device that other stages were on before: its buffers are destroyed at the end, so that the device's memory is used again. */
+async function loadRange(gpu: GpuContext, checkpoint: CheckpointSource, layers: LayerRange, idle: number): Promise<Loaded> {
+  const free = collectBuffers(gpu);
+  let excess = 0;
+  let bytes = 0;
+  const sample = (): void => {
+    const onDevice = gpu.adapter.isSoftware ? gpu.memory.total() : 0;
+    excess = Math.max(excess, process.memoryUsage().rss - idle - onDevice);
+  };
+  const start = performance.now();
   try {
-    const idle = process.memoryUsage().rss;
-    let excess = 0;
-    let bytes = 0;
-    const sample = (): void => {
-      const onDevice = gpu.adapter.isSoftware ? gpu.memory.total() : 0;
-      excess = Math.max(excess, process.memoryUsage().rss - idle - onDevice);
-    };
-    const start = performance.now();
     await loadLocalStage(gpu, checkpoint, {
       layers,
       contextTokens: 256,
@@ -86,8 +90,27 @@ async function loadRange(engine: DenoEngine, checkpoint: CheckpointSource, layer
     sample();
     return { bytes, seconds, excess };
   } finally {
-    gpu.destroy();
+    free();
+    // Destroyed buffers are given back when the queue has passed them.
+    gpu.submit([]);
+    await gpu.idle();
   }
+}
+
+/** What is made from now on; the result destroys it. */
+function collectBuffers(gpu: GpuContext): () => void {
+  const make = GpuContext.prototype.buffer.bind(gpu);
+  const made: GPUBuffer[] = [];
+  const collecting: GpuContext["buffer"] = (request) => {
+    const buffer = make(request);
+    made.push(buffer);
+    return buffer;
+  };
+  Object.defineProperty(gpu, "buffer", { value: collecting, configurable: true });
+  return () => {
+    for (const buffer of made) gpu.destroyBuffer(buffer);
+    Reflect.deleteProperty(gpu, "buffer");
+  };
 }
 
 function storedBytes({ config, tensors }: CheckpointSource): number {
