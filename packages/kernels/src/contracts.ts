@@ -14,6 +14,8 @@ import { fp8NanScanContract } from "./fp8NanScan/contract.ts";
 import { dequantizeContract } from "./dequantize/contract.ts";
 import { bandwidthContract } from "./bandwidth/contract.ts";
 import { matmulContract } from "./matmul/contract.ts";
+import { matrixRateContract } from "./matrixRate/contract.ts";
+import { matmulMatrixContract } from "./matmul/matrixContract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { exactContract } from "./exact/contract.ts";
 import { routerContract } from "./router/contract.ts";
@@ -22,7 +24,7 @@ import type { ContractCase } from "./testing/mod.ts";
 
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   matvec: matvecContract,
-  matmul: matmulContract,
+  matmul: [...matmulContract, ...matmulMatrixContract],
   dequantize: dequantizeContract,
   fp8NanScan: fp8NanScanContract,
   mtpInput: mtpInputContract,
@@ -40,4 +42,5 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   expertsMany: expertsManyContract,
   sample: sampleContract,
   bandwidth: bandwidthContract,
+  matrixRate: matrixRateContract,
 };

@@ -10,6 +10,7 @@ import type { BenchCase } from "./case.ts";
 import { choiceCases } from "./choice.ts";
 import { expertCases } from "./experts.ts";
 import { expertsFewCases } from "./expertsFew.ts";
+import { manyVariantsCases } from "./manyVariants.ts";
 import { matvecCases } from "./matvec.ts";
 import { productCases } from "./products.ts";
 import { BENCH_SHAPES, type BenchSize } from "./sizes.ts";
@@ -59,9 +60,16 @@ export async function benchKernels(
   { size, ops, onResult, signal }: KernelBenchOptions,
 ): Promise<readonly KernelBenchResult[]> {
   const shapes = BENCH_SHAPES[size];
-  const all = [bandwidthCases, matvecCases, productCases, expertsFewCases, expertCases, attentionCases, choiceCases].flatMap((cases) =>
-    cases(shapes, gpu),
-  );
+  const all = [
+    bandwidthCases,
+    matvecCases,
+    productCases,
+    expertsFewCases,
+    expertCases,
+    manyVariantsCases,
+    attentionCases,
+    choiceCases,
+  ].flatMap((cases) => cases(shapes, gpu));
   const results: KernelBenchResult[] = [];
   let copyRate = Number.NaN;
   for (const [index, item] of all.entries()) {
