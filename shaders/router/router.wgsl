@@ -24,6 +24,8 @@ const LOWEST: f32 = -3.4028234663852886e38;
 #endif
 
 var<workgroup> scores: array<f32, EXPERTS>;
+// What experts are chosen by.
+var<workgroup> choices: array<f32, EXPERTS>;
 var<workgroup> keys: array<u32, EXPERTS>;
 var<workgroup> chosen: array<u32, TOP_K>;
 #if GROUPED
@@ -33,11 +35,12 @@ var<workgroup> group_keys: array<u32, GROUPS>;
 var<workgroup> partial: array<f32, WORKGROUP>;
 #endif
 
-fn choice(expert: u32) -> f32 {
+fn choose_by(expert: u32, score: f32) {
+  scores[expert] = score;
 #if BIAS
-  return scores[expert] + bias[expert];
+  choices[expert] = score + bias[expert];
 #else
-  return scores[expert];
+  choices[expert] = score;
 #endif
 }
 
@@ -78,11 +81,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     sum += partial[i];
   }
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
-    scores[e] /= sum;
+    choose_by(e, scores[e] / sum);
   }
 #else
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
-    scores[e] = 1.0 / (1.0 + exp(-logits[base + e]));
+    choose_by(e, 1.0 / (1.0 + exp(-logits[base + e])));
   }
 #endif
   workgroupBarrier();
@@ -92,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var best = LOWEST;
     var second = LOWEST;
     for (var i = 0u; i < EXPERTS / GROUPS; i++) {
-      let value = choice(g * (EXPERTS / GROUPS) + i);
+      let value = choices[g * (EXPERTS / GROUPS) + i];
       second = max(second, min(best, value));
       best = max(best, value);
     }
@@ -106,7 +109,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   workgroupBarrier();
 #endif
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
-    var key = order_key(choice(e));
+    var key = order_key(choices[e]);
 #if GROUPED
     let mine = e / (EXPERTS / GROUPS);
     let mine_key = group_keys[mine];
