@@ -1,5 +1,6 @@
 export { type BatchRows, type Step, TOKEN_FROM_SAMPLER, batchBytes, encodeBatch } from "./batch.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
+export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";
 export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";
 export { type QAbsorbSpec, qAbsorb } from "./qAbsorb/kernel.ts";
 export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
@@ -7,6 +8,7 @@ export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBy
 export { ropeTable } from "./ropeTable.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
+export { type ExpertRows, LOWEST_EXPERT_TILE, expertTileRows } from "./expertsMany/tileRows.ts";
 export { type ExpertGrouping, type ExpertTiles, type GroupTokensSpec, expertTiles, groupTokens } from "./expertsMany/grouping.ts";
 export {
   type ExpertsCombineSpec,

@@ -4,16 +4,23 @@
  */
 import { type ModelConfig, cosSinScale, ropeInvFreq } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
-import { CHUNK, type StepBuffers, batchBytes, expertTiles, partialBytes, ropeTable, roundUp } from "@shoal/kernels";
+import {
+  CHUNK,
+  LOWEST_EXPERT_TILE,
+  type StepBuffers,
+  attentionPartialRows,
+  attentionSplits,
+  batchBytes,
+  expertTiles,
+  partialBytes,
+  ropeTable,
+  roundUp,
+} from "@shoal/kernels";
 import { type PagedKvCache, mlaShape } from "./kvCache.ts";
 import type { LayerWeights, MlpWeights } from "./weights/layer.ts";
 
-/** Parts that the KV range of a token is split over while few tokens are computed: enough workgroups for a large GPU. */
-export const DECODE_SPLITS = 16;
-/** Tokens up to which a step is "decoding": weights are read once for all of them, and attention splits the KV range. */
+/** Tokens up to which a step is "decoding": weights are read once for all of them. */
 export const DECODE_TOKENS = 4;
-/** Rows of a tile of tokens that share an expert. */
-export const EXPERT_TILE_ROWS = 16;
 /** Steps whose sampled tokens are kept until read. */
 export const RING_STEPS = 64;
 
@@ -40,6 +47,8 @@ export interface Activations {
   /** [tokens, heads, kvLoraRank + qkRopeHeadDim] */
   readonly absorbed: Matrix2D;
   readonly partial: GPUBuffer;
+  /** Ranges that attention splits each token's positions into, in a step of so many tokens; `partial` has room for them. */
+  readonly splits: (tokens: number) => number;
   readonly attention: Matrix2D;
   readonly routerLogits: Matrix2D;
   /** [tokens, slots] pairs. */
@@ -81,12 +90,13 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
   const mlps = layers.map(({ mlp }) => mlp);
   const slots = Math.max(1, ...mlps.map((mlp) => mostSlots(mlp, config.nActivatedExperts)));
   const experts = Math.max(1, ...mlps.map(({ routed, fixed }) => Math.max(routed?.group.count ?? 0, fixed?.group.count ?? 0)));
-  const tiles = expertTiles({ maxTokens, slots, experts, tileRows: EXPERT_TILE_ROWS });
+  const tiles = expertTiles({ maxTokens, slots, experts, tileRows: LOWEST_EXPERT_TILE });
   const scratch = (label: string, size: number): GPUBuffer => gpu.buffer({ label, size, kind: "activations" });
   // One buffer for each width: another width's columns would be this one's padding.
   const byWidth = new Map<string, Matrix2D>();
   const table = ropeTable(ropeInvFreq(config), kv.contextTokens, cosSinScale(config));
   const shape = mlaShape(config);
+  const { contextTokens } = kv;
   return {
     step: {
       batch: gpu.buffer({ label: "batch", size: batchBytes(maxTokens), kind: "tables" }),
@@ -104,10 +114,8 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     queryLatent: matrix("query latent", maxTokens, Math.max(1, qLoraRank)),
     query: matrix("query", maxTokens, nHeads * (qkNopeHeadDim + qkRopeHeadDim)),
     absorbed: matrix("absorbed query", maxTokens, nHeads * (kvLoraRank + qkRopeHeadDim)),
-    partial: scratch(
-      "attention partials",
-      Math.max(partialBytes(shape, maxTokens, 1), partialBytes(shape, Math.min(DECODE_TOKENS, maxTokens), DECODE_SPLITS)),
-    ),
+    partial: scratch("attention partials", partialBytes(shape, attentionPartialRows({ nHeads, maxTokens, contextTokens }), 1)),
+    splits: (tokens) => attentionSplits(gpu, { nHeads, tokens, contextTokens }),
     attention: matrix("attention", maxTokens, nHeads * vHeadDim),
     routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
     routing: scratch("routing", maxTokens * slots * 8),

@@ -13,6 +13,7 @@ import {
   exactExpertsGateUp,
   exactOutput,
   exactQAbsorb,
+  expertTileRows,
   expertsCombine,
   expertsDownFew,
   expertsDownMany,
@@ -28,7 +29,7 @@ import {
   qAbsorb,
   router,
 } from "@shoal/kernels";
-import { DECODE_SPLITS, EXPERT_TILE_ROWS, type Matrix2D } from "./activations.ts";
+import type { Matrix2D } from "./activations.ts";
 import { mlaShape } from "./kvCache.ts";
 import type { NormedInput, Recorder } from "./recorder.ts";
 import type { AttentionWeights, LayerWeights, MlpWeights } from "./weights/layer.ts";
@@ -78,7 +79,7 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
 
 /** From the queries to the heads' values, in `activations.attention`. */
 async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, query: Matrix2D): Promise<void> {
-  const { gpu, config, activations, tokens, few, exact } = recorder;
+  const { gpu, config, activations, tokens, exact } = recorder;
   const { step, absorbed, partial, attention } = activations;
   const shape = mlaShape(config);
   const absorb = { shape, step, kvB, q: query.buffer, qStride: query.stride, out: absorbed.buffer, outStride: absorbed.stride, tokens };
@@ -91,7 +92,7 @@ async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCach
     recorder.add(await exactOutput(gpu, { ...project, attended: partial, ...labels[2] }));
     return;
   }
-  const splits = few ? DECODE_SPLITS : 1;
+  const splits = activations.splits(tokens);
   recorder.add(await qAbsorb(gpu, { ...absorb, ...labels[0] }));
   recorder.add(await mlaAttention(gpu, { ...attend, partial, splits, ...labels[1] }));
   recorder.add(await mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
@@ -165,21 +166,9 @@ async function recordMany(recorder: Recorder, { which, group, routing, slots }: 
   const { step, tiles, tileRows: rows, residual, expertOut, maxTokens } = activations;
   const x = await input.materialize(group.format);
   const hidden = activations.expertHidden(which, group.width);
-  const grouping = { tiles, rows, tileRows: EXPERT_TILE_ROWS };
-  recorder.add(
-    await groupTokens(gpu, {
-      routing,
-      slots,
-      experts: group.count,
-      tiles,
-      rows,
-      tokens,
-      maxTokens,
-      tileRows: EXPERT_TILE_ROWS,
-      step,
-      label: "group tokens",
-    }),
-  );
+  const experts = group.count;
+  const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts }) };
+  recorder.add(await groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, label: "group tokens" }));
   const gateUp = { group, slots, grouping, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
   recorder.add(await expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
   if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);

@@ -1,8 +1,7 @@
 /** What a run takes of a device, from the config and the headers alone, so that it can be refused before anything is loaded. Pure. */
 import { type CheckpointSource, type ModelConfig, kvBytesPerToken } from "@shoal/checkpoint";
 import { AdapterLimitError } from "@shoal/gpu";
-import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, roundUp } from "@shoal/kernels";
-import { DECODE_SPLITS, DECODE_TOKENS } from "./activations.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, attentionPartialRows, roundUp } from "@shoal/kernels";
 import { KV_BLOCK_SIZE, type KvFormat } from "./kvCache.ts";
 import { weightBytes } from "./weights/footprint.ts";
 import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
@@ -55,7 +54,7 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
   });
   return [
     rows("absorbed queries", run.maxTokens, nHeads * (kvLoraRank + qkRopeHeadDim)),
-    rows("attention partials", Math.max(run.maxTokens, Math.min(run.maxTokens, DECODE_TOKENS) * DECODE_SPLITS), nHeads * (kvLoraRank + 4)),
+    rows("attention partials", attentionPartialRows({ ...run, nHeads }), nHeads * (kvLoraRank + 4)),
     rows("queries", run.maxTokens, queries),
     rows("query latents", run.maxTokens, Math.max(1, qLoraRank)),
     rows("projected inputs", run.maxTokens, roundUp(qLoraRank > 0 ? qLoraRank : queries, SCALE_BLOCK) + kvLoraRank + qkRopeHeadDim),

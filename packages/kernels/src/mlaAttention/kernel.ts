@@ -31,7 +31,7 @@ export function partialBytes({ nHeads, kvLoraRank }: Pick<MlaShape, "nHeads" | "
 export async function mlaAttention(gpu: GpuContext, spec: MlaAttentionSpec): Promise<readonly Dispatch[]> {
   const { shape, step, cache, q, qStride, partial, splits, softmaxScale, tokens, label = "mlaAttention" } = spec;
   const { nHeads, kvLoraRank, qkRopeHeadDim } = shape;
-  const { shader, groupHeads, constants, shapeConstants } = mlaAttentionVariant(gpu, shape, spec.variant);
+  const { shader, groupHeads, constants, shapeConstants } = mlaAttentionVariant(gpu, shape, tokens, spec.variant);
   const width = kvLoraRank + qkRopeHeadDim;
   const kernel = await gpu.kernel(
     shader,

@@ -1,6 +1,7 @@
-/** How attention is blocked, and into how many ranges its positions are split. */
+/** How attention is blocked. */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { MlaShape } from "../mla.ts";
+import { sizeClass } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
 import { CHUNK, roundUp } from "../weights.ts";
 
@@ -67,34 +68,11 @@ export function mlaAttentionVariants(gpu: GpuContext, { nHeads }: Pick<MlaShape,
   return gpu.adapter.isSoftware ? [PLAIN, ...sensible] : [...sensible, PLAIN];
 }
 
-/** @throws RangeError if one is asked for that the device cannot run */
-export function mlaAttentionVariant(gpu: GpuContext, shape: Pick<MlaShape, "nHeads">, asked?: string): AttentionVariant {
-  return chooseVariant(gpu, "mlaAttention", mlaAttentionVariants(gpu, shape), asked);
-}
-
-export interface SplitsRequest {
-  readonly nHeads: number;
-  readonly tokens: number;
-  /** Longest sequence that there may be. */
-  readonly contextTokens: number;
-}
-
-/** Workgroups that fill a large GPU: two for each of its 132 processors, about. */
-const WANTED_WORKGROUPS = 256;
-const MOST_SPLITS = 64;
-/** A range has at least as many positions, where there are more ranges than a sequence needs. */
-const LEAST_POSITIONS = 16;
-/** Enough to keep two threads of a CPU busy, and every split's code tested. */
-const SOFTWARE_SPLITS = 16;
-/** Splits do not differ among so few tokens, so that a sequence's sums do not depend on how many decode beside it. */
+/** Up to so many tokens a step's attention is one of decoding, bound by the cache; beyond it is a prompt's, bound by arithmetic. */
 const FEW_TOKENS = 4;
 
-/**
- * Ranges that each token's positions are divided into, for a step of that many tokens. Ranges beyond a sequence's length end at once, and the merge leaves them
- * out, so that one number does for short contexts and long ones.
- */
-export function attentionSplits(gpu: GpuContext, { nHeads, tokens, contextTokens }: SplitsRequest): number {
-  if (gpu.adapter.isSoftware) return tokens <= FEW_TOKENS ? SOFTWARE_SPLITS : 1;
-  const workgroups = Math.ceil(nHeads / 16) * (tokens <= FEW_TOKENS ? 1 : tokens);
-  return Math.max(1, Math.min(Math.ceil(WANTED_WORKGROUPS / workgroups), MOST_SPLITS, Math.ceil(contextTokens / LEAST_POSITIONS)));
+/** @throws RangeError if one is asked for that the device cannot run */
+export function mlaAttentionVariant(gpu: GpuContext, shape: Pick<MlaShape, "nHeads">, tokens: number, asked?: string): AttentionVariant {
+  const operation = `mlaAttention/${sizeClass(shape.nHeads)}/${tokens <= FEW_TOKENS ? "few" : "many"}`;
+  return chooseVariant(gpu, operation, mlaAttentionVariants(gpu, shape), asked);
 }

@@ -2,7 +2,7 @@
 import { type MlaShape, kvCacheStride } from "../mla.ts";
 import { mlaAttention, partialBytes } from "../mlaAttention/kernel.ts";
 import { mergeReference, mlaAttentionReference } from "../mlaAttention/reference.ts";
-import { attentionSplits } from "../mlaAttention/variants.ts";
+import { attentionSplits } from "../mlaAttention/splits.ts";
 import { assertClose, f16ToNumber, normals, numberToF16, testSequences } from "../testing/mod.ts";
 import { TOLERANCE, type TuningCase, countOf } from "./case.ts";
 
