@@ -1,4 +1,4 @@
-/** Tolerance: as contract.ts; for attention one unit in the last place, and 2^-26 of the largest result, which is what exact_exp (shaders/lib/precise.wgsl) is off by. */
+/** Tolerance: as contract.ts; for attention one and a half units in the last place, and 2^-26 of the largest result, which is what exact_exp (shaders/lib/precise.wgsl) is off by. */
 import type { GpuContext } from "@shoal/gpu";
 import type { KvFormat, MlaShape } from "../mla.ts";
 import { fillCache } from "../mlaAttention/contract.ts";
@@ -109,7 +109,7 @@ async function check(gpu: GpuContext, { sizes, weights, cache: format, rows }: C
     const latents = unpadded(attendedActual, tokens * nHeads, kvLoraRank, latentStride);
     const at = (token: number, position: number): number => rowOf({ sequence: rows[token]?.[0] ?? 0, position });
     const expected = mlaAttentionReference(shape, queries, elements, at, positions, Math.fround(softmaxScale));
-    assertNearest(latents, expected, 1, "attended latents", 2 ** -26);
+    assertNearest(latents, expected, 1.5, "attended latents", 2 ** -26);
     assertEqual(attendedActual, padded(latents, tokens * nHeads, kvLoraRank, latentStride), "latents with their padding");
 
     const outWidth = nHeads * vHeadDim;

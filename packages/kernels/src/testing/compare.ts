@@ -49,7 +49,7 @@ export function assertNearest(
   expected: ArrayLike<number>,
   ulps: number,
   what: string,
-  cancelled: number = 2 ** -34,
+  cancelled: number = 2 ** -32,
 ): void {
   if (actual.length !== expected.length) throw new MismatchError(`${what}: ${actual.length} values, expected ${expected.length}`);
   const besides = Math.max(...Array.from(expected, Math.abs)) * cancelled;
