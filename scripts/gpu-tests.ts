@@ -1,6 +1,7 @@
 /**
  * Runs the engine tests in Deno: `deno run -A scripts/gpu-tests.ts [FILE...]`, every `*.gpu.test.ts` of the workspace when no file is named.
- * A test file exports `tests(engine)`, which gives named cases. SHOAL_WEBGPU=wgpu|dawn|auto picks the engine, SHOAL_FILTER=TEXT the cases by name.
+ * A test file exports `tests(engine)`, which gives named cases. SHOAL_WEBGPU=wgpu|dawn|auto picks the engine, SHOAL_FILTER=TEXT the cases by name;
+ * SHOAL_LIMITS=default clamps every device that a test does not open otherwise to what WebGPU promises everywhere.
  *
  * Not `deno test`: under it (Deno 2.9.6) Dawn's addon, which waits by scheduling immediates, makes the runner copy an ever growing list on every turn
  * of the event loop, and a readback of a millisecond takes minutes.
@@ -31,12 +32,13 @@ if (engine !== "auto" && engine !== "wgpu" && engine !== "dawn") {
   console.error(`SHOAL_WEBGPU is '${engine}', expected auto, wgpu or dawn`);
   Deno.exit(2);
 }
+const limits = Deno.env.get("SHOAL_LIMITS") ?? "";
 const filter = Deno.env.get("SHOAL_FILTER") ?? "";
 const files = Deno.args.length > 0 ? Deno.args : testFiles().sort();
 let passed = 0;
 let failed = 0;
 for (const file of files) {
-  console.log(`# ${file} on ${engine}`);
+  console.log(`# ${file} on ${engine}${limits === "default" ? ", limits clamped to WebGPU's defaults" : ""}`);
   let cases: readonly GpuTest[] = [];
   try {
     const module: GpuTestFile = await import(pathToFileURL(file).href);

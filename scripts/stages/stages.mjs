@@ -55,6 +55,13 @@ export const STAGES = [
   },
   { name: "gpu:wgpu", about: "GPU tests on Deno's built-in WebGPU", inOk: false, run: (context) => runGpuTests(context, "wgpu") },
   { name: "gpu:dawn", about: "GPU tests on Dawn in Deno", inOk: false, run: (context) => runGpuTests(context, "dawn") },
+  {
+    name: "gpu:least",
+    about:
+      "golden files on a device with WebGPU's default limits and no optional feature, on Dawn; contract suites run so in both stages before",
+    inOk: false,
+    run: runLeastDevice,
+  },
   { name: "e2e", about: "Playwright, with Chromium", inOk: false, run: runPlaywright },
 ];
 
@@ -102,12 +109,34 @@ async function runGpuTests({ root, deno, env, run }, engine) {
   const files = ["packages", "apps"].flatMap((dir) => filesUnder(root, dir, (name) => name.endsWith(".gpu.test.ts")));
   if (files.length === 0) return missing("packages/**/*.gpu.test.ts");
   const results = [];
-  for (const file of files) {
-    const args = ["run", "--quiet", "-A", GPU_TEST_RUNNER, file];
-    const result = await run(deno, args, { cwd: root, env: { ...env, SHOAL_WEBGPU: engine }, timeoutMs: TIMEOUT_MS });
-    results.push(withCounts(result, gpuCounts(result.stdout)));
-  }
+  for (const file of files) results.push(await runGpuFile({ root, deno, env, run }, file, { SHOAL_WEBGPU: engine }));
   return sum(results);
+}
+
+/**
+ * @param {StageContext} context
+ * @returns {Promise<StageResult>}
+ */
+async function runLeastDevice(context) {
+  const least = { SHOAL_WEBGPU: "dawn", SHOAL_LIMITS: "default" };
+  return sum([
+    await runGpuFile(context, "packages/model/test/micro.gpu.test.ts", least),
+    // The other mode's cases of this model take minutes, and its kernels are those of the file before.
+    await runGpuFile(context, "packages/model/test/tiny.gpu.test.ts", { ...least, SHOAL_FILTER: "w8a32" }),
+  ]);
+}
+
+/**
+ * @param {Pick<StageContext, "root" | "deno" | "env" | "run">} context
+ * @param {string} file
+ * @param {Record<string, string>} settings environment variables of scripts/gpu-tests.ts
+ * @returns {Promise<StageResult>}
+ */
+async function runGpuFile({ root, deno, env, run }, file, settings) {
+  if (!existsSync(path.join(root, file))) return missing(file);
+  const args = ["run", "--quiet", "-A", GPU_TEST_RUNNER, file];
+  const result = await run(deno, args, { cwd: root, env: { ...env, ...settings }, timeoutMs: TIMEOUT_MS });
+  return withCounts(result, gpuCounts(result.stdout));
 }
 
 /**
