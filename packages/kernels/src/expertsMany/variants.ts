@@ -75,9 +75,9 @@ export function expertsManyVariants(gpu: GpuContext, { format, tileRows }: Exper
   const fast = [STREAM, block(128, tileRows), block(64, tileRows)];
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
   const all = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
-  return [expertsMatrixVariant(tileRows), ...all].filter(
-    (variant) => variant.tileRows.includes(tileRows) && (variant.formats?.includes(format) ?? true),
-  );
+  // Tiles so low are limited by reading weights, of which streaming has more under way.
+  const listed = tileRows <= 8 ? [...all, expertsMatrixVariant(tileRows)] : [expertsMatrixVariant(tileRows), ...all];
+  return listed.filter((variant) => variant.tileRows.includes(tileRows) && (variant.formats?.includes(format) ?? true));
 }
 
 /** Those that only run where they are asked for by name: a less precise one, and one for tests. */
