@@ -96,25 +96,25 @@ async function check(gpu: GpuContext, { sizes, weights, cache: format, rows }: C
     const qBuffer = keep(gpu.upload("q", padded(q, tokens, inWidth, qStride), "activations"));
     const absorbed = keep(gpu.upload("absorbed", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
     const absorb = await exactQAbsorb(gpu, { shape, step, q: qBuffer, qStride, kvB, out: absorbed, outStride, tokens: tokens + 1 });
+    const latentStride = roundUp(kvLoraRank, 16);
+    const attended = keep(gpu.upload("attended", new Float32Array(tokens * nHeads * latentStride).fill(1e30), "activations"));
+    const softmaxScale = 1 / Math.sqrt(width);
+    const attend = { shape, step, cache, q: absorbed, qStride: outStride, attended, softmaxScale: Math.fround(softmaxScale), tokens };
+    const attention = await exactAttention(gpu, attend);
+    const outWidth = nHeads * vHeadDim;
+    const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outWidth).fill(7), "activations"));
+    const output = await exactOutput(gpu, { shape, step, attended, kvB, out, outStride: outWidth, tokens: tokens + 1 });
     const absorbedActual = await runAndRead(gpu, absorb, absorbed);
     const queries = unpadded(absorbedActual, tokens, nHeads * width, outStride);
     assertNearest(queries, qAbsorbReference(shape, q, values, table, positions), 0.501, "absorbed queries");
     assertEqual(absorbedActual.subarray(tokens * outStride), new Float32Array(outStride).fill(7), "the row after the last");
 
-    const latentStride = roundUp(kvLoraRank, 16);
-    const attended = keep(gpu.upload("attended", new Float32Array(tokens * nHeads * latentStride).fill(1e30), "activations"));
-    const softmaxScale = 1 / Math.sqrt(width);
-    const attend = { shape, step, cache, q: absorbed, qStride: outStride, attended, softmaxScale: Math.fround(softmaxScale), tokens };
-    const attendedActual = await runAndRead(gpu, await exactAttention(gpu, attend), attended);
+    const attendedActual = await runAndRead(gpu, attention, attended);
     const latents = unpadded(attendedActual, tokens * nHeads, kvLoraRank, latentStride);
     const at = (token: number, position: number): number => rowOf({ sequence: rows[token]?.[0] ?? 0, position });
     const expected = mlaAttentionReference(shape, queries, elements, at, positions, Math.fround(softmaxScale));
     assertNearest(latents, expected, 1.5, "attended latents", 2 ** -26);
     assertEqual(attendedActual, padded(latents, tokens * nHeads, kvLoraRank, latentStride), "latents with their padding");
-
-    const outWidth = nHeads * vHeadDim;
-    const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outWidth).fill(7), "activations"));
-    const output = await exactOutput(gpu, { shape, step, attended, kvB, out, outStride: outWidth, tokens: tokens + 1 });
     const result = await runAndRead(gpu, output, out);
     assertNearest(result.subarray(0, tokens * outWidth), mlaOutputReference(shape, latents, values, tokens), 0.501, "output");
     assertEqual(
