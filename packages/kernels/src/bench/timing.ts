@@ -4,6 +4,8 @@ import type { Dispatch, GpuContext } from "@shoal/gpu";
 const MEASURED_MS = 20;
 const RUNS = 3;
 const MAX_REPEATS = 16_384;
+/** Of load before anything is timed on a GPU: its clocks rise under load. */
+const WARM_MS = 300;
 
 /** Milliseconds of one run of `dispatches`. */
 export async function timeDispatches(gpu: GpuContext, dispatches: readonly Dispatch[], signal?: AbortSignal): Promise<number> {
@@ -24,6 +26,8 @@ export async function timeDispatches(gpu: GpuContext, dispatches: readonly Dispa
     const wanted = Math.ceil((1.5 * MEASURED_MS * repeats) / Math.max(ms, 0.1));
     repeats = Math.min(MAX_REPEATS, Math.max(repeats * 2, wanted));
   }
+  const warm = performance.now() + (gpu.adapter.isSoftware ? 0 : WARM_MS);
+  while (performance.now() < warm) await once(repeats);
   const samples: number[] = [];
   for (let i = 0; i < RUNS; i++) samples.push(((await once(repeats)) - empty) / repeats);
   return Math.max(median(samples), 1e-6);

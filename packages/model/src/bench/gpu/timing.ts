@@ -7,6 +7,22 @@ import type { Arithmetic } from "./rows.ts";
 
 const MOST_REPEATS = 512;
 const EMPTY_SUBMITS = 5;
+/** Of load before anything is timed on a GPU: clocks rise under load, and from idle an H100 takes a quarter of a second to run three times as fast. */
+const WARM_MS = 500;
+
+/** Keeps the device busy with `commands` until its clocks have risen. A software adapter has none. */
+export async function warmClocks(gpu: GpuContext, commands: readonly Command[], signal?: AbortSignal): Promise<void> {
+  const end = performance.now() + (gpu.adapter.isSoftware ? 0 : WARM_MS);
+  while (performance.now() < end) {
+    signal?.throwIfAborted();
+    const begin = performance.now();
+    gpu.submit(commands);
+    await gpu.idle();
+    const each = Math.max(performance.now() - begin, 0.1);
+    for (let i = 0; i < Math.min(64, 20 / each); i++) gpu.submit(commands);
+  }
+  await gpu.idle();
+}
 
 export interface TimingOptions {
   readonly samples: number;
@@ -35,7 +51,7 @@ export async function timeCommands(
   await once(1);
   const first = Math.max((await once(1)) - empty, 0.01);
   const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(submitMs / first)));
-  // Clocks rise under load.
+  await warmClocks(gpu, commands, signal);
   if (repeats > 1) await once(repeats);
   const times: number[] = [];
   for (let i = 0; i < samples; i++) times.push(Math.max(((await once(repeats)) - empty) / repeats, 1e-6));
@@ -59,6 +75,7 @@ export async function profileStep(gpu: GpuContext, commands: readonly Command[],
   const arithmetic = arithmeticOf(commands);
   if (!gpu.dialect.timestampQuery) return { gpuTimes: null, slices: [], arithmetic, flopsPerSecond: { plain: 0, "subgroup matrices": 0 } };
   const runs: (readonly DispatchTiming[])[] = [];
+  await warmClocks(gpu, commands);
   for (let i = 0; i < repeat; i++) runs.push(await profileCommands(gpu, commands));
   const slices = (runs.at(-1) ?? []).map(({ dispatch, begin, end }) => ({
     label: dispatch.label,
