@@ -23,6 +23,8 @@ const LAYERS = process.env["SHOAL_LONG"] === "1" ? 72 : 4;
 interface Loaded {
   readonly bytes: number;
   readonly seconds: number;
+  /** Until the last bytes were written: without the count of NaN codes, which a CPU takes long for, the KV cache and activations. */
+  readonly readSeconds: number;
   /** Most host memory beyond the idle process and what the device holds, where that is host memory too. */
   readonly excess: number;
 }
@@ -36,34 +38,49 @@ async function loadsWithin(engine: DenoEngine): Promise<void> {
   try {
     const { bytes, shards, sparse } = await writeSparseCheckpoint(directory, liteConfig(LAYERS));
     if (!sparse) throw new Error(`${directory} is on a file system that keeps no holes, expected one that does`);
+    console.log(`  a checkpoint of ${(bytes / 1e9).toFixed(1)} GB in ${shards} shards`);
     const checkpoint = await openDirectory(directory);
-    const { nLayers } = checkpoint.config;
-    const total: { bytes: number; seconds: number; excess: number } = { bytes: 0, seconds: 0, excess: 0 };
     const gpu = await openDenoGpu({ webgpu: engine });
     // The process with its device open, before anything of the model is there.
     const idle = process.memoryUsage().rss;
     try {
-      for (let begin = 0; begin < nLayers; begin += LAYERS_AT_ONCE) {
-        const loaded = await loadRange(gpu, checkpoint, { begin, end: Math.min(begin + LAYERS_AT_ONCE, nLayers) }, idle);
-        total.bytes += loaded.bytes;
-        total.seconds += loaded.seconds;
-        total.excess = Math.max(total.excess, loaded.excess);
+      // The second time the files are warm, where memory has room for them.
+      for (const time of ["first", "second"]) {
+        const loaded = await loadAll(gpu, checkpoint, idle);
+        report(time, loaded, idle);
+        const wanted = storedBytes(checkpoint);
+        if (loaded.bytes !== wanted) throw new Error(`${loaded.bytes} bytes were loaded, expected ${wanted}: every tensor once`);
+        if (loaded.excess >= LIMIT)
+          throw new Error(`${Math.round(loaded.excess / MIB)} MiB of host memory, expected less than ${LIMIT / MIB}`);
       }
     } finally {
       gpu.destroy();
       await checkpoint.close();
     }
-    const rate = total.bytes / total.seconds / 1e9;
-    console.log(
-      `  ${(total.bytes / 1e9).toFixed(1)} of ${(bytes / 1e9).toFixed(1)} GB in ${shards} shards, ${total.seconds.toFixed(1)} s, ${rate.toFixed(2)} GB/s; ` +
-        `host memory at most ${Math.round(total.excess / MIB)} MiB above idle (${Math.round(idle / MIB)} MiB) and what the device holds`,
-    );
-    const wanted = storedBytes(checkpoint);
-    if (total.bytes !== wanted) throw new Error(`${total.bytes} bytes were loaded, expected ${wanted}: every tensor once`);
-    if (total.excess >= LIMIT) throw new Error(`${Math.round(total.excess / MIB)} MiB of host memory, expected less than ${LIMIT / MIB}`);
   } finally {
     await rm(directory, { recursive: true });
   }
+}
+
+function report(time: string, { bytes, seconds, readSeconds, excess }: Loaded, idle: number): void {
+  const rate = (of: number): string => `${(bytes / of / 1e9).toFixed(2)} GB/s`;
+  console.log(
+    `  ${time} time: ${(bytes / 1e9).toFixed(1)} GB in ${seconds.toFixed(1)} s, ${rate(seconds)}, ${rate(readSeconds)} while reading and writing; ` +
+      `host memory at most ${Math.round(excess / MIB)} MiB above idle (${Math.round(idle / MIB)} MiB) and what the device holds`,
+  );
+}
+
+async function loadAll(gpu: GpuContext, checkpoint: CheckpointSource, idle: number): Promise<Loaded> {
+  const { nLayers } = checkpoint.config;
+  const total = { bytes: 0, seconds: 0, readSeconds: 0, excess: 0 };
+  for (let begin = 0; begin < nLayers; begin += LAYERS_AT_ONCE) {
+    const loaded = await loadRange(gpu, checkpoint, { begin, end: Math.min(begin + LAYERS_AT_ONCE, nLayers) }, idle);
+    total.bytes += loaded.bytes;
+    total.seconds += loaded.seconds;
+    total.readSeconds += loaded.readSeconds;
+    total.excess = Math.max(total.excess, loaded.excess);
+  }
+  return total;
 }
 
 /** One stage on a device that other stages were on before: its buffers are destroyed at the end, so that the device's memory is used again. */
@@ -71,6 +88,7 @@ async function loadRange(gpu: GpuContext, checkpoint: CheckpointSource, layers: 
   const free = collectBuffers(gpu);
   let excess = 0;
   let bytes = 0;
+  let readSeconds = 0;
   const sample = (): void => {
     const onDevice = gpu.adapter.isSoftware ? gpu.memory.total() : 0;
     excess = Math.max(excess, process.memoryUsage().rss - idle - onDevice);
@@ -83,12 +101,13 @@ async function loadRange(gpu: GpuContext, checkpoint: CheckpointSource, layers: 
       maxTokens: 16,
       onProgress: ({ loadedBytes }) => {
         bytes = loadedBytes;
+        readSeconds = (performance.now() - start) / 1000;
         sample();
       },
     });
     const seconds = (performance.now() - start) / 1000;
     sample();
-    return { bytes, seconds, excess };
+    return { bytes, seconds, readSeconds, excess };
   } finally {
     free();
     // Destroyed buffers are given back when the queue has passed them.
