@@ -13,7 +13,6 @@ export interface BenchShapes {
   readonly vocab: number;
   readonly mla: MlaShape;
   readonly contextTokens: number;
-  readonly splits: number;
   readonly experts: number;
   readonly expertWidth: number;
   /** Experts that a token takes. */
@@ -31,7 +30,6 @@ export const BENCH_SHAPES: Readonly<Record<BenchSize, BenchShapes>> = {
     vocab: 16_384,
     mla: { nHeads: 8, qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, kvLoraRank: 256 },
     contextTokens: 512,
-    splits: 4,
     experts: 16,
     expertWidth: 256,
     slots: 9,
@@ -45,7 +43,6 @@ export const BENCH_SHAPES: Readonly<Record<BenchSize, BenchShapes>> = {
     vocab: 129_280,
     mla: { nHeads: 128, qkNopeHeadDim: 128, qkRopeHeadDim: 64, vHeadDim: 128, kvLoraRank: 512 },
     contextTokens: 8192,
-    splits: 16,
     experts: 16,
     expertWidth: 2048,
     slots: 9,
