@@ -3,14 +3,13 @@ import type { GpuContext } from "@shoal/gpu";
 import { type ExpertGroup, encodeRouting } from "../experts.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
+import { expertTileRows } from "../expertsMany/tileRows.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
 import { type Random, assertClose, normals, randomRoutes, uploadBatch } from "../testing/mod.ts";
 import { type BenchCases, type Keep, type Prepared, TOLERANCE, pick, sampledRows } from "./case.ts";
 import { type BenchExperts, benchExperts } from "./pattern.ts";
 import type { BenchShapes } from "./sizes.ts";
 
-/** As the model has it. */
-const TILE_ROWS = 16;
 const COMPARED_TOKENS = 2;
 
 export const expertCases: BenchCases = (shapes) => {
@@ -43,10 +42,11 @@ async function grouped(gpu: GpuContext, keep: Keep, routing: GPUBuffer, group: E
   const zeros = Array.from({ length: tokens }, () => 0);
   const step = uploadBatch(gpu, { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] }, tokens);
   keep(step.batch);
-  const { tilesBytes, rowsBytes } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows: TILE_ROWS });
+  const tileRows = expertTileRows(gpu, { tokens, slots, experts: group.count });
+  const { tilesBytes, rowsBytes } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
   const tiles = keep(gpu.buffer({ label: "tiles", size: tilesBytes, kind: "activations" }));
   const rows = keep(gpu.buffer({ label: "tile rows", size: rowsBytes, kind: "activations" }));
-  const grouping = { tiles, rows, tileRows: TILE_ROWS };
+  const grouping = { tiles, rows, tileRows };
   gpu.submit(await groupTokens(gpu, { routing, slots, experts: group.count, ...grouping, tokens, maxTokens: tokens, step }));
   return grouping;
 }

@@ -4,7 +4,7 @@
  */
 import type { GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";
-import { downReference, gateUpReference } from "../expertsFew/reference.ts";
+import { type Route, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
 import { expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
 import { type ExpertsManyShape, expertsManyOperation, expertsManyTrials, expertsManyVariants } from "../expertsMany/variants.ts";
@@ -13,14 +13,17 @@ import { matmulOperation, matmulTrials, matmulVariants } from "../matmul/variant
 import { matrixRate, matrixRateBytes, matrixRateReference } from "../matrixRate/kernel.ts";
 import { linearReference } from "../matvec/reference.ts";
 import { type Random, assertClose, assertEqual, normals, randomRoutes, uploadBatch } from "../testing/mod.ts";
+import type { WeightFormat } from "../weights.ts";
 import { type Variant, chooseVariant, supportedVariants } from "../variants.ts";
 import { type BenchCase, type BenchCases, type Keep, type Prepared, TOLERANCE, pick, sampledRows } from "./case.ts";
 import { benchExperts, benchMatrix } from "./pattern.ts";
 
-interface Product {
+export interface Product {
   readonly rows: number;
   readonly cols: number;
   readonly tokens: number;
+  /** fp8 by default. */
+  readonly format?: WeightFormat;
 }
 
 /** DeepSeek-V3's widest product both ways, its narrowest, and V2-Lite's; a prefill step and a batch of 32. */
@@ -34,8 +37,10 @@ const PRODUCTS: readonly Product[] = [
 ];
 const SMALL_PRODUCT: Product = { rows: 512, cols: 1024, tokens: 64 };
 
-interface Experts {
+export interface Experts {
   readonly experts: number;
+  /** Further experts, which every token takes. */
+  readonly shared?: number;
   readonly hidden: number;
   readonly width: number;
   readonly slots: number;
@@ -63,26 +68,32 @@ interface Tolerant extends Variant {
 
 export const manyVariantsCases: BenchCases = (_, gpu) => {
   const { isSoftware } = gpu.adapter;
-  const pickVariants = (operation: string, listed: readonly Tolerant[], trials: readonly Tolerant[]): readonly Tolerant[] =>
-    isSoftware
-      ? [chooseVariant(gpu, operation, listed)]
-      : supportedVariants(gpu, [...listed, ...trials.filter(({ name }) => !name.startsWith("emulated"))]);
-  const products = (isSoftware ? [SMALL_PRODUCT] : PRODUCTS).flatMap((product) => {
-    const shape = { format: "fp8" as const, rows: product.rows, tokens: product.tokens };
-    return pickVariants(matmulOperation(shape), matmulVariants(gpu, shape), matmulTrials(shape)).map((variant) =>
-      productCase(product, variant),
-    );
-  });
-  const experts = (isSoftware ? [SMALL_EXPERTS] : EXPERTS).flatMap((shape) =>
-    [true, false].flatMap((gateUp) => {
-      const asked: ExpertsManyShape = { gateUp, format: "fp8", tileRows: shape.tileRows };
-      return pickVariants(expertsManyOperation(asked), expertsManyVariants(gpu, asked), expertsManyTrials(asked)).map((variant) =>
-        expertsCase(shape, gateUp, variant),
-      );
-    }),
-  );
+  const products = (isSoftware ? [SMALL_PRODUCT] : PRODUCTS).flatMap((product) => productVariants(gpu, "matmul-variants", product));
+  const experts = (isSoftware ? [SMALL_EXPERTS] : EXPERTS).flatMap((shape) => expertsVariants(gpu, "experts-variants", shape));
   return [...(gpu.dialect.subgroupMatrix ? [rateCase] : []), ...products, ...experts];
 };
+
+function pickVariants(gpu: GpuContext, operation: string, listed: readonly Tolerant[], trials: readonly Tolerant[]): readonly Tolerant[] {
+  if (gpu.adapter.isSoftware) return [chooseVariant(gpu, operation, listed)];
+  return supportedVariants(gpu, [...listed, ...trials.filter(({ name }) => !name.startsWith("emulated"))]);
+}
+
+/** A product by every variant. */
+export function productVariants(gpu: GpuContext, op: string, product: Product): readonly BenchCase[] {
+  const { rows, tokens, format = "fp8" } = product;
+  const shape = { format, rows, tokens };
+  const variants = pickVariants(gpu, matmulOperation(shape), matmulVariants(gpu, shape), matmulTrials(shape));
+  return variants.map((variant) => productCase(op, product, variant));
+}
+
+/** Experts' gate and up, and down, by every variant. */
+export function expertsVariants(gpu: GpuContext, op: string, shape: Experts): readonly BenchCase[] {
+  return [true, false].flatMap((gateUp) => {
+    const asked: ExpertsManyShape = { gateUp, format: "fp8", tileRows: shape.tileRows };
+    const variants = pickVariants(gpu, expertsManyOperation(asked), expertsManyVariants(gpu, asked), expertsManyTrials(asked));
+    return variants.map((variant) => expertsCase(op, shape, gateUp, variant));
+  });
+}
 
 /** Sums of thousands are wrong by more than those that contracts compare; what f16 rounds stays a share. */
 function toleranceOf({ tolerance = 0 }: Tolerant): typeof TOLERANCE {
@@ -111,9 +122,9 @@ function stepOf(gpu: GpuContext, keep: Keep, tokens: number) {
   return step;
 }
 
-function productCase({ rows, cols, tokens }: Product, variant: Tolerant): BenchCase {
+function productCase(op: string, { rows, cols, tokens, format = "fp8" }: Product, variant: Tolerant): BenchCase {
   const prepare = async (gpu: GpuContext, keep: Keep, random: Random): Promise<Prepared> => {
-    const { matrix, rowsOf } = benchMatrix(gpu, keep, random, { rows, cols, format: "fp8" });
+    const { matrix, rowsOf } = benchMatrix(gpu, keep, random, { rows, cols, format });
     const input = normals(random, tokens * cols);
     const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
     const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
@@ -129,15 +140,28 @@ function productCase({ rows, cols, tokens }: Product, variant: Tolerant): BenchC
     };
     return { dispatches, verify };
   };
-  return { op: "matmul-variants", name: `${rows} x ${cols} fp8, ${tokens} tokens: ${variant.name}`, prepare };
+  return { op, name: `${rows} x ${cols} ${format}, ${tokens} tokens: ${variant.name}`, prepare };
 }
 
-function expertsCase(shape: Experts, gateUp: boolean, variant: Tolerant): BenchCase {
-  const { experts: count, hidden, width, slots, tokens, tileRows } = shape;
+/** As a router makes them, and the shared experts after them. */
+export function benchRoutes(
+  random: Random,
+  { experts, shared = 0, slots, tokens }: Omit<Experts, "hidden" | "width" | "tileRows">,
+): Route[] {
+  const routed = randomRoutes(random, experts, tokens, slots);
+  return Array.from({ length: tokens }, (_, token) => [
+    ...routed.slice(token * slots, (token + 1) * slots),
+    ...Array.from({ length: shared }, (__, i) => ({ expert: experts + i, weight: 1 })),
+  ]).flat();
+}
+
+function expertsCase(op: string, shape: Experts, gateUp: boolean, variant: Tolerant): BenchCase {
+  const { experts, shared = 0, hidden, width, tokens, tileRows } = shape;
+  const [count, slots] = [experts + shared, shape.slots + shared];
   const [rows, cols] = gateUp ? [width, hidden] : [hidden, width];
   const prepare = async (gpu: GpuContext, keep: Keep, random: Random): Promise<Prepared> => {
     const made = benchExperts(gpu, keep, random, { count, hidden, width, only: gateUp ? "gateUp" : "down" });
-    const routes = randomRoutes(random, count, tokens, slots);
+    const routes = benchRoutes(random, shape);
     const routing = keep(gpu.upload("routing", encodeRouting(routes), "activations"));
     const { tilesBytes, rowsBytes } = expertTiles({ maxTokens: tokens, slots, experts: count, tileRows });
     const tiles = keep(gpu.buffer({ label: "tiles", size: tilesBytes, kind: "activations" }));
@@ -171,5 +195,5 @@ function expertsCase(shape: Experts, gateUp: boolean, variant: Tolerant): BenchC
     return { dispatches, verify };
   };
   const what = `${slots} of ${count} experts, ${gateUp ? "gate and up" : "down"} ${rows} x ${cols} fp8, ${tokens} tokens`;
-  return { op: "experts-variants", name: `${what}, tiles of ${tileRows}: ${variant.name}`, prepare };
+  return { op, name: `${what}, tiles of ${tileRows}: ${variant.name}`, prepare };
 }

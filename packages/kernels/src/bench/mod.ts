@@ -6,6 +6,7 @@ import type { GpuContext } from "@shoal/gpu";
 import { seededRandom, withBuffers } from "../testing/mod.ts";
 import { attentionCases } from "./attention.ts";
 import { bandwidthCases } from "./bandwidth.ts";
+import { batchCases } from "./batches.ts";
 import type { BenchCase } from "./case.ts";
 import { choiceCases } from "./choice.ts";
 import { expertCases } from "./experts.ts";
@@ -67,6 +68,7 @@ export async function benchKernels(
     expertsFewCases,
     expertCases,
     manyVariantsCases,
+    batchCases,
     attentionCases,
     choiceCases,
   ].flatMap((cases) => cases(shapes, gpu));
