@@ -1,20 +1,28 @@
-// Attention of absorbed queries over the paged latent cache, which all heads share, for one range of positions; mla/output.wgsl merges the ranges.
+// Attention of absorbed queries over the paged latent cache, which all heads share, for one range of positions; mla/output.wgsl merges
+// the ranges.
 // Flash-decoding (Dao et al. 2023) with an online softmax: Milakov & Gimelshein, arXiv 1805.02867.
 //
 // q        [tokens, Q_STRIDE] f32, per head [LATENT | ROPE]
 // cache    [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: latent, key part, zeros
-// partial  [tokens, SPLITS, HEADS, 4 RECORD_VECTORS] f32: sum over the range of exp(score - max) * latent, zeros up to 16 CHUNKS; then max, and the
-//          sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written; such ranges come last.
+// partial  [tokens, SPLITS, HEADS, 4 RECORD_VECTORS] f32: sum over the range of exp(score - max) * latent, zeros up to 16 CHUNKS; then
+// max, and the
+//          sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written; such ranges
+// come last.
 //
-// Dispatch: (ceil(HEADS / GROUP_HEADS), SPLITS, tokens) workgroups of GROUP_HEADS * TILE / 4. A tile of positions has two products, blocked in registers:
-// - scores [GROUP_HEADS, TILE]: an invocation has eight heads, four positions and every eighth vector of the columns. Eight neighbours (SLICES) have the other
-//   columns, so that a head's or a position's loads lie together; their sums are added in workgroup memory, in ROUNDS, which divide what that takes.
+// Dispatch: (ceil(HEADS / GROUP_HEADS), SPLITS, tokens) workgroups of GROUP_HEADS * TILE / 4. A tile of positions has two products,
+// blocked in registers:
+// - scores [GROUP_HEADS, TILE]: an invocation has eight heads, four positions and every eighth vector of the columns. Eight neighbours
+//   (SLICES) have the other
+//   columns, so that a head's or a position's loads lie together; their sums are added in workgroup memory, in ROUNDS, which divide what
+// that takes.
 // - values [GROUP_HEADS, 4 VALUE_LANES]: an invocation has VALUE_QUADS times four heads and four columns, and every position.
 // Cached rows are not staged: neighbours load whole lines, and the groups of a workgroup that share them find them in the nearest cache.
 // Scores are f32, and so are sums.
 //
-// Constants, besides shapes: GROUP_HEADS (a multiple of 8), TILE (64, or 32: an invocation then has 16 heads of the values), ROUNDS (1, 2 or 4),
-// VECTORS (times VALUE_LANES at least 4 CHUNKS), WHOLE_GROUPS (GROUP_HEADS divides HEADS), Q_VECTORS (heads of q start at multiples of four), SCALE (of scores).
+// Constants, besides shapes: GROUP_HEADS (a multiple of 8), TILE (64, or 32: an invocation then has 16 heads of the values), ROUNDS (1, 2
+// or 4),
+// VECTORS (times VALUE_LANES at least 4 CHUNKS), WHOLE_GROUPS (GROUP_HEADS divides HEADS), Q_VECTORS (heads of q start at multiples of
+// four), SCALE (of scores).
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
 
@@ -151,7 +159,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       cache_row(sequence, min(tile + PLACES + place, last)),
       cache_row(sequence, min(tile + 2u * PLACES + place, last)),
       cache_row(sequence, min(tile + 3u * PLACES + place, last)));
-    // Of the first four heads and the second four, at each position. Assigned, because on lavapipe variables of a loop keep the last iteration's values.
+    // Of the first four heads and the second four, at each position. Assigned, because on lavapipe variables of a loop keep the last
+    // iteration's values.
     var a0 = vec4<f32>(0.0);
     var a1 = vec4<f32>(0.0);
     var a2 = vec4<f32>(0.0);

@@ -1,10 +1,13 @@
-// The attended latents, merged over ranges of positions, times the value rows of kv_b_proj, as mla/output.wgsl has them, for many tokens: a product blocked like any other,
+// The attended latents, merged over ranges of positions, times the value rows of kv_b_proj, as mla/output.wgsl has them, for many tokens:
+// a product blocked like any other,
 // for each head.
 //
 // Bindings and result as there.
 //
-// Dispatch: (ceil(VALUE / 128), HEADS, ceil(tokens / 64)) workgroups of 256: 64 tokens by 128 values, one chunk of latents at a time in workgroup memory (12 KiB, and 256 bytes
-// a range), the next one on its way. An invocation has four tokens and eight values. An fp8 weight times its scale is rounded once to f32; sums are f32.
+// Dispatch: (ceil(VALUE / 128), HEADS, ceil(tokens / 64)) workgroups of 256: 64 tokens by 128 values, one chunk of latents at a time in
+// workgroup memory (12 KiB, and 256 bytes
+// a range), the next one on its way. An invocation has four tokens and eight values. An fp8 weight times its scale is rounded once to
+// f32; sums are f32.
 //
 // Constants, besides shapes: OUT_VECTORS (rows of out and heads start at multiples of four).
 #include "lib/batch.wgsl"
@@ -25,7 +28,8 @@
 const TILE_TOKENS: u32 = 64u;
 const RECORD_VECTORS: u32 = CHUNKS * 4u + 1u;
 
-// Both [rows, 4 vectors of latents], shuffled so that what neighbours read at one vector lies in different banks: eight tokens, and every fourth of sixteen values.
+// Both [rows, 4 vectors of latents], shuffled so that what neighbours read at one vector lies in different banks: eight tokens, and every
+// fourth of sixteen values.
 var<workgroup> o_tile: array<vec4<f32>, TILE_TOKENS * 4u>;
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 // [TILE_TOKENS, SPLITS]: what a range's latents are multiplied by.
@@ -173,7 +177,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 // Four latents of four values, by latents.
 fn four_values(value: u32, vector: u32) -> mat4x4<f32> {
   let by_value = mat4x4<f32>(
-    w_tile[w_place(value, vector)], w_tile[w_place(value + 1u, vector)], w_tile[w_place(value + 2u, vector)], w_tile[w_place(value + 3u, vector)]);
+    w_tile[w_place(value, vector)], w_tile[w_place(value + 1u, vector)],
+    w_tile[w_place(value + 2u, vector)], w_tile[w_place(value + 3u, vector)]);
   return transpose(by_value);
 }
 

@@ -20,7 +20,8 @@ const SOFTWARE_SPLITS = 16;
 const FEW_TOKENS = 4;
 
 /**
- * Ranges for a step of that many tokens, a power of two, since each number is a pipeline. Ranges beyond a sequence's length end at once and are left out of the merge, so
+ * Ranges for a step of that many tokens, a power of two, since each number is a pipeline. Ranges beyond a sequence's length end at once
+ * and are left out of the merge, so
  * that one number does for short contexts and long ones.
  */
 export function attentionSplits(gpu: GpuContext, request: SplitsRequest): number {
