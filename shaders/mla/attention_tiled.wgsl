@@ -5,24 +5,21 @@
 // q        [tokens, Q_STRIDE] f32, per head [LATENT | ROPE]
 // cache    [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: latent, key part, zeros
 // partial  [tokens, SPLITS, HEADS, 4 RECORD_VECTORS] f32: sum over the range of exp(score - max) * latent, zeros up to 16 CHUNKS; then
-// max, and the
-//          sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written; such ranges
-// come last.
+//          max, and the sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written;
+//          such ranges come last.
 //
 // Dispatch: (ceil(HEADS / GROUP_HEADS), SPLITS, tokens) workgroups of GROUP_HEADS * TILE / 4. A tile of positions has two products,
 // blocked in registers:
 // - scores [GROUP_HEADS, TILE]: an invocation has eight heads, four positions and every eighth vector of the columns. Eight neighbours
-//   (SLICES) have the other
-//   columns, so that a head's or a position's loads lie together; their sums are added in workgroup memory, in ROUNDS, which divide what
-// that takes.
+//   (SLICES) have the other columns, so that a head's or a position's loads lie together; their sums are added in workgroup memory, in
+//   ROUNDS, which divide what that takes.
 // - values [GROUP_HEADS, 4 VALUE_LANES]: an invocation has VALUE_QUADS times four heads and four columns, and every position.
 // Cached rows are not staged: neighbours load whole lines, and the groups of a workgroup that share them find them in the nearest cache.
 // Scores are f32, and so are sums.
 //
 // Constants, besides shapes: GROUP_HEADS (a multiple of 8), TILE (64, or 32: an invocation then has 16 heads of the values), ROUNDS (1, 2
-// or 4),
-// VECTORS (times VALUE_LANES at least 4 CHUNKS), WHOLE_GROUPS (GROUP_HEADS divides HEADS), Q_VECTORS (heads of q start at multiples of
-// four), SCALE (of scores).
+// or 4), VECTORS (times VALUE_LANES at least 4 CHUNKS), WHOLE_GROUPS (GROUP_HEADS divides HEADS), Q_VECTORS (heads of q start at
+// multiples of four), SCALE (of scores).
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
 

@@ -1,16 +1,13 @@
 // The attended latents, merged over ranges of positions, times the value rows of kv_b_proj, as mla/output.wgsl has them, for a few
-// tokens: the weights are on their way
-// while the ranges are merged, and all invocations merge.
+// tokens: the weights are on their way while the ranges are merged, and all invocations merge.
 //
 // Bindings and result as there.
 //
 // Dispatch: (ceil(VALUE / VALUES), HEADS, ceil(tokens / TOKENS)) workgroups of WORKGROUP. Groups of 8 invocations have two values each,
-// and an invocation every eighth
-// chunk of their rows, so that loads are of 128 bytes. Sums are f32.
+// and an invocation every eighth chunk of their rows, so that loads are of 128 bytes. Sums are f32.
 //
 // Constants, besides shapes: WORKGROUP (a multiple of 8), VALUES (WORKGROUP / 4), TOKENS, PARTS (of the ranges, that are merged at once:
-// PARTS * 4 CHUNKS at most
-// WORKGROUP, or 1).
+// PARTS * 4 CHUNKS at most WORKGROUP, or 1).
 #include "lib/batch.wgsl"
 #include "lib/weights.wgsl"
 

@@ -1,13 +1,11 @@
 // The attended latents, merged over ranges of positions, times the value rows of kv_b_proj, as mla/output.wgsl has them, for many tokens:
-// a product blocked like any other,
-// for each head.
+// a product blocked like any other, for each head.
 //
 // Bindings and result as there.
 //
 // Dispatch: (ceil(VALUE / 128), HEADS, ceil(tokens / 64)) workgroups of 256: 64 tokens by 128 values, one chunk of latents at a time in
-// workgroup memory (12 KiB, and 256 bytes
-// a range), the next one on its way. An invocation has four tokens and eight values. An fp8 weight times its scale is rounded once to
-// f32; sums are f32.
+// workgroup memory (12 KiB, and 256 bytes a range), the next one on its way. An invocation has four tokens and eight values. An fp8
+// weight times its scale is rounded once to f32; sums are f32.
 //
 // Constants, besides shapes: OUT_VECTORS (rows of out and heads start at multiples of four).
 #include "lib/batch.wgsl"

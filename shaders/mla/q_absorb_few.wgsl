@@ -1,12 +1,11 @@
-// Queries in the latent space, as mla/q_absorb.wgsl has them, for a few tokens: as many loads of weights in flight as a GPU's memory wants.
+// Queries in the latent space, as mla/q_absorb.wgsl has them, for a few tokens: as many loads of weights in flight as a GPU's memory
+// wants.
 //
 // Bindings and result as there.
 //
 // Dispatch: (ceil(CHUNKS / 8), HEADS, ceil(tokens / TOKENS)) workgroups of WORKGROUP: 8 chunks (one 128-column scale block) by WORKGROUP
-// / 8 slices of d. An invocation
-// loads four rows' chunks before it uses the first; slices' sums are added in workgroup memory. The weights of a group's second token
-// come from the nearest cache.
-// Sums are f32.
+// / 8 slices of d. An invocation loads four rows' chunks before it uses the first; slices' sums are added in workgroup memory. The
+// weights of a group's second token come from the nearest cache. Sums are f32.
 //
 // Constants, besides shapes: WORKGROUP (a multiple of 32, 256 at most), TOKENS.
 #include "lib/batch.wgsl"

@@ -3,9 +3,8 @@
 // Bindings and result as there.
 //
 // Dispatch: (ceil(CHUNKS / 8), HEADS, ceil(tokens / 64)) workgroups of 256: 64 tokens by 8 chunks (one 128-column scale block), 16 rows
-// of weights at a time in workgroup
-// memory (12 KiB), the next ones on their way. An invocation has four tokens and eight columns. An fp8 weight times its scale is rounded
-// once to f32; sums are f32.
+// of weights at a time in workgroup memory (12 KiB), the next ones on their way. An invocation has four tokens and eight columns. An fp8
+// weight times its scale is rounded once to f32; sums are f32.
 //
 // Constants, besides shapes: Q_VECTORS (heads of q start at multiples of four, and so do their rotated parts), OUT_VECTORS (the same of
 // out).
