@@ -2,6 +2,7 @@
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Variant } from "../variants.ts";
 import { matmulMatrixTrials, matmulMatrixVariants, preferMatrices } from "./matrix.ts";
+import { sizeClass } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { WeightFormat } from "../weights.ts";
 
@@ -102,7 +103,7 @@ function fastest(gpu: GpuContext, { rows, tokens }: MatmulShape): MatmulVariant 
   return most && tokens > 64 && workgroups(most) >= FEW_BLOCKS ? most : STREAM;
 }
 
-/** The key of tuning tables. */
-export function matmulOperation({ format, tokens }: MatmulShape): string {
-  return `matmul/${format}/${tokens <= 64 ? "batch" : "prefill"}`;
+/** The key of tuning tables: what is best depends on how many workgroups there are. More than 512 tokens are as many. */
+export function matmulOperation({ format, rows, tokens }: MatmulShape): string {
+  return `matmul/${format}/${sizeClass(rows)}x${Math.min(512, Math.max(STREAM.tileTokens, sizeClass(tokens)))}`;
 }
