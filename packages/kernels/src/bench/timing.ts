@@ -7,8 +7,16 @@ const MAX_REPEATS = 16_384;
 /** Of load before anything is timed on a GPU: its clocks rise under load. */
 const WARM_MS = 300;
 
-/** Milliseconds of one run of `dispatches`. */
-export async function timeDispatches(gpu: GpuContext, dispatches: readonly Dispatch[], signal?: AbortSignal): Promise<number> {
+/**
+ * Milliseconds of one run of `dispatches`.
+ * @param warmMs of load before, on a GPU; less does where the GPU is under load already
+ */
+export async function timeDispatches(
+  gpu: GpuContext,
+  dispatches: readonly Dispatch[],
+  signal?: AbortSignal,
+  warmMs: number = WARM_MS,
+): Promise<number> {
   const once = async (repeats: number): Promise<number> => {
     signal?.throwIfAborted();
     const commands = Array.from({ length: repeats }, () => dispatches).flat();
@@ -26,7 +34,7 @@ export async function timeDispatches(gpu: GpuContext, dispatches: readonly Dispa
     const wanted = Math.ceil((1.5 * MEASURED_MS * repeats) / Math.max(ms, 0.1));
     repeats = Math.min(MAX_REPEATS, Math.max(repeats * 2, wanted));
   }
-  const warm = performance.now() + (gpu.adapter.isSoftware ? 0 : WARM_MS);
+  const warm = performance.now() + (gpu.adapter.isSoftware ? 0 : warmMs);
   while (performance.now() < warm) await once(repeats);
   const samples: number[] = [];
   for (let i = 0; i < RUNS; i++) samples.push(((await once(repeats)) - empty) / repeats);

@@ -2,7 +2,9 @@
 import type { GpuContext } from "@shoal/gpu";
 import { cacheBytes, attentionCase } from "./attention.ts";
 import type { TuningCase } from "./case.ts";
+import { sampleCase } from "./choice.ts";
 import { expertsCase } from "./experts.ts";
+import { absorbCase, outputCase } from "./latents.ts";
 import { productCase } from "./products.ts";
 import type { TuningShapes } from "./shapes.ts";
 
@@ -10,8 +12,8 @@ import type { TuningShapes } from "./shapes.ts";
 const BATCH_TOKENS = 64;
 
 export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly TuningCase[] {
-  const { name, products, prefillProducts, experts, mla, contexts, fewTokens, manyTokens, prefillTokens, batchTiles, prefillTiles } =
-    shapes;
+  const { name, products, prefillProducts, experts, mla, contexts, vocab } = shapes;
+  const { fewTokens, manyTokens, prefillTokens, batchTiles, prefillTiles } = shapes;
   const largest = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
   const both = ["gateUp", "down"] as const;
   const cases: TuningCase[] = [];
@@ -23,5 +25,10 @@ export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly Tun
       for (const which of both) cases.push(expertsCase(which, name, experts, tokens, tileRows));
   for (const context of contexts) if (cacheBytes(mla, context) <= largest) cases.push(attentionCase(name, mla, context, 1));
   cases.push(attentionCase(name, mla, prefillTokens, prefillTokens));
+  for (const tokens of [1, prefillTokens]) {
+    cases.push(absorbCase(name, mla, tokens));
+    cases.push(outputCase(name, mla, Math.max(...contexts), tokens));
+  }
+  cases.push(sampleCase(name, vocab));
   return cases;
 }

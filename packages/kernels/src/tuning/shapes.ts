@@ -38,10 +38,12 @@ export interface TuningShapes {
   /** Heights of the experts' tiles: about as many rows as an expert has in a step of many sequences, and in a prefill. */
   readonly batchTiles: readonly number[];
   readonly prefillTiles: readonly number[];
+  readonly vocab: number;
 }
 
-const BATCH_TILES = [4, 8, 16];
-const PREFILL_TILES = [16, 32];
+/** Those that `expertTileRows` gives. */
+const BATCH_TILES = [8, 16];
+const PREFILL_TILES = [16, 32, 64, 128];
 
 const product = (what: string, rows: number, cols: number, format: WeightFormat = "fp8"): TuningProduct => ({ what, rows, cols, format });
 
@@ -55,6 +57,7 @@ const V3_PRODUCTS = [
 /** 671B. */
 const V3: TuningShapes = {
   name: "DeepSeek-V3",
+  vocab: 129_280,
   products: [...V3_PRODUCTS, product("head", 129_280, 7168, "bf16")],
   prefillProducts: V3_PRODUCTS,
   experts: { hidden: 7168, width: 2048, count: 32, slots: 9 },
@@ -72,6 +75,7 @@ const LITE_PRODUCTS = [product("q, kv_a", 3648, 2048), product("o", 2048, 2048),
 /** V2-Lite. */
 const LITE: TuningShapes = {
   name: "DeepSeek-V2-Lite",
+  vocab: 102_400,
   products: [...LITE_PRODUCTS, product("head", 102_400, 2048, "bf16")],
   prefillProducts: LITE_PRODUCTS,
   experts: { hidden: 2048, width: 1408, count: 64, slots: 8 },
@@ -89,6 +93,7 @@ const SMALL_PRODUCTS = [product("fp8", 512, 512), product("bf16", 1024, 256, "bf
 /** For software adapters: every operation, in a minute or two. */
 const SMALL: TuningShapes = {
   name: "small",
+  vocab: 1024,
   products: SMALL_PRODUCTS,
   prefillProducts: SMALL_PRODUCTS.slice(0, 1),
   experts: { hidden: 256, width: 128, count: 8, slots: 3 },

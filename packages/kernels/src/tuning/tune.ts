@@ -89,6 +89,7 @@ async function measureCase(gpu: GpuContext, choices: TrialChoices, { name, prepa
   const problems: TuneProblem[] = [];
   await withBuffers(gpu, async (keep) => {
     const prepared = await prepare(gpu, keep, seededRandom(seed));
+    // Making a case lets the clocks fall.
     const before = await measure(gpu, prepared, signal);
     const offers = [...choices.takeOffers()];
     const others: Omit<Measurement, "preferredMs">[] = [];
@@ -97,7 +98,7 @@ async function measureCase(gpu: GpuContext, choices: TrialChoices, { name, prepa
         signal?.throwIfAborted();
         choices.set(operation, variant);
         try {
-          const ms = await gpu.scoped(`run ${operation} as ${variant}`, () => measure(gpu, prepared, signal));
+          const ms = await gpu.scoped(`run ${operation} as ${variant}`, () => measure(gpu, prepared, signal, UNDER_LOAD_MS));
           others.push({ name, operation, variant, preferred: offer.preferred, ms });
         } catch (error) {
           rethrowEnds(gpu, error, signal);
@@ -107,7 +108,7 @@ async function measureCase(gpu: GpuContext, choices: TrialChoices, { name, prepa
         }
       }
     // Clocks rise and fall: the preferred one is timed before and after the others.
-    const preferredMs = others.length === 0 ? before : Math.min(before, await measure(gpu, prepared, signal));
+    const preferredMs = others.length === 0 ? before : Math.min(before, await measure(gpu, prepared, signal, UNDER_LOAD_MS));
     choices.takeOffers();
     for (const [operation, { preferred }] of offers)
       measurements.push({ name, operation, variant: preferred, preferred, ms: preferredMs, preferredMs });
@@ -116,13 +117,21 @@ async function measureCase(gpu: GpuContext, choices: TrialChoices, { name, prepa
   return { measurements, problems };
 }
 
+/** Between two measurements the clocks fall less than before the first. */
+const UNDER_LOAD_MS = 60;
+
 /** Milliseconds of one round. @throws MismatchError */
-async function measure(gpu: GpuContext, { record, rounds, outputs, verify }: PreparedCase, signal?: AbortSignal): Promise<number> {
+async function measure(
+  gpu: GpuContext,
+  { record, rounds, outputs, verify }: PreparedCase,
+  signal?: AbortSignal,
+  warmMs?: number,
+): Promise<number> {
   const dispatches = await record();
   for (const buffer of outputs) spoil(gpu, buffer);
   gpu.submit(dispatches);
   await verify();
-  return (await timeDispatches(gpu, dispatches, signal)) / rounds;
+  return (await timeDispatches(gpu, dispatches, signal, warmMs)) / rounds;
 }
 
 const SPOILED_AT_ONCE = 4 * 2 ** 20;
