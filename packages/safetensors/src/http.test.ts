@@ -60,6 +60,16 @@ async function code(reading: Promise<unknown>): Promise<unknown> {
 }
 
 describe("httpSource()", () => {
+  it("reads into memory that it is given, and refuses too little", async () => {
+    const { url } = await serve(good);
+    const file = await openSafetensors(await httpSource(url, FAST));
+    const into = new Uint8Array(64);
+    const part = await file.readPart("a", { offset: 10, length: 20, into });
+    expect(part).toEqual(DATA.slice(10, 30));
+    expect(part.buffer).toBe(into.buffer);
+    await expect(file.readPart("a", { offset: 0, length: 65, into })).rejects.toMatchObject({ code: "out-of-range" });
+  });
+
   it("reads exactly the ranges asked for, and never the whole file", async () => {
     const { url, ranges } = await serve(good);
     const file = await openSafetensors(await httpSource(url, FAST));
