@@ -1,7 +1,8 @@
-// The experts' products for many tokens, a tile of rows of one expert (group_tokens.wgsl) times a block of its weights (lib/block.wgsl): while a block is multiplied
-// the next is on its way to registers.
+// The experts' products for many tokens, a tile of rows of one expert (group_tokens.wgsl) times a block of its weights (lib/block.wgsl):
+// while a block is multiplied the next is on its way to registers.
 //
-// With GATE_UP: output[row] = silu(W_gate input[row / SLOTS]) * (W_up input[row / SLOTS]); without: output[row] = W input[row]; row = token * SLOTS + slot.
+// With GATE_UP: output[row] = silu(W_gate input[row / SLOTS]) * (W_up input[row / SLOTS]); without: output[row] = W input[row];
+// row = token * SLOTS + slot.
 //
 // tiles, rows  as group_tokens.wgsl writes them, of up to TILE_ROWS = BLOCK_TOKENS rows
 // input   [tokens or tokens * SLOTS, INPUT_STRIDE] f32, columns 0 .. 16 CHUNKS, zero beyond the weights' columns
@@ -9,9 +10,10 @@
 // scales  [experts, MATRICES, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // output  [tokens * SLOTS, OUTPUT_STRIDE] f32, columns 0 .. OUTPUTS
 //
-// Dispatch: (ceil(OUTPUTS * MATRICES / BLOCK_ROWS), an upper bound of the tiles) workgroups of BLOCK_THREADS; surplus workgroups, and those whose expert is not
-// bound, exit. With GATE_UP half of a block's rows are gate's, the other half the same rows of up.
-// Numerics: an fp8 weight times its scale is rounded once to f32 when it is staged; sums are f32, one fused multiplication and addition after another along K.
+// Dispatch: (ceil(OUTPUTS * MATRICES / BLOCK_ROWS), an upper bound of the tiles) workgroups of BLOCK_THREADS; surplus workgroups, and those
+// whose expert is not bound, exit. With GATE_UP half of a block's rows are gate's, the other half the same rows of up.
+// Numerics: an fp8 weight times its scale is rounded once to f32 when it is staged; sums are f32, one fused multiplication and addition
+// after another along K.
 #include "lib/block.wgsl"
 #include "lib/expert_pages.wgsl"
 #include "lib/silu.wgsl"

@@ -4,8 +4,8 @@
 // rows    [tokens * SLOTS] of token * SLOTS + slot, by expert, and within an expert in ascending order
 // tiles   [1 + tiles] of vec4: first (number of tiles, 0, 0, 0), then (expert, its first place in `rows`, how many rows, 0), by expert
 //
-// Dispatch: EXPERTS workgroups of 256, each of which counts everything and places the pairs and tiles of one expert: counting is quick, and one workgroup that
-// places all would have to do so in turns. Pairs whose expert is not below EXPERTS are left out.
+// Dispatch: EXPERTS workgroups of 256, each of which counts everything and places the pairs and tiles of one expert: counting is quick, and
+// one workgroup that places all would have to do so in turns. Pairs whose expert is not below EXPERTS are left out.
 // Numerics: integers. Atomics only count, so that the result does not depend on the order of invocations.
 #include "lib/batch.wgsl"
 

@@ -1,6 +1,7 @@
 // The experts' products for many tokens, a tile of rows of one expert (group_tokens.wgsl) times a tile of its weights.
 //
-// With GATE_UP: output[row] = silu(W_gate input[row / SLOTS]) * (W_up input[row / SLOTS]); without: output[row] = W input[row]; row = token * SLOTS + slot.
+// With GATE_UP: output[row] = silu(W_gate input[row / SLOTS]) * (W_up input[row / SLOTS]); without: output[row] = W input[row];
+// row = token * SLOTS + slot.
 //
 // tiles, rows  as group_tokens.wgsl writes them
 // input   [tokens or tokens * SLOTS, INPUT_STRIDE] f32, columns 0 .. 16 CHUNKS, zero beyond the weights' columns
@@ -8,8 +9,8 @@
 // scales  [experts, MATRICES, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // output  [tokens * SLOTS, OUTPUT_STRIDE] f32, columns 0 .. OUTPUTS
 //
-// Dispatch: (ceil(OUTPUTS / TILE_COLUMNS), an upper bound of the tiles) workgroups of THREADS_X x TILE_ROWS / 4; surplus workgroups, and those whose expert is not
-// bound, exit. An invocation computes 4 rows times 8 weight rows: TILE_COLUMNS = 8 THREADS_X / MATRICES.
+// Dispatch: (ceil(OUTPUTS / TILE_COLUMNS), an upper bound of the tiles) workgroups of THREADS_X x TILE_ROWS / 4; surplus workgroups, and
+// those whose expert is not bound, exit. An invocation computes 4 rows times 8 weight rows: TILE_COLUMNS = 8 THREADS_X / MATRICES.
 // Numerics: f32. Weights are decoded once a tile into workgroup memory, two chunks at a time, and scaled there; sums run along K in order.
 #include "lib/expert_pages.wgsl"
 #include "lib/silu.wgsl"
@@ -58,8 +59,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let row = local / THREADS_X;
   var sums: array<vec4<f32>, 8>;
   for (var start = 0u; start < CHUNKS; start += TILE_CHUNKS) {
-    // The last of an odd number of chunks comes alone. Its length not being constant also keeps compilers from unrolling the loop below, which is long
-    // enough for software adapters as it is.
+    // The last of an odd number of chunks comes alone. Its length not being constant also keeps compilers from unrolling the loop below,
+    // which is long enough for software adapters as it is.
     let vectors = min(VECTORS, (CHUNKS - start) * 4u);
     for (var i = local; i < TILE_ROWS * VECTORS; i += THREADS) {
       let m = i / VECTORS;

@@ -1,7 +1,8 @@
-// The experts' products for up to some tens of tokens, where an expert has few rows: a workgroup streams four rows of an expert's weights past a tile of up to 8
-// rows (group_tokens.wgsl). Only the rows that there are cost arithmetic.
+// The experts' products for up to some tens of tokens, where an expert has few rows: a workgroup streams four rows of an expert's weights
+// past a tile of up to 8 rows (group_tokens.wgsl). Only the rows that there are cost arithmetic.
 //
-// With GATE_UP: output[row] = silu(W_gate input[row / SLOTS]) * (W_up input[row / SLOTS]); without: output[row] = W input[row]; row = token * SLOTS + slot.
+// With GATE_UP: output[row] = silu(W_gate input[row / SLOTS]) * (W_up input[row / SLOTS]); without: output[row] = W input[row];
+// row = token * SLOTS + slot.
 //
 // tiles, rows  as group_tokens.wgsl writes them, of up to TILE_ROWS <= 8 rows
 // input   [tokens or tokens * SLOTS, INPUT_STRIDE] f32, columns 0 .. 16 CHUNKS, zero beyond the weights' columns
@@ -9,7 +10,8 @@
 // scales  [experts, MATRICES, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // output  [tokens * SLOTS, OUTPUT_STRIDE] f32, columns 0 .. OUTPUTS
 //
-// Dispatch: (ceil(OUTPUTS * MATRICES / 4), an upper bound of the tiles) workgroups of WORKGROUP; surplus workgroups, and those whose expert is not bound, exit.
+// Dispatch: (ceil(OUTPUTS * MATRICES / 4), an upper bound of the tiles) workgroups of WORKGROUP; surplus workgroups, and those whose expert
+// is not bound, exit.
 // With GATE_UP a workgroup has two rows of gate and the same two of up.
 // Numerics: f32; a 128-block's scale multiplies partial sums.
 #include "lib/expert_pages.wgsl"
@@ -81,7 +83,8 @@ fn main(
   var sums: StreamSums;
   for (var chunk = local; chunk < CHUNKS; chunk += WORKGROUP) {
     let w = rows_by_column(
-      page_chunk(page, chunks.x + chunk), page_chunk(page, chunks.y + chunk), page_chunk(page, chunks.z + chunk), page_chunk(page, chunks.w + chunk));
+      page_chunk(page, chunks.x + chunk), page_chunk(page, chunks.y + chunk),
+      page_chunk(page, chunks.z + chunk), page_chunk(page, chunks.w + chunk));
     var factor = vec4<f32>(WEIGHT_FACTOR);
 #if WEIGHT_FORMAT == fp8
     let scale = scale_line + chunk / 8u;

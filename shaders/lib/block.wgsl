@@ -1,7 +1,9 @@
-// A blocked product in f32: a workgroup multiplies BLOCK_ROWS rows of weights with BLOCK_TOKENS rows of x, 32 columns at a time, which it stages in workgroup
-// memory by columns. Each invocation has 8 rows of weights, in two halves of the block, times THREAD_TOKENS neighbouring rows of x.
+// A blocked product in f32: a workgroup multiplies BLOCK_ROWS rows of weights with BLOCK_TOKENS rows of x, 32 columns at a time, which it
+// stages in workgroup memory by columns. Each invocation has 8 rows of weights, in two halves of the block, times THREAD_TOKENS
+// neighbouring rows of x.
 //
-// Constants: BLOCK_ROWS (64 or 128), BLOCK_TOKENS (16 to 128), THREAD_TOKENS (4 or 8); the workgroup has BLOCK_THREADS invocations. Needs lib/quads.wgsl's constants.
+// Constants: BLOCK_ROWS (64 or 128), BLOCK_TOKENS (16 to 128), THREAD_TOKENS (4 or 8); the workgroup has BLOCK_THREADS invocations. Needs
+// lib/quads.wgsl's constants.
 // Workgroup memory: 128 (BLOCK_ROWS + BLOCK_TOKENS) bytes.
 #include "lib/quads.wgsl"
 
@@ -31,8 +33,8 @@ struct Sums {
 #endif
 }
 
-// Where a quad's first column is kept; the others follow one line of the block apart. Vectors of a line are shuffled by quad, so that neighbouring invocations,
-// which stage neighbouring quads, write to different banks.
+// Where a quad's first column is kept; the others follow one line of the block apart. Vectors of a line are shuffled by quad, so that
+// neighbouring invocations, which stage neighbouring quads, write to different banks.
 fn weight_place(quad: u32, vector: u32) -> u32 {
   return quad * 4u * ROW_VECTORS + (vector ^ quad);
 }
@@ -63,8 +65,8 @@ fn add_products(sums: mat4x4<f32>, weights_of_rows: vec4<f32>, x_of_tokens: vec4
     fma(weights_of_rows, vec4<f32>(x_of_tokens.z), sums[2]), fma(weights_of_rows, vec4<f32>(x_of_tokens.w), sums[3]));
 }
 
-// Adds the products of what is staged. `quads` is how many quads count: at most BLOCK_QUADS, and not a constant, which keeps compilers from unrolling
-// everything (an instruction cache holds it once; lavapipe would compile for 20 s).
+// Adds the products of what is staged. `quads` is how many quads count: at most BLOCK_QUADS, and not a constant, which keeps compilers from
+// unrolling everything (an instruction cache holds it once; lavapipe would compile for 20 s).
 fn multiply_block(before: Sums, column: u32, row: u32, quads: u32) -> Sums {
   var sums = before;
   for (var quad = 0u; quad < quads; quad++) {

@@ -1,5 +1,5 @@
-// Weights as blocked products stage them: four columns (a quad) of each of four rows, column by column, since a product's inner loop wants the rows of one column
-// side by side. Invocations that have neighbouring quads read neighbouring words.
+// Weights as blocked products stage them: four columns (a quad) of each of four rows, column by column, since a product's inner loop wants
+// the rows of one column side by side. Invocations that have neighbouring quads read neighbouring words.
 //
 // Needs in the including shader: fn weight_word(page: u32, word: u32) -> u32. Constants: those of lib/chunk.wgsl.
 #include "lib/chunk.wgsl"
@@ -11,7 +11,8 @@ const QUAD_WORDS: u32 = 1u;
 const QUAD_WORDS: u32 = VECTORS_PER_CHUNK;
 #endif
 
-// The words of four quads, whose numbers count from the page's start: as stored, for decoding can wait until the block before is multiplied.
+// The words of four quads, whose numbers count from the page's start: as stored, for decoding can wait until the block before is
+// multiplied.
 fn load_quads(page: u32, quads: vec4<u32>) -> array<vec4<u32>, QUAD_WORDS> {
   var words: array<vec4<u32>, QUAD_WORDS>;
   for (var i = 0u; i < QUAD_WORDS; i++) {

@@ -1,6 +1,8 @@
-// Products of four rows of weights with up to 8 rows of x, for shaders whose invocations stride along the columns: a weight is decoded once for all rows of x.
+// Products of four rows of weights with up to 8 rows of x, for shaders whose invocations stride along the columns: a weight is decoded once
+// for all rows of x.
 //
-// Constants: WORKGROUP, 32 or 64; SINGLE_SUBGROUP (true: the workgroup is one subgroup, and no barrier is needed; false: WORKGROUP is 64). Needs lib/chunk.wgsl.
+// Constants: WORKGROUP, 32 or 64; SINGLE_SUBGROUP (true: the workgroup is one subgroup, and no barrier is needed; false: WORKGROUP is 64).
+// Needs lib/chunk.wgsl.
 
 const STREAM_TOKENS: u32 = 8u;
 // Invocations that end up with the totals of the same row of x.

@@ -1,13 +1,15 @@
-// y[t, row] = sum over k of w[row, k] * x[t, k], for many tokens, as a blocked product (lib/block.wgsl): while a block is multiplied the next is on its way to registers.
+// y[t, row] = sum over k of w[row, k] * x[t, k], for many tokens, as a blocked product (lib/block.wgsl): while a block is multiplied the
+// next is on its way to registers.
 //
 // x       [tokens, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 16 CHUNKS
 // weights [rows of this part, 16 CHUNKS] in WEIGHT_FORMAT; scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8
 // batch   (lib/batch.wgsl) says how many rows of x count: tokens, or with COUNT_OUTPUTS outputs
 // y       [tokens, Y_STRIDE] f32; with RESIDUAL the sums are added to it. Rows beyond the count are not written.
 //
-// Dispatch: [ceil(ROW_COUNT / BLOCK_ROWS), ceil(tokens / BLOCK_TOKENS)] workgroups of BLOCK_THREADS. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in
-// `weights`; ROW_START is a multiple of 128.
-// Numerics: an fp8 weight times its scale is rounded once to f32 when it is staged; sums are f32, one fused multiplication and addition after another along K.
+// Dispatch: [ceil(ROW_COUNT / BLOCK_ROWS), ceil(tokens / BLOCK_TOKENS)] workgroups of BLOCK_THREADS. Rows ROW_START .. ROW_START +
+// ROW_COUNT of the matrix lie in `weights`; ROW_START is a multiple of 128.
+// Numerics: an fp8 weight times its scale is rounded once to f32 when it is staged; sums are f32, one fused multiplication and addition
+// after another along K.
 #include "lib/block.wgsl"
 #include "lib/batch.wgsl"
 

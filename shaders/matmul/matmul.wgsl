@@ -5,8 +5,10 @@
 // batch   (lib/batch.wgsl) says how many rows of x count: tokens, or with COUNT_OUTPUTS outputs
 // y       [tokens, Y_STRIDE] f32; with RESIDUAL the sums are added to it. Rows beyond the count are not written.
 //
-// Dispatch: [ceil(ROW_COUNT / 64), ceil(tokens / (8 TOKENS_PER_THREAD))] workgroups of 8 x 8, each thread 8 rows by TOKENS_PER_THREAD (4 or 8) tokens.
-// Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`. Workgroup memory: 8 KiB of weights, 1 KiB of x for each token of a thread.
+// Dispatch: [ceil(ROW_COUNT / 64), ceil(tokens / (8 TOKENS_PER_THREAD))] workgroups of 8 x 8, each thread 8 rows by TOKENS_PER_THREAD (4 or
+// 8) tokens.
+// Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`. Workgroup memory: 8 KiB of weights, 1 KiB of x for each token of
+// a thread.
 // Numerics: an fp8 weight times its scale is rounded once to f32 when it is staged; sums are f32.
 #include "lib/weights.wgsl"
 #include "lib/batch.wgsl"
@@ -109,8 +111,8 @@ fn main(
   var high6 = vec4<f32>(0.0);
   var high7 = vec4<f32>(0.0);
 #endif
-  // Tiles past the count have nothing to do. That the bound is not a constant also keeps software adapters from unrolling everything when K is small,
-  // which took lavapipe up to 20 s to compile.
+  // Tiles past the count have nothing to do. That the bound is not a constant also keeps software adapters from unrolling everything when K
+  // is small, which took lavapipe up to 20 s to compile.
   let chunks = select(CHUNKS, 0u, first_token >= count);
   for (var chunk = 0u; chunk < chunks; chunk += 2u) {
     stage_weights(local, first_row, chunk);

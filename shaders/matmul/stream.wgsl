@@ -5,8 +5,9 @@
 // batch   (lib/batch.wgsl) says how many rows of x count: tokens, or with COUNT_OUTPUTS outputs
 // y       [tokens, Y_STRIDE] f32; with RESIDUAL the sums are added to it. Rows beyond the count are not written.
 //
-// Dispatch: [ceil(tokens / 8), ceil(ROW_COUNT / 4)] workgroups of WORKGROUP; rows beyond 65535 workgroups go along z. Workgroups with the same rows come one
-// after another, so that memory is read once. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`; ROW_START is a multiple of 128.
+// Dispatch: [ceil(tokens / 8), ceil(ROW_COUNT / 4)] workgroups of WORKGROUP; rows beyond 65535 workgroups go along z. Workgroups with the
+// same rows come one after another, so that memory is read once. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`;
+// ROW_START is a multiple of 128.
 // Numerics: f32; a 128-block's scale multiplies partial sums.
 #include "lib/weights.wgsl"
 #include "lib/stream.wgsl"
@@ -48,7 +49,8 @@ fn main(
   let rows = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(ROW_COUNT - 1u)) * CHUNKS;
   var sums: StreamSums;
   for (var chunk = local; chunk < CHUNKS; chunk += WORKGROUP) {
-    let w = rows_by_column(load_chunk(rows.x + chunk), load_chunk(rows.y + chunk), load_chunk(rows.z + chunk), load_chunk(rows.w + chunk));
+    let w = rows_by_column(
+      load_chunk(rows.x + chunk), load_chunk(rows.y + chunk), load_chunk(rows.z + chunk), load_chunk(rows.w + chunk));
 #if WEIGHT_FORMAT == fp8
     // Four rows from a multiple of four share a scale.
     let factor = vec4<f32>(WEIGHT_FACTOR * scales[(ROW_START + first) / 128u * SCALE_COLUMNS + chunk / 8u]);

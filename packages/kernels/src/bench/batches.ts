@@ -1,6 +1,7 @@
 /**
- * Steps of some tens of tokens, such as 32 sequences decoding together: "batch-variants", products that should take no longer than reading the weights does, by every
- * variant; "group-tokens", sorting tokens by expert. Matrices of a few MB are read from caches here, as they are not in a model.
+ * Steps of some tens of tokens, such as 32 sequences decoding together: "batch-variants", products that should take no longer than reading
+ * the weights does, by every variant; "group-tokens", sorting tokens by expert. Matrices of a few MB are read from caches here, as they are
+ * not in a model.
  */
 import type { GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";

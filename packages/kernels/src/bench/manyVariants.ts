@@ -1,6 +1,6 @@
 /**
- * Products of many tokens by every variant: "matmul-variants", "experts-variants"; and "matrixRate", how fast subgroup matrices are that load nothing, where the device
- * has them. Software adapters run what they would choose, of a small shape.
+ * Products of many tokens by every variant: "matmul-variants", "experts-variants"; and "matrixRate", how fast subgroup matrices are that
+ * load nothing, where the device has them. Software adapters run what they would choose, of a small shape.
  */
 import type { GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";

@@ -1,5 +1,6 @@
 /**
- * Tolerance: groups are exact. Products are f32, one addition after another along K: 5e-6 of the largest result, for widths up to 260, or as a variant states; the weighted sums 2e-6.
+ * Tolerance: groups are exact. Products are f32, one addition after another along K: 5e-6 of the largest result, for widths up to 260, or
+ * as a variant states; the weighted sums 2e-6.
  */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";
@@ -101,7 +102,10 @@ async function eachVariant(
   );
 }
 
-/** Prepares the grouping of routes; `verify` runs and checks it. A row more than the batch has tokens shows that rows beyond its count are left out. */
+/**
+ * Prepares the grouping of routes; `verify` runs and checks it. A row more than the batch has tokens shows that rows beyond its count are
+ * left out.
+ */
 async function group(
   gpu: GpuContext,
   keep: <B extends GPUBuffer>(buffer: B) => B,

@@ -1,6 +1,7 @@
 /**
- * The experts' products for many tokens (shaders/experts/many.wgsl, combine.wgsl): prefill, limited by arithmetic. Rows are grouped by expert first
- * (grouping.ts); grids are upper bounds, for which tiles exist is known on the GPU only.
+ * The experts' products for more than a few tokens (shaders/experts): batches, limited by reading weights, and prefill, limited by
+ * arithmetic. Rows are grouped by expert first (grouping.ts), in tiles of a height that decides which variants suit (tileRows.ts,
+ * variants.ts); grids are upper bounds, for which tiles exist is known on the GPU only.
  */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
@@ -55,7 +56,9 @@ export interface ExpertsCombineSpec {
   readonly label?: string;
 }
 
-/** h = silu(W_gate x) * (W_up x), at row token * slots + slot: one dispatch for each set of pages that can be bound together, usually one. */
+/**
+ * h = silu(W_gate x) * (W_up x), at row token * slots + slot: one dispatch for each set of pages that can be bound together, usually one.
+ */
 export async function expertsGateUpMany(gpu: GpuContext, spec: ExpertsGateUpManySpec): Promise<readonly Dispatch[]> {
   const { group, x, xStride, h, label = "experts gate-up" } = spec;
   return products(gpu, spec, label, {

@@ -19,8 +19,9 @@ const MANY_ROWS = 256;
 const SOFTWARE_TILE = 16;
 
 /**
- * High enough for nearly all experts, for a second tile reads the weights again, and hardly higher, for what a tile has no rows for is room taken from other workgroups. Rows
- * scatter about their mean by its root where a router chooses; where all tokens take all experts they do not.
+ * High enough for nearly all experts, for a second tile reads the weights again, and hardly higher, for what a tile has no rows for is room
+ * taken from other workgroups. Rows scatter about their mean by its root where a router chooses; where all tokens take all experts they do
+ * not.
  */
 export function expertTileRows(gpu: GpuContext, { tokens, slots, experts }: ExpertRows): number {
   if (gpu.adapter.isSoftware) return SOFTWARE_TILE;

@@ -1,6 +1,8 @@
 /**
- * Tolerance: an fp8 weight times its scale is rounded to f32, and sums are f32, so 3e-6 of the largest result, for K up to 300. The reference is matvec's.
- * Subgroup matrices round more (../matrixTiles.ts). Every variant that the device supports runs in the shape that has it all; of the others each takes some, for compiling them is what takes time.
+ * Tolerance: an fp8 weight times its scale is rounded to f32, and sums are f32, so 3e-6 of the largest result, for K up to 300. The
+ * reference is matvec's.
+ * Subgroup matrices round more (../matrixTiles.ts). Every variant that the device supports runs in the shape that has it all; of the others
+ * each takes some, for compiling them is what takes time.
  */
 import type { GpuContext } from "@shoal/gpu";
 import { linearReference } from "../matvec/reference.ts";

@@ -11,7 +11,10 @@ export interface MatmulVariant extends Variant {
   /** Rows of the matrix and tokens that a workgroup computes: grids are made of them. */
   readonly tileRows: number;
   readonly tileTokens: number;
-  /** Workgroups that share rows come one after another, so that rows are read from memory once: a grid of tokens by rows. Otherwise it is one of rows by tokens. */
+  /**
+   * Workgroups that share rows come one after another, so that rows are read from memory once: a grid of tokens by rows. Otherwise it is
+   * one of rows by tokens.
+   */
   readonly tokensFirst?: boolean;
   /** Formats that it takes; all, where absent. */
   readonly formats?: readonly WeightFormat[];
@@ -72,7 +75,9 @@ const TILES = [tile(4), tile(8)] as const;
 /** From large to small. */
 const BLOCKS = [block(128, 128, 8), block(128, 64, 8), block(64, 64, 4), block(128, 32, 4), block(64, 32, 4), block(128, 16, 4)] as const;
 
-/** All that can multiply with such a matrix, the one that should be fastest first. Any of them is right for any number of rows and tokens. */
+/**
+ * All that can multiply with such a matrix, the one that should be fastest first. Any of them is right for any number of rows and tokens.
+ */
 export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   const { tokens, format } = shape;
   const tiles = tokens <= 32 ? TILES : TILES.toReversed();
