@@ -68,13 +68,14 @@ export function expertsFewOperation(which: "gateUp" | "down", { group, slots, to
 export function gateUpVariants(gpu: GpuContext, { group }: ExpertsFewShape): readonly TeamsVariant[] {
   if (!prefersTeams(gpu)) return GATE_UP;
   const units = rowUnits(group.format, roundUp(group.hidden, CHUNK));
-  return withFirst(GATE_UP, units > 128 ? "r4-l32x2-u1" : "r4-l32x1-u2");
+  return withFirst(GATE_UP, units > 128 ? "r2-l32x4-u2" : "r4-l32x1-u1");
 }
 
 /** The device's default first. */
 export function downVariants(gpu: GpuContext, { group, slots }: ExpertsFewShape): readonly TeamsVariant[] {
   if (!prefersTeams(gpu)) return DOWN;
   // Slots divide evenly, and a matrix of few rows is spread over more subgroups.
+  if (slots % 9 === 0) return withFirst(DOWN, "r4-l32x9-u2");
   if (slots % 3 === 0) return withFirst(DOWN, "r4-l32x3-u2");
   if (slots % 4 !== 0) return withFirst(DOWN, "r4-l32x1-u2");
   return withFirst(DOWN, group.hidden > 4096 ? "r4-l32x4-u2" : "r4-l32x8-u1");

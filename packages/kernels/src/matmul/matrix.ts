@@ -14,12 +14,8 @@ import {
   supportsMatrixTile,
 } from "../matrixTiles.ts";
 
-/** Workgroups that keep a large GPU busy with arithmetic; with reading weights, of which a workgroup has few on their way; and those that are worth it at all. */
+/** Workgroups that keep a large GPU busy. */
 const BUSY_WORKGROUPS = 120;
-const READING_WORKGROUPS = 96;
-const FEWEST_WORKGROUPS = 32;
-/** Up to so many tokens, reading weights is what takes time. */
-const READING_TOKENS = 64;
 
 /** From large to small. */
 const TILES = [TILE_128X128, TILE_128X64, TILE_128X32, TILE_128X16] as const;
@@ -44,12 +40,6 @@ function bestTile(shape: Shape): MatrixTile {
 export function matmulMatrixVariants(shape: Shape) {
   const best = bestTile(shape);
   return [best, ...TILES.filter((tile) => tile !== best)].map((tile) => variant("matrix", tile));
-}
-
-/** Whether they should be faster than products without subgroup matrices: not where a few rows are too few workgroups. */
-export function preferMatrices(shape: Shape): boolean {
-  const { tokens } = shape;
-  return tokens > 8 && workgroups(bestTile(shape), shape) >= (tokens <= READING_TOKENS ? READING_WORKGROUPS : FEWEST_WORKGROUPS);
 }
 
 /** To be had by name only. */

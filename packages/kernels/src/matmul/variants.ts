@@ -1,7 +1,7 @@
 /** The shaders that multiply with many vectors, and which of them suits a shape. */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Variant } from "../variants.ts";
-import { matmulMatrixTrials, matmulMatrixVariants, preferMatrices } from "./matrix.ts";
+import { matmulMatrixTrials, matmulMatrixVariants } from "./matrix.ts";
 import { sizeClass } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { WeightFormat } from "../weights.ts";
@@ -86,7 +86,8 @@ export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly Ma
   const first = gpu.adapter.isSoftware ? tiles[0] : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
   const matrices = matmulMatrixVariants(shape);
-  const listed = preferMatrices(shape) ? [...matrices, ...ordered] : [...ordered, ...matrices];
+  // Last: on an H100 they were no faster than blocks, and less exact. `shoal tune` takes them where they are.
+  const listed = [...ordered, ...matrices];
   return listed.filter(({ formats }) => formats?.includes(format) ?? true);
 }
 

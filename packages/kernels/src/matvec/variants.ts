@@ -57,8 +57,8 @@ function preferred({ format, tokens, rows, stride }: MatvecShape): string {
   if (tokens > 4) return PLAIN.name;
   const units = rowUnits(format, stride);
   if (rows < 1024) return units > 256 ? "r1-l32x8-u2" : "r1-l32x4-u2";
-  if (rows < 3072) return units > 256 ? "r2-l32x4-u2" : "r2-l32x2-u2";
-  if (rows / 4 >= 2 * WANTED_SUBGROUPS) return "r4-l32x1-u2";
-  if (units <= 128) return "r4-l32x1-u2";
+  if (rows < 3072) return units > 256 ? "r4-l32x4-u1" : "r4-l32x2-u2";
+  if (rows / 4 >= 2 * WANTED_SUBGROUPS) return units <= 128 && format === "fp8" ? "r4-l32x1-u1" : "r4-l32x1-u2";
+  if (units <= 128) return "r4-l32x2-u2";
   return "r4-l32x4-u2";
 }
