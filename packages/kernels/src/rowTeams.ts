@@ -80,11 +80,11 @@ export function withFirst<V extends Variant>(variants: readonly V[], name: strin
 }
 
 /**
- * What one shape of a contract suite runs: the first variant and every fourth of the others, other ones for the next shape, since software adapters take half a
+ * What one shape of a contract suite runs: the first variant and every twelfth of the others, other ones for the next shape, since software adapters take a
  * second to compile each.
  */
 export function takeTurns<V>(variants: readonly V[], shape: number): readonly V[] {
-  return variants.filter((_, index) => index === 0 || index % 4 === shape % 4);
+  return variants.filter((_, index) => index === 0 || index % 12 === shape % 12);
 }
 
 /** Rows or columns as operation keys of tuning tables have them: the next power of two. */
