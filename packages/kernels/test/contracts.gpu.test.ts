@@ -1,21 +1,25 @@
 /**
- * The contract suites on this machine's adapter, in Deno: as the device is, and, on one of the engines, clamped to the limits that WebGPU promises
- * everywhere, without subgroups and f16, as a phone would run them: compiling all of it once more takes minutes.
+ * The contract suites on this machine's adapter, in Deno: as the device is, and clamped to the limits that WebGPU promises everywhere, without subgroups
+ * and f16, as a phone would run them. A software adapter takes minutes to compile them once: there wgpu runs them as the device is, Dawn clamped, and
+ * Chromium, which is Dawn too, as the device is (e2e).
  */
-import { LEAST_DEVICE } from "@shoal/gpu";
+import { type GpuContext, LEAST_DEVICE } from "@shoal/gpu";
 import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
 import { contracts } from "@shoal/kernels/contracts";
 
 export async function tests(webgpu: DenoEngine): Promise<readonly { name: string; run: () => Promise<void> | void }[]> {
-  const devices = [
-    { name: "as it is", gpu: await openDenoGpu({ webgpu }) },
-    ...(webgpu === "dawn" ? [{ name: "with default limits", gpu: await openDenoGpu({ webgpu, ...LEAST_DEVICE }) }] : []),
-  ];
-  const cases = devices.flatMap(({ name, gpu }) =>
+  const full = await openDenoGpu({ webgpu });
+  const least = await openDenoGpu({ webgpu, ...LEAST_DEVICE });
+  const both = [
+    { name: "as it is", gpu: full, engine: "wgpu" },
+    { name: "with default limits", gpu: least, engine: "dawn" },
+  ] as const;
+  const devices = both.filter(({ engine }) => !full.adapter.isSoftware || webgpu === engine);
+  const cases = devices.flatMap(({ name, gpu }: { readonly name: string; readonly gpu: GpuContext }) =>
     Object.values(contracts).flatMap((suite) => suite.map((item) => ({ name: `${item.name} [${name}]`, run: () => item.run(gpu) }))),
   );
   const close = (): void => {
-    for (const { gpu } of devices) gpu.destroy();
+    for (const { gpu } of both) gpu.destroy();
   };
   return [...cases, { name: "every context closes", run: close }];
 }
