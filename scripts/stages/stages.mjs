@@ -58,7 +58,7 @@ export const STAGES = [
   {
     name: "gpu:least",
     about:
-      "golden files on a device with WebGPU's default limits and no optional feature, on Dawn; contract suites run so in both stages before",
+      "golden files on a device with WebGPU's default limits and no optional feature, on Dawn; contract suites run so in the stage before",
     inOk: false,
     run: runLeastDevice,
   },

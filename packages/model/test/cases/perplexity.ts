@@ -1,5 +1,5 @@
 /**
- * Perplexity of prose that training did not see, against an independent implementation: ten windows of 512 tokens, each alone after a BOS.
+ * Perplexity of prose that training did not see, against an independent implementation: windows of 512 tokens, each alone after a BOS.
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
