@@ -1,28 +1,66 @@
-/** Runs stages one after the other, whatever fails, and says how it went. */
+/** Runs stages, whatever fails, and says how it went. */
+import { availableParallelism } from "node:os";
 
 /**
  * @typedef {import("./stages.mjs").StageResult & { name: string, seconds: number }} Outcome
  */
 
 /**
+ * One stage after the other; neighbours of one `lane` at once, as many as there are processors.
  * @param {import("./stages.mjs").Stage[]} stages
  * @param {import("./stages.mjs").StageContext} context
- * @returns {Promise<Outcome[]>}
+ * @param {number} [processors]
+ * @returns {Promise<Outcome[]>} in the order of the stages
  */
-export async function runStages(stages, context) {
+export async function runStages(stages, context, processors = availableParallelism()) {
   const width = Math.max(...stages.map((stage) => stage.name.length));
   /** @type {Outcome[]} */
   const outcomes = [];
-  for (const stage of stages) {
-    const start = Date.now();
-    process.stdout.write(`${stage.name.padEnd(width)}  `);
-    const result = await stage.run(context);
-    const outcome = { ...result, name: stage.name, seconds: (Date.now() - start) / 1000 };
-    outcomes.push(outcome);
-    process.stdout.write(`${result.failed === 0 ? "ok" : "FAILED"}  ${outcome.seconds.toFixed(1)} s\n`);
-    if (result.failed > 0) process.stdout.write(`${result.output.trimEnd()}\n\n`);
+  for (const group of lanes(stages)) {
+    const waiting = [...group.entries()];
+    /** @type {Outcome[]} */
+    const finished = [];
+    const work = async () => {
+      for (let next = waiting.shift(); next; next = waiting.shift()) {
+        const [index, stage] = next;
+        if (group.length === 1) process.stdout.write(`${stage.name.padEnd(width)}  `);
+        const outcome = await runStage(stage, context);
+        finished[index] = outcome;
+        if (group.length > 1) process.stdout.write(`${stage.name.padEnd(width)}  `);
+        process.stdout.write(`${outcome.failed === 0 ? "ok" : "FAILED"}  ${outcome.seconds.toFixed(1)} s\n`);
+        if (outcome.failed > 0) process.stdout.write(`${outcome.output.trimEnd()}\n\n`);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(processors, group.length) }, work));
+    outcomes.push(...finished);
   }
   return outcomes;
+}
+
+/**
+ * @param {import("./stages.mjs").Stage} stage
+ * @param {import("./stages.mjs").StageContext} context
+ * @returns {Promise<Outcome>}
+ */
+async function runStage(stage, context) {
+  const start = Date.now();
+  const result = await stage.run(context);
+  return { ...result, name: stage.name, seconds: (Date.now() - start) / 1000 };
+}
+
+/**
+ * @param {import("./stages.mjs").Stage[]} stages
+ * @returns {import("./stages.mjs").Stage[][]} what runs at once, in order
+ */
+function lanes(stages) {
+  /** @type {import("./stages.mjs").Stage[][]} */
+  const groups = [];
+  for (const stage of stages) {
+    const last = groups.at(-1);
+    if (last && stage.lane !== undefined && last[0]?.lane === stage.lane) last.push(stage);
+    else groups.push([stage]);
+  }
+  return groups;
 }
 
 /**

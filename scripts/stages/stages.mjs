@@ -21,8 +21,11 @@ import { gpuCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
  * @property {number} skipped
  * @property {string} output
  *
- * @typedef {{ name: string, about: string, inOk: boolean, run: (context: StageContext) => Promise<StageResult> }} Stage
+ * @typedef {{ name: string, about: string, inOk: boolean, lane?: string, run: (context: StageContext) => Promise<StageResult> }} Stage
  */
+
+/** Driver and shader compiler of a software adapter keep one processor busy, seldom two: these stages run at once. */
+const GPU_LANE = "gpu";
 
 /** A stage that hangs must not hang a build machine for hours. */
 const TIMEOUT_MS = 40 * 60_000;
@@ -53,13 +56,20 @@ export const STAGES = [
       return asOne(await run(deno, ["run", "--quiet", "-A", SHADER_COMPILER], { cwd: root, env, timeoutMs: TIMEOUT_MS }));
     },
   },
-  { name: "gpu:wgpu", about: "GPU tests on Deno's built-in WebGPU", inOk: false, run: (context) => runGpuTests(context, "wgpu") },
-  { name: "gpu:dawn", about: "GPU tests on Dawn in Deno", inOk: false, run: (context) => runGpuTests(context, "dawn") },
+  {
+    name: "gpu:wgpu",
+    about: "GPU tests on Deno's built-in WebGPU",
+    inOk: false,
+    lane: GPU_LANE,
+    run: (context) => runGpuTests(context, "wgpu"),
+  },
+  { name: "gpu:dawn", about: "GPU tests on Dawn in Deno", inOk: false, lane: GPU_LANE, run: (context) => runGpuTests(context, "dawn") },
   {
     name: "gpu:least",
     about:
       "golden files on a device with WebGPU's default limits and no optional feature, on Dawn; contract suites run so in the stage before",
     inOk: false,
+    lane: GPU_LANE,
     run: runLeastDevice,
   },
   { name: "e2e", about: "Playwright, with Chromium", inOk: false, run: runPlaywright },

@@ -1,6 +1,6 @@
-import { describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { gpuCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
-import { outcomeTable, total } from "./run.mjs";
+import { outcomeTable, runStages, total } from "./run.mjs";
 import { parseStageArguments } from "./select.mjs";
 import { withCounts } from "./stages.mjs";
 
@@ -54,6 +54,50 @@ describe("withCounts()", () => {
 
   it("keeps the counts of a good run", () => {
     expect(withCounts({ code: 0, stdout: "", output: "x" }, counts)).toEqual({ ...counts, output: "x" });
+  });
+});
+
+describe("runStages()", () => {
+  beforeEach(() => void vi.spyOn(process.stdout, "write").mockReturnValue(true));
+  afterEach(() => vi.restoreAllMocks());
+
+  /** Runs "a" alone, then "b", "c", "d" of one lane, then "e" alone; says in which order they began and ended. */
+  async function events(processors: number): Promise<string[]> {
+    const log: string[] = [];
+    const stage = (name: string, lane?: string) => ({
+      name,
+      about: "",
+      inOk: false,
+      ...(lane !== undefined && { lane }),
+      run: async () => {
+        log.push(`+${name}`);
+        await new Promise((resolve) => setImmediate(resolve));
+        log.push(`-${name}`);
+        return { passed: 1, failed: 0, skipped: 0, output: "" };
+      },
+    });
+    const stages = [stage("a"), stage("b", "gpu"), stage("c", "gpu"), stage("d", "gpu"), stage("e")];
+    const context = {
+      root: "",
+      reportDir: "",
+      deno: "",
+      env: {},
+      run: () => Promise.reject(new Error("unused")),
+      chromium: async () => "",
+    };
+    const outcomes = await runStages(stages, context, processors);
+    expect(outcomes.map(({ name }) => name)).toEqual(["a", "b", "c", "d", "e"]);
+    return log;
+  }
+
+  it("runs neighbours of a lane at once, as many as there are processors", async () => {
+    const log = await events(2);
+    expect(log.slice(0, 4)).toEqual(["+a", "-a", "+b", "+c"]);
+    expect(log.slice(-3)).toEqual(["-d", "+e", "-e"]);
+  });
+
+  it("runs them one after the other on one processor", async () => {
+    expect((await events(1)).join("")).toBe("+a-a+b-b+c-c+d-d+e-e");
   });
 });
 
