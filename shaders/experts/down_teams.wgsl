@@ -60,23 +60,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
     for (var start = lane; start < UNITS; start += LANES * UNROLL) {
       var at: array<u32, LOADS>;
-      for (var u = 0u; u < UNROLL; u++) {
+#unroll u < UNROLL
 #if RAGGED_UNITS
         let unit = min(start + u * LANES, UNITS - 1u);
 #else
         let unit = start + u * LANES;
 #endif
-        for (var r = 0u; r < ROWS; r++) {
+#unroll r < ROWS
 #if RAGGED_ROWS
           // The last team repeats the last row rather than reading past the end.
           at[u * ROWS + r] = (expert_row + min(first + r, HIDDEN - 1u)) * UNITS + unit;
 #else
           at[u * ROWS + r] = (expert_row + first + r) * UNITS + unit;
 #endif
-        }
-      }
+#endunroll
+#endunroll
       let words = page_units(page, at);
-      for (var u = 0u; u < UNROLL; u++) {
+#unroll u < UNROLL
 #if RAGGED_UNITS
         let unit = min(start + u * LANES, UNITS - 1u);
         var factor = select(0.0, weight, start + u * LANES < UNITS);
@@ -88,33 +88,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         factor *= scales[row_scales + unit / 8u];
 #endif
         var products = array<f32, ROWS>();
-        for (var part = 0u; part < PARTS; part++) {
+#unroll part < PARTS
           let vector = h[vectors + unit * PARTS + part];
-          for (var r = 0u; r < ROWS; r++) {
+#unroll r < ROWS
             products[r] = add_dot(products[r], decode_part(words[u * ROWS + r], part), vector);
-          }
-        }
-        for (var r = 0u; r < ROWS; r++) {
+#endunroll
+#endunroll
+#unroll r < ROWS
           sums[r] += products[r] * factor;
-        }
-      }
+#endunroll
+#endunroll
     }
   }
 
 #if SPLIT == 1
-  for (var r = 0u; r < ROWS; r++) {
+#unroll r < ROWS
     let sum = lanes_sum(sums[r]);
     if (lane == r % LANES) {
       store(first + r, token, sum);
     }
-  }
+#endunroll
 #else
-  for (var r = 0u; r < ROWS; r++) {
+#unroll r < ROWS
     let sum = lanes_sum(sums[r]);
     if (lane == r % LANES) {
       split_sums[(split * TEAMS + team) * SUMS + r] = sum;
     }
-  }
+#endunroll
   workgroupBarrier();
   for (var i = local; i < TEAMS * ROWS; i += WORKGROUP) {
     var sum = 0.0;

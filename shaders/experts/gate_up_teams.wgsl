@@ -64,13 +64,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var sums: array<f32, SUMS>;
   for (var start = split * LANES + lane; start < UNITS; start += STEP * UNROLL) {
     var at: array<u32, LOADS>;
-    for (var u = 0u; u < UNROLL; u++) {
+#unroll u < UNROLL
 #if RAGGED_UNITS
       let unit = min(start + u * STEP, UNITS - 1u);
 #else
       let unit = start + u * STEP;
 #endif
-      for (var r = 0u; r < ROWS; r++) {
+#unroll r < ROWS
 #if RAGGED_ROWS
         // The last team repeats the last row rather than reading past the end.
         let row = expert_row + min(first + r, WIDTH - 1u);
@@ -79,10 +79,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
         at[u * 2u * ROWS + r] = row * UNITS + unit;
         at[(u * 2u + 1u) * ROWS + r] = (row + WIDTH) * UNITS + unit;
-      }
-    }
+#endunroll
+#endunroll
     let words = page_units(page, at);
-    for (var u = 0u; u < UNROLL; u++) {
+#unroll u < UNROLL
 #if RAGGED_UNITS
       let unit = min(start + u * STEP, UNITS - 1u);
       let inside = select(0.0, 1.0, start + u * STEP < UNITS);
@@ -95,28 +95,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       factors *= vec2<f32>(scales[gate_scales + unit / 8u], scales[up_scales + unit / 8u]);
 #endif
       var products = array<f32, 2u * ROWS>();
-      for (var part = 0u; part < PARTS; part++) {
+#unroll part < PARTS
         var vector = x[token * (X_STRIDE / 4u) + unit * PARTS + part];
 #if NORM
         sums[SQUARES] += inside * dot(vector, vector);
         vector *= gamma[unit * PARTS + part];
 #endif
-        for (var r = 0u; r < 2u * ROWS; r++) {
+#unroll r < 2 * ROWS
           products[r] = add_dot(products[r], decode_part(words[u * 2u * ROWS + r], part), vector);
-        }
-      }
-      for (var r = 0u; r < ROWS; r++) {
+#endunroll
+#endunroll
+#unroll r < ROWS
         sums[r] += products[r] * factors.x;
         sums[ROWS + r] += products[ROWS + r] * factors.y;
-      }
-    }
+#endunroll
+#endunroll
   }
 
 #if SPLIT == 1
-  for (var i = 0u; i < SUMS; i++) {
+#unroll i < SUMS
     sums[i] = lanes_sum(sums[i]);
-  }
-  for (var r = 0u; r < ROWS; r++) {
+#endunroll
+#unroll r < ROWS
     if (lane == r % LANES) {
 #if NORM
       store(row_of_h, first + r, sums[r], sums[ROWS + r], sums[SQUARES]);
@@ -124,14 +124,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       store(row_of_h, first + r, sums[r], sums[ROWS + r], 0.0);
 #endif
     }
-  }
+#endunroll
 #else
-  for (var i = 0u; i < SUMS; i++) {
+#unroll i < SUMS
     let sum = lanes_sum(sums[i]);
     if (lane == i % LANES) {
       split_sums[(split * TEAMS + team) * SUMS + i] = sum;
     }
-  }
+#endunroll
   workgroupBarrier();
   for (var i = local; i < TEAMS * ROWS; i += WORKGROUP) {
     var gate = 0.0;

@@ -4,25 +4,11 @@
 // those stand before the first use: it is the bytes in flight that memory wants. A workgroup has SPLIT parts of a row's columns x TEAMS teams x LANES lanes. Lanes of one
 // subgroup that belong to different teams read the same x, so few lanes a team make x cheap; many lanes and parts put more of a row in flight.
 //
-// Constants: those of lib/chunk.wgsl; ROWS, LANES (a power of two, at most the subgroup size), TEAMS, SPLIT, UNROLL, SUMS (sums a team takes);
+// Constants: those of lib/chunk.wgsl; PARTS, vectors of four weights in a unit; ROWS, LANES (a power of two, at most the subgroup size), TEAMS, SPLIT, UNROLL, SUMS (sums a team takes);
 // WHOLE_SUBGROUP (a team is one subgroup); WORKGROUP = SPLIT * TEAMS * LANES.
 // Sums: f32, in an order that depends on the shape and these constants only.
 #include "lib/chunk.wgsl"
 
-// Vectors of four weights in a unit of 16 bytes.
-#if WEIGHT_FORMAT == fp8
-const PARTS: u32 = 4u;
-#endif
-#if WEIGHT_FORMAT == bf16
-const PARTS: u32 = 2u;
-#endif
-#if WEIGHT_FORMAT == f16
-const PARTS: u32 = 2u;
-#endif
-#if WEIGHT_FORMAT == f32
-const PARTS: u32 = 1u;
-#endif
-const UNITS_PER_CHUNK: u32 = 4u / PARTS;
 // Units that a workgroup reads of a row at once.
 const STEP: u32 = LANES * SPLIT;
 

@@ -63,17 +63,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var sums: array<f32, SUMS>;
   for (var start = split * LANES + lane; start < UNITS; start += STEP * UNROLL) {
     var words: array<vec4<u32>, UNROLL * ROWS>;
-    for (var u = 0u; u < UNROLL; u++) {
+#unroll u < UNROLL
 #if RAGGED_UNITS
       let unit = min(start + u * STEP, UNITS - 1u);
 #else
       let unit = start + u * STEP;
 #endif
-      for (var r = 0u; r < ROWS; r++) {
+#unroll r < ROWS
         words[u * ROWS + r] = weights[unit_row(first + r) + unit];
-      }
-    }
-    for (var u = 0u; u < UNROLL; u++) {
+#endunroll
+#endunroll
+#unroll u < UNROLL
 #if RAGGED_UNITS
       let unit = min(start + u * STEP, UNITS - 1u);
       let inside = select(0.0, 1.0, start + u * STEP < UNITS);
@@ -86,34 +86,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       factor *= scales[scale_row + unit / 8u];
 #endif
       var products = array<f32, PRODUCTS>();
-      for (var part = 0u; part < PARTS; part++) {
+#unroll part < PARTS
         var vectors: array<vec4<f32>, TOKENS>;
-        for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
           vectors[t] = x[(t * X_STRIDE + X_OFFSET) / 4u + unit * PARTS + part];
 #if NORM
           sums[PRODUCTS + t] += inside * dot(vectors[t], vectors[t]);
           vectors[t] *= gamma[unit * PARTS + part];
 #endif
-        }
-        for (var r = 0u; r < ROWS; r++) {
+#endunroll
+#unroll r < ROWS
           let w = decode_part(words[u * ROWS + r], part);
-          for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
             products[t * ROWS + r] = add_dot(products[t * ROWS + r], w, vectors[t]);
-          }
-        }
-      }
-      for (var i = 0u; i < PRODUCTS; i++) {
+#endunroll
+#endunroll
+#endunroll
+#unroll i < TOKENS * ROWS
         sums[i] += products[i] * factor;
-      }
-    }
+#endunroll
+#endunroll
   }
 
 #if SPLIT == 1
-  for (var i = 0u; i < SUMS; i++) {
+#unroll i < SUMS
     sums[i] = lanes_sum(sums[i]);
-  }
-  for (var t = 0u; t < TOKENS; t++) {
-    for (var r = 0u; r < ROWS; r++) {
+#endunroll
+#unroll t < TOKENS
+#unroll r < ROWS
       if (lane == (t * ROWS + r) % LANES) {
 #if NORM
         store(first + r, t, sums[t * ROWS + r], sums[PRODUCTS + t]);
@@ -121,15 +121,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         store(first + r, t, sums[t * ROWS + r], 0.0);
 #endif
       }
-    }
-  }
+#endunroll
+#endunroll
 #else
-  for (var i = 0u; i < SUMS; i++) {
+#unroll i < SUMS
     let sum = lanes_sum(sums[i]);
     if (lane == i % LANES) {
       split_sums[(split * TEAMS + team) * SUMS + i] = sum;
     }
-  }
+#endunroll
   workgroupBarrier();
   for (var i = local; i < TEAMS * PRODUCTS; i += WORKGROUP) {
     let of_team = i / PRODUCTS;

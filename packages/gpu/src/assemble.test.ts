@@ -9,6 +9,10 @@ const sources = new Map([
   ["stray.wgsl", "#else"],
   ["unknown.wgsl", "#define X"],
   ["lost.wgsl", '#include "nowhere.wgsl"'],
+  ["unroll.wgsl", "#unroll r < 2 * ROWS\n#if NORM\nnorm(r);\n#endif\n#unroll k < 2\nf(r, k);\n#endunroll\n#endunroll\nend"],
+  ["endless.wgsl", "#unroll r < ROWS\n#unroll k < 2\n#endunroll"],
+  ["ended.wgsl", "#endunroll"],
+  ["boundless.wgsl", "#unroll r ROWS\n#endunroll"],
   ["sub.wgsl", "#if SUBGROUPS\nsubgroups\n#endif"],
 ]);
 const body = (path: string, constants: Parameters<typeof assembleShader>[2], on: Parameters<typeof assembleShader>[3] = dialect): string =>
@@ -21,6 +25,13 @@ describe("assembleShader()", () => {
     expect(lines.slice(-2)).toEqual(["normed", "normed fp8"]);
     expect(body("a.wgsl", { NORM: false, KIND: "fp8" })).toMatch(/plain$/);
     expect(body("a.wgsl", { NORM: true, KIND: "bf16" })).toMatch(/normed$/);
+  });
+
+  it("repeats the lines of an #unroll as blocks with a constant", () => {
+    const text = body("unroll.wgsl", { ROWS: 1, NORM: true }).split("\n").slice(4).join(" ");
+    const inner = (r: string): string => `norm(r); { const k: u32 = 0u; f(r, k); } { const k: u32 = 1u; f(r, k); } }${r}`;
+    expect(text).toBe(`{ const r: u32 = 0u; ${inner(" { const r: u32 = 1u;")} ${inner(" end")}`);
+    expect(body("unroll.wgsl", { ROWS: 0, NORM: false })).toMatch(/false;\nend$/);
   });
 
   it("declares constants by their type", () => {
@@ -52,6 +63,10 @@ describe("assembleShader()", () => {
     ["stray.wgsl", {}, "#else without #if"],
     ["unknown.wgsl", {}, "unknown directive #define"],
     ["lost.wgsl", {}, "file 'nowhere.wgsl' does not exist"],
+    ["endless.wgsl", { ROWS: 2 }, "endless.wgsl:1: #unroll without #endunroll"],
+    ["ended.wgsl", {}, "#endunroll without #unroll"],
+    ["boundless.wgsl", { ROWS: 2 }, "malformed #unroll r ROWS"],
+    ["unroll.wgsl", { ROWS: true }, "ROWS in '2 * ROWS' is no integer constant"],
     ["lib.wgsl", { K: -1 }, "constant K is -1, expected an integer of 32 bits"],
     ["lib.wgsl", { K: 0.5 }, "constant K is 0.5"],
     ["lib.wgsl", { K: { f32: Number.NaN } }, "constant K is NaN, expected a finite number"],

@@ -5,6 +5,10 @@
  *
  *     #include "lib/fp8.wgsl"      the file's text, once
  *     #if NAME / #if !NAME / #if NAME == VALUE  ...  #else  ...  #endif
+ *     #unroll i < 2 * NAME  ...  #endunroll
+ *
+ * The lines of an #unroll come out once for each i, as a block in which i is a constant. Where a loop would index arrays of a function, that keeps them in registers:
+ * compilers unroll such loops by themselves only where they see how often they run, and naga hides it behind a counter of its own.
  *
  * Names are the constants passed in, plus `SUBGROUPS` and `F16`, which the dialect decides. Every constant is also declared in WGSL:
  * a boolean as `bool`, an integer as `u32`, `{ f32: x }` as `f32`; strings steer `#if` only, but SUBGROUP_MATRIX = "hardware" also enables what it takes. Constants rather than uniforms: shapes never change while a
@@ -29,7 +33,7 @@ export function assembleShader(
     F16: dialect.f16,
     ...pick(constants, ["SUBGROUPS", "F16"]),
   };
-  const body = expand(sources, path, flags, path, new Set()).join("\n");
+  const body = expand({ sources, path, flags, root: path, included: new Set() }).join("\n");
   const enables: string[] = [];
   if (flags["SUBGROUPS"] === true && dialect.subgroups === "directive") enables.push("enable subgroups;");
   const matrices = flags["SUBGROUP_MATRIX"] === "hardware";
@@ -57,29 +61,56 @@ function declare(path: string, name: string, value: ShaderConstant): string[] {
   return [`const ${name}: f32 = ${/[.e]/.test(text) ? text : `${text}.0`};`];
 }
 
-function expand(sources: ReadonlyMap<string, string>, path: string, flags: ShaderConstants, root: string, included: Set<string>): string[] {
+interface Line {
+  readonly text: string;
+  /** Counted from 1. */
+  readonly number: number;
+}
+
+/** A file on its way to its text. */
+interface Expansion {
+  readonly sources: ReadonlyMap<string, string>;
+  readonly path: string;
+  readonly flags: ShaderConstants;
+  /** The shader that is being assembled, for errors. */
+  readonly root: string;
+  readonly included: Set<string>;
+}
+
+function expand(expansion: Expansion): string[] {
+  const { sources, path, root, included } = expansion;
   const text = sources.get(path);
   if (text === undefined) throw new ShaderError(root, `file '${path}' does not exist`);
   if (included.has(path)) return [];
   included.add(path);
+  return expandLines(
+    expansion,
+    text.split("\n").map((line, index) => ({ text: line, number: index + 1 })),
+  );
+}
+
+function expandLines(expansion: Expansion, lines: readonly Line[]): string[] {
+  const { path, flags, root } = expansion;
   const out: string[] = [];
   const conditions: { active: boolean; parent: boolean }[] = [];
   const active = (): boolean => conditions.at(-1)?.active ?? true;
-  for (const [index, line] of text.split("\n").entries()) {
-    const directive = /^\s*#(\w+)\s*(.*?)\s*$/.exec(line);
+  for (let at = 0; at < lines.length; at++) {
+    const line = lines[at];
+    if (!line) break;
+    const directive = /^\s*#(\w+)\s*(.*?)\s*$/.exec(line.text);
     if (!directive) {
-      if (active()) out.push(line);
+      if (active()) out.push(line.text);
       continue;
     }
     const [, word = "", rest = ""] = directive;
     const fail = (why: string): never => {
-      throw new ShaderError(root, `${path}:${index + 1}: ${why}`);
+      throw new ShaderError(root, `${path}:${line.number}: ${why}`);
     };
     const top = conditions.at(-1);
     switch (word) {
       case "include": {
         const file = /^"([^"]+)"$/.exec(rest)?.[1] ?? fail(`malformed #include ${rest}`);
-        if (active()) out.push(...expand(sources, file, flags, root, included));
+        if (active()) out.push(...expand({ ...expansion, path: file }));
         break;
       }
       case "if":
@@ -92,12 +123,44 @@ function expand(sources: ReadonlyMap<string, string>, path: string, flags: Shade
       case "endif":
         if (!conditions.pop()) fail("#endif without #if");
         break;
+      case "unroll": {
+        const end = endOfUnroll(lines, at) ?? fail("#unroll without #endunroll");
+        const [, name = "", bound = ""] = /^(\w+)\s*<\s*(.+)$/.exec(rest) ?? fail(`malformed #unroll ${rest}`);
+        const body = lines.slice(at + 1, end);
+        // What is left out may name constants that the shader does not have.
+        const count = active() ? product(bound, flags, fail) : 0;
+        for (let i = 0; i < count; i++) out.push(`{ const ${name}: u32 = ${i}u;`, ...expandLines(expansion, body), "}");
+        at = end;
+        break;
+      }
+      case "endunroll":
+        fail("#endunroll without #unroll");
+        break;
       default:
         fail(`unknown directive #${word}`);
     }
   }
   if (conditions.length > 0) throw new ShaderError(root, `${path}: #if without #endif`);
   return out;
+}
+
+function endOfUnroll(lines: readonly Line[], start: number): number | undefined {
+  let depth = 0;
+  for (let at = start; at < lines.length; at++) {
+    const word = /^\s*#(\w+)/.exec(lines[at]?.text ?? "")?.[1];
+    if (word === "unroll") depth++;
+    if (word === "endunroll" && --depth === 0) return at;
+  }
+  return undefined;
+}
+
+/** Of integers and names of constants, such as "2 * ROWS". */
+function product(expression: string, flags: ShaderConstants, fail: (why: string) => never): number {
+  return expression.split("*").reduce((result, factor) => {
+    const name = factor.trim();
+    const value = /^\d+$/.test(name) ? Number(name) : flags[name];
+    return typeof value === "number" ? result * value : fail(`${name} in '${expression}' is no integer constant`);
+  }, 1);
 }
 
 function evaluate(expression: string, flags: ShaderConstants, fail: (why: string) => never): boolean {

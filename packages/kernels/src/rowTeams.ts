@@ -50,8 +50,9 @@ export function onDevice(gpu: GpuContext, { lanes, split, ...rest }: RowTeams): 
 }
 
 /** Constants of lib/row_teams.wgsl. @param sums that each team takes */
-export function teamConstants(gpu: GpuContext, { rows, lanes, split, unroll, teams }: RowTeams, sums: number) {
+export function teamConstants(gpu: GpuContext, { rows, lanes, split, unroll, teams }: RowTeams, format: WeightFormat, sums: number) {
   return {
+    PARTS: UNIT_BYTES / FORMAT_BYTES[format] / 4,
     ROWS: rows,
     LANES: lanes,
     SPLIT: split,

@@ -129,7 +129,7 @@ function gateUpProgram(gpu: GpuContext, { teams }: TeamsVariant, spec: ExpertsGa
   const rowsPerWorkgroup = shape.rows * shape.teams;
   const units = rowUnits(group.format, stride);
   const constants = {
-    ...teamConstants(gpu, shape, 2 * shape.rows + (norm ? 1 : 0)),
+    ...teamConstants(gpu, shape, group.format, 2 * shape.rows + (norm ? 1 : 0)),
     LOADS: shape.unroll * 2 * shape.rows,
     UNITS: units,
     TOKENS: tokens,
@@ -148,7 +148,7 @@ function downProgram(gpu: GpuContext, { teams }: TeamsVariant, { group, tokens }
   const rowsPerWorkgroup = shape.rows * shape.teams;
   const units = rowUnits(group.format, stride);
   const constants = {
-    ...teamConstants(gpu, shape, shape.rows),
+    ...teamConstants(gpu, shape, group.format, shape.rows),
     LOADS: shape.unroll * shape.rows,
     UNITS: units,
     TOKENS: tokens,

@@ -68,7 +68,7 @@ function program(gpu: GpuContext, { teams }: TeamsVariant, { matrix, tokens, nor
   const rowsPerWorkgroup = shape.rows * shape.teams;
   const units = rowUnits(matrix.format, matrix.stride);
   const constants = {
-    ...teamConstants(gpu, shape, tokens * (shape.rows + (norm ? 1 : 0))),
+    ...teamConstants(gpu, shape, matrix.format, tokens * (shape.rows + (norm ? 1 : 0))),
     UNITS: units,
     RAGGED_ROWS: part.rows % rowsPerWorkgroup !== 0,
     RAGGED_UNITS: units % (shape.lanes * shape.split * shape.unroll) !== 0,
