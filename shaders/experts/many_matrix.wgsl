@@ -1,6 +1,6 @@
 // The experts' products for many tokens, as many.wgsl, by subgroup matrices (lib/matrix_tile.wgsl, which says how precisely).
 //
-// tiles, rows, input, weights, scales, output   as in many.wgsl. Dispatch: (ceil(MATRICES OUTPUTS / TILE_N), an upper bound of the tiles) workgroups of THREADS;
+// tiles, rows, weights, scales, output   as in many.wgsl; halves: the input as matrix/halves.wgsl splits it. Dispatch: (ceil(MATRICES OUTPUTS / TILE_N), an upper bound of the tiles) workgroups of THREADS;
 // surplus workgroups, and those whose expert is not bound, exit. TILE_N divides 128, so that a tile's rows, of gate and of up, have one scale for 128 columns.
 // Constants: those of many.wgsl, TILE_ROWS being at most TILE_M, and of lib/matrix_tile.wgsl. WEIGHT_FORMAT = "fp8" | "f16".
 #include "lib/expert_pages.wgsl"
@@ -8,7 +8,7 @@
 
 @group(0) @binding(0) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
-@group(0) @binding(2) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> halves: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
 #if WEIGHT_FORMAT == fp8
 @group(0) @binding(4) var<storage, read> scales: array<f32>;
@@ -40,16 +40,12 @@ fn row_number(m: u32) -> u32 {
   return rows[first + min(m, count - 1u)];
 }
 
-fn x_base(m: u32) -> u32 {
+fn x_row(m: u32) -> u32 {
 #if GATE_UP
-  return row_number(m) / SLOTS * (INPUT_STRIDE / 4u);
+  return row_number(m) / SLOTS;
 #else
-  return row_number(m) * (INPUT_STRIDE / 4u);
+  return row_number(m);
 #endif
-}
-
-fn x_vector(index: u32) -> vec4<f32> {
-  return input[index];
 }
 
 fn block_scale(matrix: u32, chunk: u32) -> f32 {

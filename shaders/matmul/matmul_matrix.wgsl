@@ -1,12 +1,12 @@
 // y[t, row] = sum over k of w[row, k] * x[t, k], as matmul.wgsl, by subgroup matrices (lib/matrix_tile.wgsl, which says how precisely).
 //
-// x, weights, scales, batch, y   as in matmul.wgsl. Dispatch: [ceil(ROW_COUNT / TILE_N), ceil(tokens / TILE_M)] workgroups of THREADS.
+// weights, scales, batch, y   as in matmul.wgsl; halves: x as matrix/halves.wgsl splits it. Dispatch: [ceil(ROW_COUNT / TILE_N), ceil(tokens / TILE_M)] workgroups of THREADS.
 // TILE_N divides 128 and ROW_START is a multiple of 128, so that a tile's rows have one scale for 128 columns.
 // Constants: those of matmul.wgsl and of lib/matrix_tile.wgsl. WEIGHT_FORMAT = "fp8" | "f16".
 #include "lib/batch.wgsl"
 #include "lib/matrix_tile.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> halves: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 #if WEIGHT_FORMAT == fp8
@@ -24,12 +24,8 @@ fn weight_vector(n: u32, vector: u32) -> vec4<u32> {
   return weights[min(first_row + n, ROW_COUNT - 1u) * WEIGHT_VECTORS + vector];
 }
 
-fn x_base(m: u32) -> u32 {
-  return (min(first_token + m, max(count, 1u) - 1u) * X_STRIDE + X_OFFSET) / 4u;
-}
-
-fn x_vector(index: u32) -> vec4<f32> {
-  return x[index];
+fn x_row(m: u32) -> u32 {
+  return min(first_token + m, max(count, 1u) - 1u);
 }
 
 fn block_scale(matrix: u32, chunk: u32) -> f32 {

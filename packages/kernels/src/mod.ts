@@ -27,6 +27,7 @@ export { type ActQuantSpec, type ScaleFormat, actQuant } from "./actQuant/kernel
 export { type MtpInputSpec, mtpInput } from "./mtpInput/kernel.ts";
 export { type Fp8NanScanSpec, fp8NanScan } from "./fp8NanScan/kernel.ts";
 export { type DequantizeSpec, dequantize } from "./dequantize/kernel.ts";
+export { halvesBytes } from "./matrix/halves.ts";
 export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";

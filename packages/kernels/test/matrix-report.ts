@@ -8,6 +8,7 @@ import { type BenchCase } from "../src/bench/case.ts";
 import { manyVariantsCases } from "../src/bench/manyVariants.ts";
 import { BENCH_SHAPES } from "../src/bench/sizes.ts";
 import { timeDispatches } from "../src/bench/timing.ts";
+import { halvesBuffer } from "../src/matrix/halves.ts";
 import { matmul } from "../src/matmul/kernel.ts";
 import { matmulTrials, matmulVariants } from "../src/matmul/variants.ts";
 import { linearReference } from "../src/matvec/reference.ts";
@@ -43,6 +44,7 @@ async function errors(): Promise<void> {
     const expected = linearReference(input, values, tokens, rows, cols);
     const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
     const zeros = Array.from({ length: tokens }, () => 0);
+    const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: cols }));
     const step = uploadBatch(gpu, { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] }, tokens);
     keep(step.batch);
     const shape = { format: "fp8" as const, rows, tokens };
@@ -54,7 +56,7 @@ async function errors(): Promise<void> {
       try {
         const actual = await runAndRead(
           gpu,
-          await matmul(gpu, { matrix, tokens, x, xStride: cols, y, yStride: rows, step, variant: name }),
+          await matmul(gpu, { matrix, tokens, halves, x, xStride: cols, y, yStride: rows, step, variant: name }),
           y,
         );
         let worst = 0;

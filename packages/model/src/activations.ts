@@ -12,6 +12,7 @@ import {
   attentionSplits,
   batchBytes,
   expertTiles,
+  halvesBytes,
   partialBytes,
   ropeTable,
   roundUp,
@@ -57,6 +58,8 @@ export interface Activations {
   readonly expertHidden: (which: "routed" | "fixed", width: number) => Matrix2D;
   /** [tokens * slots, hidden] */
   readonly expertOut: Matrix2D;
+  /** Inputs of products by subgroup matrices, split; absent where the device has none. */
+  readonly halves: GPUBuffer | undefined;
   readonly tiles: GPUBuffer;
   readonly tileRows: GPUBuffer;
   /** [outputs, hidden] rows whose logits are wanted. */
@@ -126,6 +129,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
       return hidden;
     },
     expertOut: matrix("expert out", maxTokens * slots, hiddenSize),
+    halves: gpu.dialect.subgroupMatrix && scratch("halves", mostHalves(options, slots)),
     tiles: scratch("expert tiles", tiles.tilesBytes),
     tileRows: scratch("expert tile rows", tiles.rowsBytes),
     outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),
@@ -139,4 +143,12 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
 
 function mostSlots({ routed, fixed }: MlpWeights, nActivatedExperts: number): number {
   return Math.max(routed ? nActivatedExperts + routed.sharedSlots : 0, fixed ? fixed.group.count : 0);
+}
+
+/** Bytes for the largest input of any product. */
+function mostHalves({ config, layers, maxTokens }: ActivationOptions, slots: number): number {
+  const { hiddenSize, nHeads, vHeadDim, qLoraRank } = config;
+  const columns = Math.max(2 * hiddenSize, nHeads * vHeadDim, qLoraRank);
+  const widths = layers.flatMap(({ mlp: { routed, fixed } }) => [routed?.group.width ?? 0, fixed?.group.width ?? 0]);
+  return Math.max(halvesBytes({ rows: maxTokens, columns }), halvesBytes({ rows: maxTokens * slots, columns: Math.max(...widths) }));
 }

@@ -163,17 +163,19 @@ async function recordDownFew(recorder: Recorder, { which, group, routing, slots 
 
 async function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): Promise<void> {
   const { gpu, activations, tokens } = recorder;
-  const { step, tiles, tileRows: rows, residual, expertOut, maxTokens } = activations;
+  const { step, tiles, tileRows: rows, residual, expertOut, halves, maxTokens } = activations;
   const x = await input.materialize(group.format);
   const hidden = activations.expertHidden(which, group.width);
   const experts = group.count;
   const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts }) };
   recorder.add(await groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, label: "group tokens" }));
-  const gateUp = { group, slots, grouping, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
+  const gateUp = { group, slots, grouping, halves, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
   recorder.add(await expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
   if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
   const out = { out: expertOut.buffer, outStride: expertOut.stride };
-  recorder.add(await expertsDownMany(gpu, { group, slots, grouping, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }));
+  recorder.add(
+    await expertsDownMany(gpu, { group, slots, grouping, halves, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }),
+  );
   const y = { y: residual.buffer, yStride: residual.stride, hidden: group.hidden, residual: true };
   recorder.add(await expertsCombine(gpu, { routing, slots, ...out, ...y, tokens, label: `${which} experts sum` }));
 }

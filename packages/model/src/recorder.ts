@@ -89,7 +89,9 @@ export class Recorder {
       return;
     }
     this.add(
-      count <= DECODE_TOKENS ? await matvec(this.gpu, spec) : await matmul(this.gpu, { ...spec, step: this.activations.step, count: rows }),
+      count <= DECODE_TOKENS
+        ? await matvec(this.gpu, spec)
+        : await matmul(this.gpu, { ...spec, halves: this.activations.halves, step: this.activations.step, count: rows }),
     );
   }
 

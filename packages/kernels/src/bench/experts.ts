@@ -5,6 +5,7 @@ import { type Route, combineReference, downReference, gateUpReference } from "..
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
 import { expertTileRows } from "../expertsMany/tileRows.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { type Random, assertClose, normals, randomRoutes, uploadBatch } from "../testing/mod.ts";
 import { type BenchCases, type Keep, type Prepared, TOLERANCE, pick, sampledRows } from "./case.ts";
 import { type BenchExperts, benchExperts } from "./pattern.ts";
@@ -57,7 +58,8 @@ async function gateUp(gpu: GpuContext, keep: Keep, random: Random, shapes: Bench
   const input = normals(random, tokens * hidden);
   const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
   const h = keep(gpu.buffer({ label: "h", size: tokens * slots * width * 4, kind: "activations" }));
-  const spec = { group, slots, x, xStride: hidden, h, tokens };
+  const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: hidden }));
+  const spec = { group, slots, halves, x, xStride: hidden, h, tokens };
   const dispatches = await expertsGateUpMany(gpu, { ...spec, grouping: await grouped(gpu, keep, routing, group, slots, tokens) });
   const verify = async (): Promise<void> => {
     const rows = sampledRows(random, width);
@@ -87,8 +89,9 @@ async function down(gpu: GpuContext, keep: Keep, random: Random, shapes: BenchSh
   };
   const out = keep(gpu.buffer({ label: "out", size: tokens * slots * hidden * 4, kind: "activations" }));
   const grouping = await grouped(gpu, keep, routing, group, slots, tokens);
+  const halves = keep(halvesBuffer(gpu, { rows: tokens * slots, columns: width }));
   const dispatches = [
-    ...(await expertsDownMany(gpu, { group, slots, grouping, h, out, outStride: hidden, tokens })),
+    ...(await expertsDownMany(gpu, { group, slots, grouping, halves, h, out, outStride: hidden, tokens })),
     ...(await expertsCombine(gpu, { routing, slots, out, outStride: hidden, y, yStride: hidden, hidden, residual: false, tokens })),
   ];
   return { dispatches, verify };

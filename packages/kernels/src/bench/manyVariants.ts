@@ -8,6 +8,7 @@ import { type Route, downReference, gateUpReference } from "../expertsFew/refere
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
 import { expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
 import { type ExpertsManyShape, expertsManyOperation, expertsManyTrials, expertsManyVariants } from "../expertsMany/variants.ts";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { matmul } from "../matmul/kernel.ts";
 import { matmulOperation, matmulTrials, matmulVariants } from "../matmul/variants.ts";
 import { matrixRate, matrixRateBytes, matrixRateReference } from "../matrixRate/kernel.ts";
@@ -128,7 +129,8 @@ function productCase(op: string, { rows, cols, tokens, format = "fp8" }: Product
     const input = normals(random, tokens * cols);
     const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
     const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
-    const spec = { matrix, tokens, x, xStride: cols, y, yStride: rows, step: stepOf(gpu, keep, tokens) };
+    const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: cols }));
+    const spec = { matrix, tokens, halves, x, xStride: cols, y, yStride: rows, step: stepOf(gpu, keep, tokens) };
     const dispatches = await matmul(gpu, { ...spec, variant: variant.name });
     const verify = async (): Promise<void> => {
       const sampled = sampledRows(random, rows);
@@ -172,7 +174,8 @@ function expertsCase(op: string, shape: Experts, gateUp: boolean, variant: Toler
     const input = normals(random, gateUp ? tokens * hidden : tokens * slots * width);
     const x = keep(gpu.upload("input", Float32Array.from(input), "activations"));
     const out = keep(gpu.buffer({ label: "output", size: tokens * slots * rows * 4, kind: "activations" }));
-    const spec = { group: made.group, slots, grouping, tokens, variant: variant.name };
+    const halves = keep(halvesBuffer(gpu, gateUp ? { rows: tokens, columns: hidden } : { rows: tokens * slots, columns: width }));
+    const spec = { group: made.group, slots, grouping, tokens, halves, variant: variant.name };
     const dispatches = gateUp
       ? await expertsGateUpMany(gpu, { ...spec, x, xStride: hidden, h: out })
       : await expertsDownMany(gpu, { ...spec, h: x, out, outStride: hidden });

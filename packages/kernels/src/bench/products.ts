@@ -1,5 +1,6 @@
 /** Dense products of many tokens. */
 import type { GpuContext } from "@shoal/gpu";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { matmul } from "../matmul/kernel.ts";
 import { linearReference } from "../matvec/reference.ts";
 import { type Random, assertClose, normals, uploadBatch } from "../testing/mod.ts";
@@ -28,7 +29,8 @@ function product(shape: Product): BenchCase {
     const input = normals(random, tokens * cols);
     const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
     const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
-    const spec = { matrix, tokens, x, xStride: cols, y, yStride: rows };
+    const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: cols }));
+    const spec = { matrix, tokens, halves, x, xStride: cols, y, yStride: rows };
     const zeros = Array.from({ length: tokens }, () => 0);
     const batch = { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] };
     const step = uploadBatch(gpu, batch, tokens);

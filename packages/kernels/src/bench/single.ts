@@ -7,6 +7,7 @@ import { copyBytes, sumCount, sumWords } from "../bandwidth/kernel.ts";
 import { encodeRouting } from "../experts.ts";
 import { expertsDownFew, expertsGateUpFew } from "../expertsFew/kernel.ts";
 import { combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { matmul } from "../matmul/kernel.ts";
 import { matvec } from "../matvec/kernel.ts";
 import { linearReference } from "../matvec/reference.ts";
@@ -179,10 +180,11 @@ export function matmulKernel({ matmul: [rows, cols, tokens] }: SingleShapes, tol
     const input = normals(random, tokens * cols);
     const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
     const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
+    const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: cols }));
     const zeros = Array.from({ length: tokens }, () => 0);
     const step = uploadBatch(gpu, { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] }, tokens);
     keep(step.batch);
-    const dispatches = await matmul(gpu, { matrix, tokens, x, xStride: cols, y, yStride: rows, step });
+    const dispatches = await matmul(gpu, { matrix, tokens, halves, x, xStride: cols, y, yStride: rows, step });
     const verify = async (): Promise<void> => {
       const sampled = sampledRows(random, rows);
       const result = new Float32Array(await gpu.read(y, (tokens - 1) * rows * 4, rows * 4));

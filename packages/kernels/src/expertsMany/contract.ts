@@ -4,6 +4,7 @@
  */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import {
   type ContractCase,
@@ -163,13 +164,15 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const pairs = tokens * slots;
     const xBuffer = keep(gpu.upload("x", padded(x, tokens, hidden, xStride), "activations"));
     const h = keep(gpu.buffer({ label: "h", size: pairs * hStride * 4, kind: "activations" }));
+    const gateUpHalves = keep(halvesBuffer(gpu, { rows: tokens, columns: hidden }));
+    const downHalves = keep(halvesBuffer(gpu, { rows: pairs, columns: width }));
     const spec = { group: experts, slots, grouping, h, tokens };
     const gateUps = await eachVariant(gpu, { gateUp: true, format, tileRows, plainOnly, trials }, seed, (variant) =>
-      expertsGateUpMany(gpu, { ...spec, x: xBuffer, xStride, variant }),
+      expertsGateUpMany(gpu, { ...spec, halves: gateUpHalves, x: xBuffer, xStride, variant }),
     );
     const out = keep(gpu.buffer({ label: "out", size: pairs * outStride * 4, kind: "activations" }));
     const downs = await eachVariant(gpu, { gateUp: false, format, tileRows, plainOnly, trials }, seed, (variant) =>
-      expertsDownMany(gpu, { ...spec, out, outStride, variant }),
+      expertsDownMany(gpu, { ...spec, halves: downHalves, out, outStride, variant }),
     );
     const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));
     const combine = await expertsCombine(gpu, { routing, slots, out, outStride, y, yStride, hidden, residual, tokens });

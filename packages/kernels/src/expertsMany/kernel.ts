@@ -6,6 +6,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup, ExpertPage } from "../experts.ts";
+import { halvesConstants, splitHalves } from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { type ExpertGrouping, expertTiles } from "./grouping.ts";
@@ -22,6 +23,8 @@ interface ExpertsManySpec {
   /** [tokens * slots, roundUp(width, 16)] f32, zero beyond the width. */
   readonly h: GPUBuffer;
   readonly tokens: number;
+  /** For variants that split their input: `halvesBytes` of it, [tokens, hidden] for gate-up and [tokens * slots, width] for down. Without it they do not run. */
+  readonly halves?: GPUBuffer | undefined;
   /** By name, of expertsManyVariants(). */
   readonly variant?: string;
   readonly label?: string;
@@ -116,20 +119,27 @@ interface Products {
 
 async function products(
   gpu: GpuContext,
-  { group, slots, grouping, tokens, variant: asked }: ExpertsManySpec,
+  { group, slots, grouping, tokens, halves: room, variant: asked }: ExpertsManySpec,
   label: string,
   { gateUp, pages, scales, input, inputStride, columns, output, outputStride, outputs }: Products,
 ): Promise<readonly Dispatch[]> {
   const { tiles, rows, tileRows } = grouping;
   const shape = { gateUp, format: group.format, tileRows };
   const listed = expertsManyVariants(gpu, shape);
-  const candidates = asked === undefined ? listed : [...listed, ...expertsManyTrials(shape)];
+  const all = asked === undefined ? listed : [...listed, ...expertsManyTrials(shape)];
+  const candidates = all.filter(({ halves }) => room !== undefined || halves !== true);
   const variant = chooseVariant(gpu, expertsManyOperation(shape), candidates, asked);
-  const buffers = { tiles, rows, input, output, ...(scales && { scales }) };
+  const halves = variant.halves ? room : undefined;
+  const buffers = { tiles, rows, ...(halves ? { halves } : { input }), output, ...(scales && { scales }) };
   const matrices = gateUp ? 2 : 1;
   const stride = roundUp(columns, CHUNK);
+  const split = { rows: gateUp ? tokens : tokens * slots, columns: stride };
   const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
   const dispatches: Dispatch[] = [];
+  if (halves)
+    dispatches.push(
+      await splitHalves(gpu, { ...split, x: input, xStride: inputStride, format: group.format, halves, label: `${label} split` }),
+    );
   for (const set of pageSets(gpu, pages, Object.keys(buffers).length)) {
     const kernel = await gpu.kernel(
       variant.shader,
@@ -138,6 +148,7 @@ async function products(
         ...set.constants,
         ...variant.constants,
         ...variant.deviceConstants?.(gpu),
+        ...(halves && halvesConstants(split)),
         GATE_UP: gateUp,
         MATRICES: matrices,
         OUTPUTS: outputs,

@@ -10,33 +10,39 @@ import {
   TILE_128X32,
   TILE_128X64,
   TILE_64X32,
+  TILE_64X64_SLIM,
+  inputRows,
   matrixConstants,
   supportsMatrixTile,
-} from "../matrixTiles.ts";
+  weightRows,
+} from "../matrix/tiles.ts";
+import type { ExpertsManyShape, ExpertsManyVariant } from "./variants.ts";
 
 /** Takes tiles of up to 128 rows. */
-export function expertsMatrixVariant(tileRows: number) {
-  return variant("matrix", tileFor(tileRows));
+export function expertsMatrixVariants(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  return MATRIX_FORMATS.includes(shape.format) ? [variant("matrix", tileFor(shape), shape)] : [];
 }
 
 /** To be had by name only. */
-export function expertsMatrixTrials(tileRows: number) {
-  return [variant("fast", tileFor(tileRows)), variant("emulated", tileRows <= 32 ? TILE_64X32 : tileFor(tileRows))];
+export function expertsMatrixTrials(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  if (!MATRIX_FORMATS.includes(shape.format)) return [];
+  const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
+  return [variant("fast", tileFor(shape), shape), ...(slim ? [variant("emulated", slim, shape)] : [])];
 }
 
-function tileFor(tileRows: number): MatrixTile {
-  return [TILE_128X16, TILE_128X32, TILE_128X64].find(({ inputRows }) => tileRows <= inputRows) ?? TILE_128X128;
+function tileFor({ tileRows }: ExpertsManyShape): MatrixTile {
+  return [TILE_128X16, TILE_128X32, TILE_128X64].find((tile) => tileRows <= inputRows(tile)) ?? TILE_128X128;
 }
 
-function variant(mode: MatrixMode, tile: MatrixTile) {
+function variant(mode: MatrixMode, tile: MatrixTile, { format }: ExpertsManyShape): ExpertsManyVariant {
   return {
     name: mode,
     shader: "experts/many_matrix.wgsl",
-    weightRows: tile.weightRows,
+    weightRows: weightRows(tile),
     tileRows: [4, 8, 16, 32, 64, 128],
-    formats: MATRIX_FORMATS,
+    halves: true,
     tolerance: MATRIX_TOLERANCES[mode],
-    constants: matrixConstants(tile, mode),
+    constants: matrixConstants(tile, mode, format),
     supported: (gpu: GpuContext) => supportsMatrixTile(gpu, tile, mode),
   };
 }

@@ -1,7 +1,7 @@
 /** The shaders of the experts' tiled products, and which of them suits a tile. */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Variant } from "../variants.ts";
-import { expertsMatrixTrials, expertsMatrixVariant } from "./matrix.ts";
+import { expertsMatrixTrials, expertsMatrixVariants } from "./matrix.ts";
 import { streamConstants } from "../stream.ts";
 import type { WeightFormat } from "../weights.ts";
 
@@ -11,8 +11,8 @@ export interface ExpertsManyVariant extends Variant {
   readonly weightRows: number;
   /** Rows of a tile that it takes. */
   readonly tileRows: readonly number[];
-  /** Formats that it takes; all, where absent. */
-  readonly formats?: readonly WeightFormat[];
+  /** The input is split first, into the spec's `halves`. */
+  readonly halves?: boolean;
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
   readonly tolerance?: number;
   /** Constants that depend on the device. */
@@ -26,6 +26,8 @@ export interface ExpertsManyShape {
   readonly tileRows: number;
 }
 
+/** Heights of tiles from which subgroup matrices are faster than loops. */
+const MATRIX_ROWS = 16;
 /** Rows of weights that an invocation of many.wgsl multiplies with. */
 const ROWS_PER_INVOCATION = 8;
 
@@ -70,19 +72,21 @@ const STREAM: ExpertsManyVariant = {
 };
 
 /** All that can multiply tiles of such a height, the one that should be fastest first. */
-export function expertsManyVariants(gpu: GpuContext, { format, tileRows }: ExpertsManyShape): readonly ExpertsManyVariant[] {
+export function expertsManyVariants(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  const { tileRows } = shape;
   const tiles = [tile(16, tileRows), tile(8, tileRows), tile(4, tileRows)];
   const fast = [STREAM, block(128, tileRows), block(64, tileRows)];
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
-  const all = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
-  // Subgroup matrices come last: on an H100 they were slower than blocks for low tiles, no faster for high ones, and less exact.
-  const listed = [...all, expertsMatrixVariant(tileRows)];
-  return listed.filter((variant) => variant.tileRows.includes(tileRows) && (variant.formats?.includes(format) ?? true));
+  const loops = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
+  const matrices = expertsMatrixVariants(shape);
+  const matricesFirst = gpu.dialect.subgroupMatrix !== undefined && tileRows >= MATRIX_ROWS;
+  const listed = matricesFirst ? [...matrices, ...loops] : [...loops, ...matrices];
+  return listed.filter((variant) => variant.tileRows.includes(tileRows));
 }
 
 /** Those that only run where they are asked for by name: a less precise one, and one for tests. */
-export function expertsManyTrials({ format, tileRows }: ExpertsManyShape): readonly ExpertsManyVariant[] {
-  return expertsMatrixTrials(tileRows).filter(({ formats }) => formats.includes(format));
+export function expertsManyTrials(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  return expertsMatrixTrials(shape);
 }
 
 /** The key of tuning tables. */

@@ -5,6 +5,7 @@
  * each takes some, for compiling them is what takes time.
  */
 import type { GpuContext } from "@shoal/gpu";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { linearReference } from "../matvec/reference.ts";
 import {
   type ContractCase,
@@ -82,7 +83,8 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     );
     keep(step.batch);
     const count = outputs ? ("outputs" as const) : ("tokens" as const);
-    const spec = { matrix, tokens, x: xBuffer, xStride, xOffset, y, yStride, residual, step, count };
+    const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: cols }));
+    const spec = { matrix, tokens, halves, x: xBuffer, xStride, xOffset, y, yStride, residual, step, count };
     const products = await Promise.all(
       someVariants(gpu, shape, everyVariant ? 1 : 3, seed).map(async ({ name, tolerance = 3e-6 }) => ({
         name,

@@ -2,6 +2,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import type { MatvecSpec } from "../matvec/kernel.ts";
+import { halvesConstants, splitHalves } from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
 import { matmulOperation, matmulTrials, matmulVariants } from "./variants.ts";
@@ -12,22 +13,29 @@ export interface MatmulSpec extends Omit<MatvecSpec, "norm" | "variant"> {
   readonly step: Step;
   /** What that count is of: the batch's tokens (default) or its outputs. */
   readonly count?: "tokens" | "outputs";
+  /** For variants that split x: `halvesBytes` of its rows. Without it they do not run. */
+  readonly halves?: GPUBuffer | undefined;
   /** By name, of matmulVariants(). */
   readonly variant?: string;
 }
 
 /**
- * y = W x: one dispatch for each part of the matrix.
+ * y = W x: one dispatch for each part of the matrix, and before them one that splits x where the variant wants that.
  * @throws RangeError if a variant is asked for that the device cannot run
  */
 export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonly Dispatch[]> {
   const { matrix, tokens, x, xStride, xOffset = 0, y, yStride, residual = false, step, count = "tokens", label = "matmul" } = spec;
   const shape = { format: matrix.format, rows: matrix.rows, tokens };
   const listed = matmulVariants(gpu, shape);
-  const candidates = spec.variant === undefined ? listed : [...listed, ...matmulTrials(shape)];
+  const all = spec.variant === undefined ? listed : [...listed, ...matmulTrials(shape)];
+  const candidates = all.filter((variant) => spec.halves !== undefined || variant.halves !== true);
   const variant = chooseVariant(gpu, matmulOperation(shape), candidates, spec.variant);
   const { tileRows, tileTokens, tokensFirst = false } = variant;
   const dispatches: Dispatch[] = [];
+  const rows = { rows: tokens, columns: matrix.stride };
+  const halves = variant.halves ? spec.halves : undefined;
+  if (halves)
+    dispatches.push(await splitHalves(gpu, { ...rows, x, xStride, xOffset, format: matrix.format, halves, label: `${label} split` }));
   for (const part of matrix.parts) {
     const kernel = await gpu.kernel(
       variant.shader,
@@ -35,6 +43,7 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
         ...formatConstants(gpu, matrix.format),
         ...variant.constants,
         ...variant.deviceConstants?.(gpu),
+        ...(halves && halvesConstants(rows)),
         MAX_TOKENS: step.maxTokens,
         COUNT_OUTPUTS: count === "outputs",
         CHUNKS: matrix.stride / 16,
@@ -48,7 +57,8 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
       },
       label,
     );
-    const buffers = { x, weights: part.buffer, y, batch: step.batch, ...(matrix.scales && { scales: matrix.scales }) };
+    const input = halves ? { halves } : { x };
+    const buffers = { ...input, weights: part.buffer, y, batch: step.batch, ...(matrix.scales && { scales: matrix.scales }) };
     const bytes = part.rows * matrix.stride * FORMAT_BYTES[matrix.format];
     const cost = { bytes, flops: 2 * tokens * part.rows * matrix.cols };
     const [byRows, byTokens] = [Math.ceil(part.rows / tileRows), Math.ceil(tokens / tileTokens)];

@@ -10,53 +10,51 @@ import {
   TILE_128X32,
   TILE_128X64,
   TILE_64X32,
+  TILE_64X64,
+  inputRows,
   matrixConstants,
   supportsMatrixTile,
-} from "../matrixTiles.ts";
+  weightRows,
+} from "../matrix/tiles.ts";
+import type { MatmulShape, MatmulVariant } from "./variants.ts";
 
-/** Workgroups that keep a large GPU busy. */
-const BUSY_WORKGROUPS = 120;
+/** Workgroups that keep a large GPU busy: more than one to a processor, for they hide each other's loads. */
+const BUSY_WORKGROUPS = 200;
 
-/** From large to small. */
-const TILES = [TILE_128X128, TILE_128X64, TILE_128X32, TILE_128X16] as const;
+const TILES = [TILE_128X64, TILE_64X64, TILE_128X32, TILE_128X128, TILE_128X16] as const;
 
-interface Shape {
-  readonly rows: number;
-  readonly tokens: number;
+function workgroups(tile: MatrixTile, { rows, tokens }: MatmulShape): number {
+  return Math.ceil(rows / weightRows(tile)) * Math.ceil(tokens / inputRows(tile));
 }
 
-function workgroups({ weightRows, inputRows }: MatrixTile, { rows, tokens }: Shape): number {
-  return Math.ceil(rows / weightRows) * Math.ceil(tokens / inputRows);
-}
-
-/** The largest that leaves enough workgroups, because it reads weights once for more tokens; none that is mostly empty. */
-function bestTile(shape: Shape): MatrixTile {
-  const fitting = TILES.filter(({ inputRows }) => inputRows <= 16 || inputRows < 2 * shape.tokens);
-  const smallest = shape.tokens <= 16 ? TILE_128X16 : TILE_128X32;
-  return fitting.find((tile) => tile !== TILE_128X16 && workgroups(tile, shape) >= BUSY_WORKGROUPS) ?? smallest;
+function bestTile(shape: MatmulShape): MatrixTile {
+  if (shape.tokens <= 16) return TILE_128X16;
+  if (shape.tokens <= 32) return TILE_128X32;
+  return [TILE_128X64, TILE_64X64].find((tile) => workgroups(tile, shape) >= BUSY_WORKGROUPS) ?? TILE_128X32;
 }
 
 /** One for each size of tile, the best one first. */
-export function matmulMatrixVariants(shape: Shape) {
+export function matmulMatrixVariants(shape: MatmulShape): readonly MatmulVariant[] {
+  if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const best = bestTile(shape);
-  return [best, ...TILES.filter((tile) => tile !== best)].map((tile) => variant("matrix", tile));
+  return [best, ...TILES.filter((tile) => tile !== best)].map((tile) => variant("matrix", tile, shape));
 }
 
 /** To be had by name only. */
-export function matmulMatrixTrials() {
-  const emulated = [TILE_64X32, TILE_128X16, TILE_128X128].map((tile) => variant("emulated", tile));
-  return [...TILES.map((tile) => variant("fast", tile)), ...emulated];
+export function matmulMatrixTrials(shape: MatmulShape): readonly MatmulVariant[] {
+  if (!MATRIX_FORMATS.includes(shape.format)) return [];
+  return [...TILES.map((tile) => variant("fast", tile, shape)), variant("emulated", TILE_64X32, shape)];
 }
 
-function variant(mode: MatrixMode, tile: MatrixTile) {
+function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): MatmulVariant {
   return {
-    name: `${mode}-${tile.weightRows}x${tile.inputRows}`,
+    name: `${mode}-${weightRows(tile)}x${inputRows(tile)}`,
     shader: "matmul/matmul_matrix.wgsl",
-    tileRows: tile.weightRows,
-    tileTokens: tile.inputRows,
-    formats: MATRIX_FORMATS,
+    tileRows: weightRows(tile),
+    tileTokens: inputRows(tile),
+    halves: true,
     tolerance: MATRIX_TOLERANCES[mode],
-    constants: { ...matrixConstants(tile, mode), GATE_UP: false },
+    constants: { ...matrixConstants(tile, mode, format), GATE_UP: false },
     supported: (gpu: GpuContext) => supportsMatrixTile(gpu, tile, mode),
   };
 }

@@ -16,8 +16,8 @@ export interface MatmulVariant extends Variant {
    * one of rows by tokens.
    */
   readonly tokensFirst?: boolean;
-  /** Formats that it takes; all, where absent. */
-  readonly formats?: readonly WeightFormat[];
+  /** x is split first, into `MatmulSpec.halves`. */
+  readonly halves?: boolean;
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
   readonly tolerance?: number;
   /** Constants that depend on the device. */
@@ -32,6 +32,8 @@ export interface MatmulShape {
 
 /** Workgroups of a blocked product that a large GPU wants at least; below, smaller blocks do better. */
 const WANTED_BLOCKS = 192;
+/** Tokens from which subgroup matrices are faster than loops, splitting x included. */
+const MATRIX_TOKENS = 48;
 /** With fewer than so many of the smallest blocks, streaming does better. */
 const FEW_BLOCKS = 64;
 
@@ -79,21 +81,19 @@ const BLOCKS = [block(128, 128, 8), block(128, 64, 8), block(64, 64, 4), block(1
  * All that can multiply with such a matrix, the one that should be fastest first. Any of them is right for any number of rows and tokens.
  */
 export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
-  const { tokens, format } = shape;
+  const { tokens } = shape;
   const tiles = tokens <= 32 ? TILES : TILES.toReversed();
   const all: readonly MatmulVariant[] = [...tiles, ...BLOCKS, STREAM];
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
   const first = gpu.adapter.isSoftware ? tiles[0] : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
   const matrices = matmulMatrixVariants(shape);
-  // Last: on an H100 they were no faster than blocks, and less exact. `shoal tune` takes them where they are.
-  const listed = [...ordered, ...matrices];
-  return listed.filter(({ formats }) => formats?.includes(format) ?? true);
+  return tokens >= MATRIX_TOKENS && gpu.dialect.subgroupMatrix ? [...matrices, ...ordered] : [...ordered, ...matrices];
 }
 
 /** Those that only run where they are asked for by name: less precise ones, and one for tests. */
-export function matmulTrials({ format }: MatmulShape): readonly MatmulVariant[] {
-  return matmulMatrixTrials().filter(({ formats }) => formats.includes(format));
+export function matmulTrials(shape: MatmulShape): readonly MatmulVariant[] {
+  return matmulMatrixTrials(shape);
 }
 
 /** What a large GPU should run: the largest blocks of which there are enough, streaming where there are few. */

@@ -7,6 +7,7 @@ import { expertsDownFew, expertsGateUpFew } from "../expertsFew/kernel.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { type ExpertGrouping, expertTiles, groupTokens } from "../expertsMany/grouping.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { type Random, assertClose, normals, randomRoutes, uploadBatch } from "../testing/mod.ts";
 import { type PreparedCase, TOLERANCE, type TuningCase, countOf, roundsFor } from "./case.ts";
 import { zeroBatch } from "./products.ts";
@@ -69,6 +70,7 @@ function gateUp(gpu: GpuContext, keep: Keep, random: Random, run: Run): Prepared
   const input = normals(random, tokens * hidden);
   const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
   const h = keep(gpu.buffer({ label: "h", size: tokens * slots * width * 4, kind: "activations" }));
+  const halves = grouping && keep(halvesBuffer(gpu, { rows: tokens, columns: hidden }));
   const spec = { group: run.group, slots, x, xStride: hidden, h, tokens };
   const rows = sampledRows(random, width);
   const values = { hidden, width: rows.length, gate: gateRows(rows), up: upRows(rows), down: new Float64Array() };
@@ -77,7 +79,7 @@ function gateUp(gpu: GpuContext, keep: Keep, random: Random, run: Run): Prepared
     rounds,
     outputs: [h],
     record: async () => {
-      if (grouping) return expertsGateUpMany(gpu, { ...spec, grouping });
+      if (grouping) return expertsGateUpMany(gpu, { ...spec, halves, grouping });
       const dispatches: Dispatch[] = [];
       for (const routing of routings) dispatches.push(...(await expertsGateUpFew(gpu, { ...spec, routing })));
       return dispatches;
@@ -99,6 +101,7 @@ function down(gpu: GpuContext, keep: Keep, random: Random, run: Run): PreparedCa
   const some = comparedRoutes(run);
   const values = { hidden: rows.length, width, gate: new Float64Array(), up: new Float64Array(), down: downRows(rows) };
   const expected = combineReference(downReference(values, inner, some), some, slots, new Float64Array(COMPARED_TOKENS * rows.length));
+  const halves = grouping && keep(halvesBuffer(gpu, { rows: tokens * slots, columns: width }));
   const spec = { group: run.group, slots, h, tokens };
   return {
     rounds,
@@ -107,7 +110,7 @@ function down(gpu: GpuContext, keep: Keep, random: Random, run: Run): PreparedCa
       const dispatches: Dispatch[] = [];
       const last = routings.at(-1);
       if (grouping && out && last) {
-        dispatches.push(...(await expertsDownMany(gpu, { ...spec, grouping, out, outStride: hidden })));
+        dispatches.push(...(await expertsDownMany(gpu, { ...spec, halves, grouping, out, outStride: hidden })));
         const sum = { routing: last, slots, out, outStride: hidden, y, yStride: hidden, hidden, residual: false, tokens };
         return [...dispatches, ...(await expertsCombine(gpu, sum))];
       }

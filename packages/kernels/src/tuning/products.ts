@@ -2,6 +2,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { type Keep, pick, sampledRows } from "../bench/case.ts";
 import { benchMatrix } from "../bench/pattern.ts";
+import { halvesBuffer } from "../matrix/halves.ts";
 import { matmul } from "../matmul/kernel.ts";
 import { matvec } from "../matvec/kernel.ts";
 import { linearReference } from "../matvec/reference.ts";
@@ -24,6 +25,7 @@ export function productCase(op: "matvec" | "matmul", model: string, shape: Tunin
       const input = normals(random, tokens * cols);
       const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
       const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
+      const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: cols }));
       const step = uploadBatch(gpu, zeroBatch(tokens), tokens);
       keep(step.batch);
       const sampled = sampledRows(random, rows);
@@ -38,7 +40,7 @@ export function productCase(op: "matvec" | "matmul", model: string, shape: Tunin
           const dispatches: Dispatch[] = [];
           for (const own of matrices) {
             const spec = { matrix: own, tokens, x, xStride: cols, y, yStride: rows };
-            dispatches.push(...(op === "matvec" ? await matvec(gpu, spec) : await matmul(gpu, { ...spec, step })));
+            dispatches.push(...(op === "matvec" ? await matvec(gpu, spec) : await matmul(gpu, { ...spec, halves, step })));
           }
           return dispatches;
         },
