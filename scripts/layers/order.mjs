@@ -21,9 +21,10 @@ export const BELOW = {
   swarm: ["cluster"],
   eval: ["engine"],
   api: ["engine"],
+  web: ["engine"],
   // Apps, and the end-to-end tests of apps.
   runner: ["api", "eval", "swarm", "tiny-model"],
-  chat: ["api", "eval", "swarm", "tiny-model"],
+  chat: ["api", "eval", "swarm", "tiny-model", "web"],
   e2e: ["runner", "chat"],
 };
 
