@@ -10,7 +10,8 @@
 // SPLIT parts of a workgroup take slots, not columns, in turns: all lanes of a part read one expert. Experts not bound add nothing.
 // RAGGED_ROWS: HIDDEN is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of LANES * UNROLL.
 // Sums are f32, in an order that depends on the shapes only; a 128-block's scale and the slot's weight multiply partial sums.
-#include "lib/expert_rows.wgsl"
+#include "lib/expert_units.wgsl"
+#include "lib/row_teams.wgsl"
 
 @group(0) @binding(0) var<storage, read> h: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> routing: array<vec2<u32>>;

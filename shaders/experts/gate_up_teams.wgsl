@@ -11,7 +11,8 @@
 // share an expert read its rows at about the same time, from caches. Workgroups whose expert is not bound exit.
 // RAGGED_ROWS: WIDTH is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
 // Sums are f32; a 128-block's scale multiplies partial sums.
-#include "lib/expert_rows.wgsl"
+#include "lib/expert_units.wgsl"
+#include "lib/row_teams.wgsl"
 #include "lib/silu.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;

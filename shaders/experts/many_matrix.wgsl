@@ -3,7 +3,7 @@
 // tiles, rows, weights, scales, output   as in many.wgsl; halves: the input as matrix/halves.wgsl splits it. Dispatch: (ceil(MATRICES OUTPUTS / TILE_N), an upper bound of the tiles) workgroups of THREADS;
 // surplus workgroups, and those whose expert is not bound, exit. TILE_N divides 128, so that a tile's rows, of gate and of up, have one scale for 128 columns.
 // Constants: those of many.wgsl, TILE_ROWS being at most TILE_M, and of lib/matrix_tile.wgsl. WEIGHT_FORMAT = "fp8" | "f16".
-#include "lib/expert_pages.wgsl"
+#include "lib/expert_units.wgsl"
 #include "lib/matrix_tile.wgsl"
 
 @group(0) @binding(0) var<storage, read> tiles: array<vec4<u32>>;
@@ -23,7 +23,7 @@ var<private> place: u32;
 var<private> first_column: u32;
 
 // Outputs past the last repeat it: their sums are not written.
-fn weight_vector(n: u32, vector: u32) -> vec4<u32> {
+fn weight_row(n: u32) -> u32 {
 #if GATE_UP
   let matrix = n / 16u % 2u;
   let column = n / 32u * 16u + n % 16u;
@@ -31,8 +31,11 @@ fn weight_vector(n: u32, vector: u32) -> vec4<u32> {
   let matrix = 0u;
   let column = n;
 #endif
-  let row = (place * MATRICES + matrix) * OUTPUTS + min(first_column + column, OUTPUTS - 1u);
-  return page_vector(page, row * WEIGHT_VECTORS + vector);
+  return (place * MATRICES + matrix) * OUTPUTS + min(first_column + column, OUTPUTS - 1u);
+}
+
+fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<vec4<u32>, STAGED_VECTORS> {
+  return page_units(page, at);
 }
 
 // Tiles that are not full repeat their last row.

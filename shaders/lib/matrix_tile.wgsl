@@ -4,7 +4,8 @@
 // The including shader says where operands come from and results go:
 //
 //   @group(0) @binding(n) var<storage, read> halves: array<vec4<u32>>;   as lib/matrix_halves.wgsl lays them out
-//   fn weight_vector(n: u32, vector: u32) -> vec4<u32>   of the stored row of weights that is number n of the tile; vectors of 16 bytes, below WEIGHT_VECTORS
+//   fn weight_row(n: u32) -> u32                          which stored row of weights row n of the tile is
+//   fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<vec4<u32>, STAGED_VECTORS>   of all those rows' WEIGHT_VECTORS vectors of 16 bytes, all loads at once
 //   fn x_row(m: u32) -> u32                               which row of the halves row m of the tile is
 //   fn block_scale(matrix: u32, chunk: u32) -> f32        what the weights of a chunk of 16 columns are multiplied by, the same for the whole tile
 //   fn write_result(m: u32, n: u32, value: f32)           a result; m or n may be past the end
@@ -14,7 +15,7 @@
 //
 // With GATE_UP a tile's rows of weights are 16 of gate, the same 16 of up, and so on, and results silu(gate) * up: TILE_N / 2 of them.
 // Constants: TILE_K = 32 | 64 columns at a time; FRAGMENTS_M and FRAGMENTS_N (even), fragments of 16 a subgroup; SUBGROUPS_M, SUBGROUPS_N; PRODUCTS = 1 | 2; STEPS = TILE_K / 16;
-// STAGED_VECTORS and STAGED_OCTETS, what an invocation stages of weights and of x (of each product); CHUNKS; WEIGHT_FORMAT = "fp8" | "f16"; GATE_UP; those of
+// STAGED_VECTORS and STAGED_OCTETS, what an invocation stages of weights and of x (of each product); CHUNKS; RAGGED_COLUMNS, they are no multiple of TILE_CHUNKS; WEIGHT_FORMAT = "fp8" | "f16"; GATE_UP; those of
 // lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS in one dimension. Workgroup memory: (TILE_N + PRODUCTS TILE_M) (2 TILE_K + 16) bytes.
 #include "lib/silu.wgsl"
 #include "lib/matrix_halves.wgsl"
@@ -71,10 +72,21 @@ fn stage_weights(n: u32, vector: u32, words: vec4<u32>) {
 #endif
 }
 
-// Without branches: columns past the end count as zero.
-fn load_weights(n: u32, vector: u32) -> vec4<u32> {
-  let stored = weight_vector(n, min(vector, WEIGHT_VECTORS - 1u));
-  return select(vec4<u32>(0u), stored, vector < WEIGHT_VECTORS);
+// The vectors that an invocation stages, from number `vector` of its rows on. Without branches: columns past the end count as zero.
+fn load_weights(rows: array<u32, STAGED_VECTORS>, vector: u32) -> array<vec4<u32>, STAGED_VECTORS> {
+  var at = rows;
+#unroll i < STAGED_VECTORS
+  at[i] += min(vector, WEIGHT_VECTORS - 1u);
+#endunroll
+  var words = weight_vectors(at);
+#if RAGGED_COLUMNS
+  if (vector >= WEIGHT_VECTORS) {
+#unroll i < STAGED_VECTORS
+    words[i] = vec4<u32>(0u);
+#endunroll
+  }
+#endif
+  return words;
 }
 
 // Units must not be zero, by which sums are divided.
@@ -131,15 +143,16 @@ fn multiply_tile(local: u32, chunks: u32) {
   var sums: array<Sum, FRAGMENTS_M * FRAGMENTS_N>;
   // What an invocation stages: vectors of weights and octets of x, THREADS / TILE_VECTORS and THREADS / TILE_OCTETS rows apart.
   let vector = local % TILE_VECTORS;
-  let weight_row = local / TILE_VECTORS;
+  let staged_row = local / TILE_VECTORS;
   let octet = local % TILE_OCTETS;
   let input_row = local / TILE_OCTETS;
   var at: array<u32, STAGED_OCTETS>;
-  var words: array<vec4<u32>, STAGED_VECTORS>;
+  var rows: array<u32, STAGED_VECTORS>;
   var x: array<vec4<u32>, STAGED_OCTETS * PRODUCTS>;
 #unroll i < STAGED_VECTORS
-  words[i] = load_weights(weight_row + i * (THREADS / TILE_VECTORS), vector);
+  rows[i] = weight_row(staged_row + i * (THREADS / TILE_VECTORS)) * WEIGHT_VECTORS;
 #endunroll
+  var words = load_weights(rows, vector);
 #unroll i < STAGED_OCTETS
   at[i] = x_row(input_row + i * (THREADS / TILE_OCTETS)) * HALVES_OCTETS + octet;
 #unroll product < PRODUCTS
@@ -151,7 +164,7 @@ fn multiply_tile(local: u32, chunks: u32) {
     // The last step's products are done with the tile.
     workgroupBarrier();
 #unroll i < STAGED_VECTORS
-    stage_weights(weight_row + i * (THREADS / TILE_VECTORS), vector, words[i]);
+    stage_weights(staged_row + i * (THREADS / TILE_VECTORS), vector, words[i]);
 #endunroll
 #unroll i < STAGED_OCTETS
 #unroll product < PRODUCTS
@@ -160,9 +173,7 @@ fn multiply_tile(local: u32, chunks: u32) {
 #endunroll
     // One step ahead: what is loaded while a step is multiplied is staged for the next. The last step loads itself again.
     let next = select(start, start + TILE_CHUNKS, start + TILE_CHUNKS < chunks);
-#unroll i < STAGED_VECTORS
-    words[i] = load_weights(weight_row + i * (THREADS / TILE_VECTORS), next * 16u / WEIGHT_COLUMNS + vector);
-#endunroll
+    words = load_weights(rows, next * 16u / WEIGHT_COLUMNS + vector);
 #unroll i < STAGED_OCTETS
 #unroll product < PRODUCTS
     x[i * PRODUCTS + product] = halves[at[i] + next * 2u + product * HALVES_REST];

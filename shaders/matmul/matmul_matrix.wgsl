@@ -20,8 +20,16 @@ var<private> first_token: u32;
 var<private> count: u32;
 
 // Rows and tokens past the end repeat the last: their sums are not written.
-fn weight_vector(n: u32, vector: u32) -> vec4<u32> {
-  return weights[min(first_row + n, ROW_COUNT - 1u) * WEIGHT_VECTORS + vector];
+fn weight_row(n: u32) -> u32 {
+  return min(first_row + n, ROW_COUNT - 1u);
+}
+
+fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<vec4<u32>, STAGED_VECTORS> {
+  var words: array<vec4<u32>, STAGED_VECTORS>;
+#unroll i < STAGED_VECTORS
+  words[i] = weights[at[i]];
+#endunroll
+  return words;
 }
 
 fn x_row(m: u32) -> u32 {

@@ -6,7 +6,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup, ExpertPage } from "../experts.ts";
-import { halvesConstants, splitHalves } from "../matrix/halves.ts";
+import { MOST_TILE_COLUMNS, halvesConstants, splitHalves } from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { type ExpertGrouping, expertTiles } from "./grouping.ts";
@@ -148,7 +148,7 @@ async function products(
         ...set.constants,
         ...variant.constants,
         ...variant.deviceConstants?.(gpu),
-        ...(halves && halvesConstants(split)),
+        ...(halves && { ...halvesConstants(split), RAGGED_COLUMNS: stride % MOST_TILE_COLUMNS !== 0 }),
         GATE_UP: gateUp,
         MATRICES: matrices,
         OUTPUTS: outputs,

@@ -2,7 +2,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import type { MatvecSpec } from "../matvec/kernel.ts";
-import { halvesConstants, splitHalves } from "../matrix/halves.ts";
+import { MOST_TILE_COLUMNS, halvesConstants, splitHalves } from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
 import { matmulOperation, matmulTrials, matmulVariants } from "./variants.ts";
@@ -43,7 +43,7 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
         ...formatConstants(gpu, matrix.format),
         ...variant.constants,
         ...variant.deviceConstants?.(gpu),
-        ...(halves && halvesConstants(rows)),
+        ...(halves && { ...halvesConstants(rows), RAGGED_COLUMNS: matrix.stride % MOST_TILE_COLUMNS !== 0 }),
         MAX_TOKENS: step.maxTokens,
         COUNT_OUTPUTS: count === "outputs",
         CHUNKS: matrix.stride / 16,

@@ -3,7 +3,7 @@ import type { BufferRange, Dispatch, GpuContext, ShaderConstants } from "@shoal/
 import { CHUNK, type WeightFormat, roundUp } from "../weights.ts";
 
 /** Columns that tiles take at a time, at most. */
-const TILE_COLUMNS = 64;
+export const MOST_TILE_COLUMNS = 64;
 const WORKGROUP = 128;
 /** A dimension of a grid holds so many workgroups, everywhere. */
 const GRID_ROWS = 65_535;
@@ -27,7 +27,7 @@ export interface HalvesSpec extends HalvesShape {
 }
 
 function octets(columns: number): number {
-  return roundUp(columns, TILE_COLUMNS) / 8;
+  return roundUp(columns, MOST_TILE_COLUMNS) / 8;
 }
 
 /** Bytes that rows take: two halves a number, and a power of two a row. */

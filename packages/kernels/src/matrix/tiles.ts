@@ -50,9 +50,11 @@ function threads({ subgroups }: MatrixTile): number {
   return 32 * subgroups[0] * subgroups[1];
 }
 
+/** All but RAGGED_COLUMNS. */
 export function matrixConstants(tile: MatrixTile, mode: MatrixMode, format: WeightFormat): ShaderConstants {
   const { fragments, subgroups, columns } = tile;
   const vectors = columns / (16 / FORMAT_BYTES[format]);
+  const stagedVectors = (weightRows(tile) * vectors) / threads(tile);
   return {
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",
     PRODUCTS: products(mode),
@@ -63,7 +65,8 @@ export function matrixConstants(tile: MatrixTile, mode: MatrixMode, format: Weig
     PAIRS: fragments[0] / 2,
     SUBGROUPS_M: subgroups[1],
     SUBGROUPS_N: subgroups[0],
-    STAGED_VECTORS: (weightRows(tile) * vectors) / threads(tile),
+    STAGED_VECTORS: stagedVectors,
+    LOADS: stagedVectors,
     STAGED_OCTETS: (inputRows(tile) * (columns / 8)) / threads(tile),
   };
 }

@@ -1,7 +1,6 @@
-// Units of 16 bytes of a page's rows (lib/expert_pages.wgsl, lib/row_teams.wgsl), several at a time: one choice of the page for all of them, so that nothing stands
-// between the loads. Constants: LOADS, units loaded together.
+// Units of 16 bytes of a page (lib/expert_pages.wgsl), several at a time: one choice of the page for all of them, so that nothing stands between the loads.
+// Constants: LOADS, units loaded together.
 #include "lib/expert_pages.wgsl"
-#include "lib/row_teams.wgsl"
 
 fn page_units(page: u32, at: array<u32, LOADS>) -> array<vec4<u32>, LOADS> {
   var words: array<vec4<u32>, LOADS>;
