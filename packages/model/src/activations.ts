@@ -92,6 +92,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
   };
   const mlps = layers.map(({ mlp }) => mlp);
   const slots = Math.max(1, ...mlps.map((mlp) => mostSlots(mlp, config.nActivatedExperts)));
+  const widths = mlps.flatMap(({ routed, fixed }) => [routed?.group.width ?? 0, fixed?.group.width ?? 0]);
   const experts = Math.max(1, ...mlps.map(({ routed, fixed }) => Math.max(routed?.group.count ?? 0, fixed?.group.count ?? 0)));
   const tiles = expertTiles({ maxTokens, slots, experts, tileRows: LOWEST_EXPERT_TILE });
   const scratch = (label: string, size: number): GPUBuffer => gpu.buffer({ label, size, kind: "activations" });
@@ -129,7 +130,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
       return hidden;
     },
     expertOut: matrix("expert out", maxTokens * slots, hiddenSize),
-    halves: gpu.dialect.subgroupMatrix && scratch("halves", mostHalves(options, slots)),
+    halves: gpu.dialect.subgroupMatrix && scratch("halves", halvesRoom(config, maxTokens, slots, widths)),
     tiles: scratch("expert tiles", tiles.tilesBytes),
     tileRows: scratch("expert tile rows", tiles.rowsBytes),
     outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),
@@ -145,10 +146,9 @@ function mostSlots({ routed, fixed }: MlpWeights, nActivatedExperts: number): nu
   return Math.max(routed ? nActivatedExperts + routed.sharedSlots : 0, fixed ? fixed.group.count : 0);
 }
 
-/** Bytes for the largest input of any product. */
-function mostHalves({ config, layers, maxTokens }: ActivationOptions, slots: number): number {
+/** Bytes of `halves`, for the largest input of any product. @param widths of experts */
+export function halvesRoom(config: ModelConfig, maxTokens: number, slots: number, widths: readonly number[]): number {
   const { hiddenSize, nHeads, vHeadDim, qLoraRank } = config;
   const columns = Math.max(2 * hiddenSize, nHeads * vHeadDim, qLoraRank);
-  const widths = layers.flatMap(({ mlp: { routed, fixed } }) => [routed?.group.width ?? 0, fixed?.group.width ?? 0]);
   return Math.max(halvesBytes({ rows: maxTokens, columns }), halvesBytes({ rows: maxTokens * slots, columns: Math.max(...widths) }));
 }

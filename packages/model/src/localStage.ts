@@ -38,7 +38,8 @@ export const DEFAULT_MAX_OUTPUTS = 8;
 export async function loadLocalStage(gpu: GpuContext, checkpoint: CheckpointSource, options: LocalStageOptions = {}): Promise<LocalStage> {
   const { config } = checkpoint;
   const plan = stagePlan(config, options);
-  checkAdapter(gpu.limits, checkpoint, { ...plan, kvFormat: options.kvFormat ?? "f16", mtp: plan.mtp });
+  const subgroupMatrix = gpu.dialect.subgroupMatrix !== undefined;
+  checkAdapter(gpu.limits, checkpoint, { ...plan, kvFormat: options.kvFormat ?? "f16", subgroupMatrix });
   const { maxTokens } = plan;
   const weights = await loadWeights(gpu, checkpoint, {
     range: plan.layers,

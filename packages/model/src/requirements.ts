@@ -2,6 +2,7 @@
 import { type CheckpointSource, type ModelConfig, kvBytesPerToken } from "@shoal/checkpoint";
 import { AdapterLimitError } from "@shoal/gpu";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, attentionPartialRows, roundUp } from "@shoal/kernels";
+import { halvesRoom } from "./activations.ts";
 import { KV_BLOCK_SIZE, type KvFormat } from "./kvCache.ts";
 import { weightBytes } from "./weights/footprint.ts";
 import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
@@ -13,6 +14,8 @@ export interface RunShape {
   readonly maxOutputs: number;
   readonly kvFormat: KvFormat;
   readonly mtp: boolean;
+  /** Whether the device multiplies by subgroup matrices (Dialect.subgroupMatrix), which takes room for their inputs. */
+  readonly subgroupMatrix?: boolean;
 }
 
 export interface MemoryRequirements {
@@ -65,6 +68,9 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
     { ...rows("residual stream or its norm", run.maxTokens, hiddenSize), buffers: mtp ? 7 : 3 },
     { ...rows("rows whose logits are wanted", run.maxOutputs, hiddenSize), buffers: 2 },
     rows("logits", run.maxOutputs, config.vocabSize),
+    ...(run.subgroupMatrix === true
+      ? [{ what: "split inputs", bytes: halvesRoom(config, run.maxTokens, slots, hiddenWidths(config)) }]
+      : []),
   ];
 }
 

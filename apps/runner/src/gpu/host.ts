@@ -79,7 +79,8 @@ export class GpuHost {
   async requirements(request: LoadRequest): Promise<Requirements> {
     const checkpoint = await openLocation(request.location, { ...(request.config && { config: request.config }) });
     try {
-      const run = { ...stagePlan(checkpoint.config, stageOptions(request)), kvFormat: request.kvFormat };
+      const subgroupMatrix = this.#gpu?.dialect.subgroupMatrix !== undefined;
+      const run = { ...stagePlan(checkpoint.config, stageOptions(request)), kvFormat: request.kvFormat, subgroupMatrix };
       let refusal: string | null = null;
       try {
         if (this.#gpu) checkAdapter(this.#gpu.limits, checkpoint, run);

@@ -25,7 +25,8 @@ import { supportedVariants } from "../variants.ts";
 import { expertTiles, groupTokens } from "./grouping.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany } from "./kernel.ts";
 import { groupReference } from "./reference.ts";
-import { type ExpertsManyShape, expertsManyTrials, expertsManyVariants } from "./variants.ts";
+import { expertsManyTrials, expertsManyVariants } from "./variants.ts";
+import type { ExpertsManyShape } from "./variant.ts";
 
 interface Shape {
   readonly count: number;

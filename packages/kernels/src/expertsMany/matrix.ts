@@ -16,7 +16,7 @@ import {
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
-import type { ExpertsManyShape, ExpertsManyVariant } from "./variants.ts";
+import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
 /** Takes tiles of up to 128 rows. */
 export function expertsMatrixVariants(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {

@@ -1,30 +1,8 @@
 /** The shaders of the experts' tiled products, and which of them suits a tile. */
-import type { GpuContext, ShaderConstants } from "@shoal/gpu";
-import type { Variant } from "../variants.ts";
+import type { GpuContext } from "@shoal/gpu";
 import { expertsMatrixTrials, expertsMatrixVariants } from "./matrix.ts";
 import { streamConstants } from "../stream.ts";
-import type { WeightFormat } from "../weights.ts";
-
-export interface ExpertsManyVariant extends Variant {
-  readonly shader: string;
-  /** Rows of weights (with gate-up: half of them gate's) that a workgroup computes: grids are made of them. */
-  readonly weightRows: number;
-  /** Rows of a tile that it takes. */
-  readonly tileRows: readonly number[];
-  /** The input is split first, into the spec's `halves`. */
-  readonly halves?: boolean;
-  /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
-  readonly tolerance?: number;
-  /** Constants that depend on the device. */
-  readonly deviceConstants?: (gpu: GpuContext) => ShaderConstants;
-}
-
-export interface ExpertsManyShape {
-  readonly gateUp: boolean;
-  readonly format: WeightFormat;
-  /** Of the grouping. */
-  readonly tileRows: number;
-}
+import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
 /** Heights of tiles from which subgroup matrices are faster than loops. */
 const MATRIX_ROWS = 16;

@@ -23,7 +23,8 @@ import {
 import { type WeightFormat, roundUp } from "../weights.ts";
 import { supportedVariants } from "../variants.ts";
 import { matmul } from "./kernel.ts";
-import { type MatmulVariant, matmulTrials, matmulVariants } from "./variants.ts";
+import { matmulTrials, matmulVariants } from "./variants.ts";
+import type { MatmulVariant } from "./variant.ts";
 
 interface Shape {
   readonly rows: number;

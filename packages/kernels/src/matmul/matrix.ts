@@ -16,7 +16,7 @@ import {
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
-import type { MatmulShape, MatmulVariant } from "./variants.ts";
+import type { MatmulShape, MatmulVariant } from "./variant.ts";
 
 /** Workgroups that keep a large GPU busy: more than one to a processor, for they hide each other's loads. */
 const BUSY_WORKGROUPS = 200;

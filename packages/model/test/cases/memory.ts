@@ -38,7 +38,8 @@ async function accounted(models: Models, name: CheckpointName, options: LocalSta
     );
     assert.ok(padding >= 0 && padding <= PADDING[name], `weights take ${weights} bytes for ${stored} stored ones`);
 
-    const predicted = memoryRequirements(checkpoint, { ...stagePlan(checkpoint.config, options), kvFormat: "f16" });
+    const subgroupMatrix = gpu.dialect.subgroupMatrix !== undefined;
+    const predicted = memoryRequirements(checkpoint, { ...stagePlan(checkpoint.config, options), kvFormat: "f16", subgroupMatrix });
     assert.equal(weights, predicted.weights, "weights");
     assert.equal(kvCache, predicted.kvCache, "KV cache");
     const ratio = activations / predicted.activations;

@@ -1,0 +1,28 @@
+/** What a shader that multiplies with many vectors is, and what it is chosen by. */
+import type { GpuContext, ShaderConstants } from "@shoal/gpu";
+import type { Variant } from "../variants.ts";
+import type { WeightFormat } from "../weights.ts";
+
+export interface MatmulVariant extends Variant {
+  readonly shader: string;
+  /** Rows of the matrix and tokens that a workgroup computes: grids are made of them. */
+  readonly tileRows: number;
+  readonly tileTokens: number;
+  /**
+   * Workgroups that share rows come one after another, so that rows are read from memory once: a grid of tokens by rows. Otherwise it is
+   * one of rows by tokens.
+   */
+  readonly tokensFirst?: boolean;
+  /** x is split first, into `MatmulSpec.halves`. */
+  readonly halves?: boolean;
+  /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
+  readonly tolerance?: number;
+  /** Constants that depend on the device. */
+  readonly deviceConstants?: (gpu: GpuContext) => ShaderConstants;
+}
+
+export interface MatmulShape {
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly tokens: number;
+}
