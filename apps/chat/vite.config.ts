@@ -1,0 +1,73 @@
+/** The page and its model as static files. Development serves the model from where it lies; the build copies it, adds the security policy and the service worker. */
+import { createHash } from "node:crypto";
+import { readFile, readdir } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { type Plugin, defineConfig } from "vite";
+
+const model = new URL("../../packages/tiny-model/model/", import.meta.url);
+const workspace = fileURLToPath(new URL("../../", import.meta.url));
+
+/** The page talks to its own server only, and runs no script but its own. */
+const POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "worker-src 'self'",
+  "manifest-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join("; ");
+
+function securityPolicy(): Plugin {
+  return {
+    name: "security-policy",
+    apply: "build",
+    transformIndexHtml: () => [
+      { tag: "meta", attrs: { "http-equiv": "Content-Security-Policy", content: POLICY }, injectTo: "head-prepend" },
+      { tag: "meta", attrs: { name: "referrer", content: "no-referrer" }, injectTo: "head-prepend" },
+    ],
+  };
+}
+
+function modelFiles(): Plugin {
+  return {
+    name: "model-files",
+    apply: "build",
+    async generateBundle() {
+      for (const name of await readdir(model))
+        this.emitFile({ type: "asset", fileName: `model/${name}`, source: await readFile(new URL(name, model)) });
+    },
+  };
+}
+
+/** Puts the list of the page's files, and a name that changes with them, into the service worker. */
+function serviceWorker(): Plugin {
+  return {
+    name: "service-worker",
+    apply: "build",
+    enforce: "post",
+    async generateBundle(_options, bundle) {
+      const built = Object.keys(bundle).filter((name) => !name.startsWith("model/") && name !== "index.html");
+      const files = ["./", "./icon.svg", "./app.webmanifest", ...built.map((name) => `./${name}`)];
+      const page = bundle["index.html"];
+      const digest = createHash("sha256").update(JSON.stringify(files));
+      if (page?.type === "asset") digest.update(page.source);
+      const text = await readFile(new URL("./sw.js", import.meta.url), "utf8");
+      const source = text.replace('"FILES"', JSON.stringify(files)).replace('"VERSION"', JSON.stringify(digest.digest("hex").slice(0, 16)));
+      this.emitFile({ type: "asset", fileName: "sw.js", source });
+    },
+  };
+}
+
+export default defineConfig(({ command }) => ({
+  root: fileURLToPath(new URL("./", import.meta.url)),
+  base: "./",
+  define: { MODEL_URL: JSON.stringify(command === "serve" ? `/@fs${model.pathname}` : "./model/") },
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: { target: "es2023", modulePreload: { polyfill: false } },
+  worker: { format: "es" },
+  server: { fs: { allow: [workspace] } },
+  plugins: [securityPolicy(), modelFiles(), serviceWorker()],
+}));
