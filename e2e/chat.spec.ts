@@ -76,9 +76,13 @@ test("before any download it says whether the model fits, and how much comes", a
   await expectAccessible();
 });
 
-test("a broken download fails with a choice, and goes on from where it was", async () => {
-  server.cut = { path: SHARD, after: 6_000_000 };
+test("a download can be paused; a broken one fails with a choice, and goes on from where it was", async () => {
+  server.cut = { path: SHARD, after: 3_000_000, hangs: true };
   await page.getByRole("button", { name: "Download and start" }).click();
+  await expect.poll(() => server.sent.get(`/model/${SHARD}`) ?? 0, { timeout: 60_000 }).toBeGreaterThanOrEqual(3_000_000);
+  await page.getByRole("button", { name: "Pause" }).click();
+  server.cut = { path: SHARD, after: 6_000_000 };
+  await page.getByRole("button", { name: "Resume" }).click();
   await expect(page.getByRole("heading", { name: "The download failed" })).toBeVisible({ timeout: 60_000 });
   server.cut = undefined;
   server.sent.clear();

@@ -17,8 +17,8 @@ const TYPES: Readonly<Record<string, string>> = {
 export class StaticServer {
   /** Bytes of bodies sent, by path. */
   readonly sent = new Map<string, number>();
-  /** While set, every answer with a path that ends so is cut off after as many bytes, and further requests for it fail. */
-  cut: { readonly path: string; readonly after: number } | undefined;
+  /** While set, answers with a path that ends so break, or hang, after as many bytes of the file. */
+  cut: { readonly path: string; readonly after: number; readonly hangs?: boolean } | undefined;
   readonly #folder: string;
   #server: Server | undefined;
   #port = 0;
@@ -82,6 +82,7 @@ export class StaticServer {
       this.sent.set(pathname, (this.sent.get(pathname) ?? 0) + bytes.length);
       if (!response.write(bytes)) await new Promise((resolve) => response.once("drain", resolve));
     }
+    if (cut < end && this.cut?.hangs === true) return;
     if (cut < end) response.destroy();
     else response.end();
   }

@@ -3,7 +3,7 @@
  * the list of files and the version.
  */
 const files = "FILES";
-const cacheName = `page-${"VERSION"}`;
+const cacheName = "page-VERSION";
 
 self.addEventListener("install", (event) => {
   event.waitUntil(

@@ -55,7 +55,7 @@ function serviceWorker(): Plugin {
       const digest = createHash("sha256").update(JSON.stringify(files));
       if (page?.type === "asset") digest.update(page.source);
       const text = await readFile(new URL("./sw.js", import.meta.url), "utf8");
-      const source = text.replace('"FILES"', JSON.stringify(files)).replace('"VERSION"', JSON.stringify(digest.digest("hex").slice(0, 16)));
+      const source = text.replace('"FILES"', JSON.stringify(files)).replace("page-VERSION", `page-${digest.digest("hex").slice(0, 16)}`);
       this.emitFile({ type: "asset", fileName: "sw.js", source });
     },
   };

@@ -90,7 +90,7 @@ test("downloadModel starts over where the server knows no ranges", async () => {
 });
 
 test("downloadModel refuses what has another digest or length than promised", async () => {
-  const other = CONTENT.slice().reverse();
+  const other = CONTENT.toReversed();
   await expect(download(memoryStorage(), server({ content: other }))).rejects.toThrow("SHA-256 is wrong");
   const longer = Uint8Array.from([...CONTENT, 1]);
   await expect(download(memoryStorage(), server({ content: longer }))).rejects.toThrow("more than its 5000 bytes");

@@ -1,7 +1,15 @@
 /** The page's side: an engine in a worker, spoken to as OpenAI's client is. */
 import { type Remote, proxy, wrap } from "comlink";
 import type { EngineHost } from "./host.ts";
-import type { Answer, ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, DownloadProgress, ModelCheck } from "./protocol.ts";
+import type {
+  Answer,
+  AnswerRequest,
+  ChatCompletion,
+  ChatCompletionChunk,
+  ChatCompletionRequest,
+  DownloadProgress,
+  ModelCheck,
+} from "./protocol.ts";
 
 export interface EngineOptions {
   /** The folder of a checkpoint with a `manifest.json`; relative to the page. */
@@ -75,7 +83,7 @@ export class Engine {
     this.#worker.terminate();
   }
 
-  #answer({ stream: _, ...request }: ChatCompletionRequest, onText: (text: string) => void, signal?: AbortSignal): Promise<Answer> {
+  #answer(request: AnswerRequest, onText: (text: string) => void, signal?: AbortSignal): Promise<Answer> {
     return this.#call((host) => host.answer(request, proxy(onText) as never), signal);
   }
 
@@ -92,24 +100,22 @@ export class Engine {
   async *#stream(request: ChatCompletionRequest, { signal }: RequestOptions): AsyncGenerator<ChatCompletionChunk, void> {
     const left = new AbortController();
     const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-    let pieces: string[] = [];
+    const pieces: string[] = [];
     let wake = Promise.withResolvers<void>();
-    let settled = false;
     const onText = (text: string): void => {
       pieces.push(text);
       wake.resolve();
     };
-    const answer = this.#answer(request, onText, either).finally(() => {
-      settled = true;
-      wake.resolve();
-    });
-    answer.catch(() => {});
+    const answer = this.#answer(request, onText, either);
+    const ended = answer.then(
+      () => true,
+      () => true,
+    );
     try {
-      while (!settled || pieces.length > 0) {
-        if (pieces.length === 0) await wake.promise;
+      for (let done = false; !done || pieces.length > 0;) {
+        if (pieces.length === 0) done = await Promise.race([ended, wake.promise.then(() => false)]);
         wake = Promise.withResolvers();
-        const content = pieces.join("");
-        pieces = [];
+        const content = pieces.splice(0).join("");
         if (content !== "") yield { object: "chat.completion.chunk", choices: [{ index: 0, delta: { content }, finish_reason: null }] };
       }
       const { finishReason, usage, timings } = await answer;
