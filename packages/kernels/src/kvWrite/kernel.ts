@@ -25,7 +25,7 @@ export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<reado
   const kernel = await gpu.kernel(
     "mla/kv_write.wgsl",
     {
-      ...reductionConstants(gpu),
+      ...workgroupConstants(gpu),
       ...headConstants(shape),
       ...kvCacheConstants(shape, step, cache),
       X_STRIDE: xStride,
@@ -38,4 +38,9 @@ export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<reado
   const buffers = { batch: step.batch, block_table: step.blockTable, rope_table: step.ropeTable, x, gamma, cache: cache.buffer };
   const bytes = tokens * cache.stride * (cache.format === "f16" ? 6 : 8);
   return [kernel.dispatch(buffers, [tokens, 1, 1], { bytes }, label)];
+}
+
+/** A token's row is all that its workgroup waits for: on a GPU many invocations, so that each loads little; a subgroup would load one value after another. */
+function workgroupConstants(gpu: GpuContext): ReturnType<typeof reductionConstants> {
+  return gpu.adapter.isSoftware ? reductionConstants(gpu) : { WORKGROUP: 256, SINGLE_SUBGROUP: false };
 }
