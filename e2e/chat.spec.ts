@@ -220,3 +220,44 @@ test("without WebGPU the page says so", async ({ browser }) => {
   expect(await other.getByRole("button", { name: "Download and start" }).count()).toBe(0);
   await bare.close();
 });
+
+test("an answer goes on where it was when the device is lost", async ({ browser }) => {
+  const fragile = await browser.newContext();
+  const other = await fragile.newPage();
+  await other.route("**/assets/worker-*.js", async (route) => {
+    const response = await route.fetch();
+    const losing = `{
+      const request = GPUAdapter.prototype.requestDevice;
+      let device;
+      const opened = new BroadcastChannel("opened");
+      GPUAdapter.prototype.requestDevice = async function (...given) {
+        opened.postMessage(null);
+        return (device = await request.apply(this, given));
+      };
+      new BroadcastChannel("lose").onmessage = () => device.destroy();
+    }`;
+    await route.fulfill({ response, body: `${losing}${await response.text()}` });
+  });
+  await other.goto(server.url);
+  await other.getByRole("button", { name: "Download and start" }).click({ timeout: 120_000 });
+  await other.getByLabel("Message", { exact: true }).fill("Tell me a story about a brave fox and a lantern.");
+  await other.keyboard.press("Enter");
+  const answer = other.locator(".message.assistant .markdown").last();
+  await expect(answer).not.toBeEmpty({ timeout: 120_000 });
+  await other.evaluate(() => {
+    new BroadcastChannel("opened").addEventListener("message", () => (document.documentElement.dataset["reopened"] = "yes"));
+    // A channel's messages have no target origin.
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin
+    new BroadcastChannel("lose").postMessage(null);
+  });
+  await expect(other.getByRole("button", { name: "Stop" })).toBeVisible();
+  await expect(other.getByRole("button", { name: "Send" })).toBeVisible({ timeout: 120_000 });
+  await expect(other.locator(".notice")).toHaveCount(0);
+  await expect(other.locator("html[data-reopened]")).toHaveCount(1);
+  const through = await answer.textContent();
+  await other.getByRole("button", { name: "Regenerate" }).click();
+  await expect(other.getByRole("button", { name: "Send" })).toBeVisible({ timeout: 120_000 });
+  expect(through?.length).toBeGreaterThan(200);
+  expect(await answer.textContent()).toBe(through);
+  await fragile.close();
+});
