@@ -5,4 +5,3 @@ export type { FinishReason, GenerationRequest, GenerationResult, GenerationTimin
 export { Generator } from "./generator.ts";
 export { GREEDY, samplingOf, type SamplingWish } from "./sampling.ts";
 export { stopTokenIds } from "./stopTokens.ts";
-export * from "./request.ts";
