@@ -8,8 +8,20 @@
  */
 import { launchShoal } from "./setup/launch.mjs";
 
+const PAGE_HELP = `Usage: npm start -- --page
+
+Builds the chat page, serves it to this machine alone and opens it in the browser. Ctrl-C ends it.
+Without --page it is a chat in the terminal: npm start -- --help
+`;
+
 const args = process.argv.slice(2);
-if (args.includes("--page")) {
+const others = args.filter((arg) => arg !== "--page");
+if (others.length === args.length) process.exitCode = await launchShoal(["chat", ...args]);
+else if (others.some((arg) => arg === "--help" || arg === "-h")) process.stdout.write(PAGE_HELP);
+else if (others.length > 0) {
+  process.stderr.write(`Cannot use '${others[0]}' together with --page, expected nothing else\n\n${PAGE_HELP}`);
+  process.exitCode = 2;
+} else {
   const { startPage } = await import("./setup/page.mjs");
   process.exitCode = await startPage();
-} else process.exitCode = await launchShoal(["chat", ...args]);
+}

@@ -195,6 +195,13 @@ describe("httpSource()", () => {
     });
   });
 
+  it("takes the size from a server that answers the first byte's range with the whole file", async () => {
+    const { url } = await serve((_, response, range) => response.end(partial(response, range?.last === 0 ? null : range)));
+    const source = await httpSource(url, FAST);
+    expect(source.size).toBe(FILE.length);
+    expect(await source.read(1, 8)).toEqual(Uint8Array.from(FILE.subarray(1, 9)));
+  });
+
   it("refuses a body longer than announced", async () => {
     const { url } = await serve((_, response, range, count) => {
       const body = partial(response, range, count === 1 ? {} : { "content-length": "16" });
