@@ -44,6 +44,7 @@ export class FakeStage implements Stage {
       contextTokens,
       maxSequences: 1,
       maxTokens,
+      maxOutputs: 1,
       memory: {},
       freeKvBlocks: 1,
       kvBlockSize: contextTokens,
@@ -96,6 +97,22 @@ export class FakeStage implements Stage {
 
   draft(): Promise<StepOutput> {
     return Promise.reject(new Error("no MTP"));
+  }
+
+  retain(): Promise<never> {
+    return Promise.reject(new Error("no blocks are shared here"));
+  }
+
+  release(): Promise<never> {
+    return Promise.reject(new Error("no blocks are shared here"));
+  }
+
+  exportKv(): Promise<never> {
+    return Promise.reject(new Error("nothing is moved here"));
+  }
+
+  importKv(): Promise<never> {
+    return Promise.reject(new Error("nothing is moved here"));
   }
 
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {

@@ -1,6 +1,7 @@
 /**
  * The paged latent KV cache: for each layer one buffer of blocks, and one block table for all layers. A token takes kvLoraRank + qkRopeHeadDim values a layer
- * (DeepSeek-V2, arXiv 2405.04434, section 2.1). Blocks are handed out as sequences grow and given back when they shrink or close.
+ * (DeepSeek-V2, arXiv 2405.04434, section 2.1). Blocks are handed out as sequences grow and given back when they shrink or close. A block has holders, sequences
+ * and whoever retained it, and is free when the last lets go: sequences that begin alike share the blocks of what they have in common, without a copy.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import { AdapterLimitError, type GpuContext } from "@shoal/gpu";
@@ -16,9 +17,12 @@ export const KV_BLOCK_SIZE = 32;
 /** A sequence's slot: its row of the block table and of everything kept by sequence. */
 export type SequenceSlot = number & { readonly brand: "SequenceSlot" };
 
+/** A KV block's number in a stage's pool. */
+export type KvBlock = number & { readonly brand: "KvBlock" };
+
 interface Sequence {
   length: number;
-  readonly blocks: number[];
+  readonly blocks: KvBlock[];
 }
 
 export interface KvCacheOptions {
@@ -44,7 +48,9 @@ export class PagedKvCache {
   readonly contextTokens: number;
   readonly maxSequences: number;
   readonly #gpu: GpuContext;
-  readonly #free: number[];
+  readonly #free: KvBlock[];
+  /** Of each block. */
+  readonly #holders: Uint32Array<ArrayBuffer>;
   readonly #sequences = new Map<SequenceSlot, Sequence>();
 
   /** @throws AdapterLimitError if one layer's cache exceeds a binding. */
@@ -74,7 +80,8 @@ export class PagedKvCache {
     }));
     this.blockTable = gpu.buffer({ label: "block table", size: maxSequences * this.blocksPerSequence * 4, kind: "tables" });
     // Popped from the end: lowest numbers first.
-    this.#free = Array.from({ length: blocks }, (_, index) => blocks - 1 - index);
+    this.#free = Array.from({ length: blocks }, (_, index) => (blocks - 1 - index) as KvBlock);
+    this.#holders = new Uint32Array(blocks);
   }
 
   get freeBlocks(): number {
@@ -82,20 +89,55 @@ export class PagedKvCache {
   }
 
   get usedBlocks(): number {
-    let used = 0;
-    for (const { blocks } of this.#sequences.values()) used += blocks.length;
-    return used;
+    return this.#holders.length - this.#free.length;
   }
 
-  /** @throws ModelError named too-many-sequences. */
-  open(): SequenceSlot {
+  /**
+   * Opens a sequence that begins with these blocks, all full, which somebody must hold.
+   * @throws ModelError named too-many-sequences, context-exceeded, or bad-batch for a block that nobody holds.
+   */
+  open(prefix: readonly KvBlock[] = []): SequenceSlot {
+    if (prefix.length * KV_BLOCK_SIZE > this.contextTokens)
+      throw new ModelError(
+        "context-exceeded",
+        `Cannot open a sequence of ${prefix.length * KV_BLOCK_SIZE} tokens, expected at most ${this.contextTokens}`,
+      );
+    for (const block of prefix) this.#checkHeld(block);
     for (let slot = 0; slot < this.maxSequences; slot++) {
       const candidate = slot as SequenceSlot;
       if (this.#sequences.has(candidate)) continue;
-      this.#sequences.set(candidate, { length: 0, blocks: [] });
+      for (const block of prefix) this.#hold(block);
+      this.#sequences.set(candidate, { length: prefix.length * KV_BLOCK_SIZE, blocks: [...prefix] });
+      if (prefix.length > 0) this.#gpu.write(this.blockTable, slot * this.blocksPerSequence * 4, Uint32Array.from(prefix));
       return candidate;
     }
     throw new ModelError("too-many-sequences", `Cannot open a sequence: all ${this.maxSequences} are in use`);
+  }
+
+  /** The blocks of a sequence, in order; the last may be half full. */
+  blocks(slot: SequenceSlot): readonly KvBlock[] {
+    return this.#sequence(slot).blocks;
+  }
+
+  /**
+   * Takes a hold of full blocks `first .. first + count` of a sequence, until `release`.
+   * @throws ModelError named bad-batch if they are not all there and full.
+   */
+  retain(slot: SequenceSlot, first: number, count: number): readonly KvBlock[] {
+    const { length, blocks } = this.#sequence(slot);
+    const full = Math.floor(length / KV_BLOCK_SIZE);
+    if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || first < 0 || count < 0 || first + count > full)
+      throw new ModelError("bad-batch", `Cannot retain KV blocks ${first} to ${first + count}: the sequence has ${full} full ones`);
+    const retained = blocks.slice(first, first + count);
+    for (const block of retained) this.#hold(block);
+    return retained;
+  }
+
+  /** @throws ModelError named bad-batch for a block that nobody holds, or that is named twice; nothing has changed then. */
+  release(blocks: readonly KvBlock[]): void {
+    if (new Set(blocks).size < blocks.length) throw new ModelError("bad-batch", "Cannot release KV blocks: one is named twice");
+    for (const block of blocks) this.#checkHeld(block);
+    for (const block of blocks) this.#letGo(block);
   }
 
   length(slot: SequenceSlot): number {
@@ -131,23 +173,47 @@ export class PagedKvCache {
     const needed = Math.ceil(sequence.length / KV_BLOCK_SIZE) - sequence.blocks.length;
     if (needed <= 0) return;
     const added = this.#free.splice(this.#free.length - needed, needed).toReversed();
+    for (const block of added) this.#hold(block);
     const start = slot * this.blocksPerSequence + sequence.blocks.length;
     sequence.blocks.push(...added);
     this.#gpu.write(this.blockTable, start * 4, Uint32Array.from(added));
   }
 
-  /** Forgets tokens from `length` on. @throws ModelError named bad-batch if the sequence is shorter. */
+  /**
+   * Forgets tokens from `length` on.
+   * @throws ModelError named bad-batch if the sequence is shorter, or the cut lies within a block that others hold: what is written there next would be theirs too.
+   */
   truncate(slot: SequenceSlot, length: number): void {
     const sequence = this.#sequence(slot);
     if (!Number.isInteger(length) || length < 0 || length > sequence.length)
       throw new ModelError("bad-batch", `Cannot truncate a sequence of ${sequence.length} tokens to ${length}`);
+    const last = sequence.blocks[Math.floor(length / KV_BLOCK_SIZE)];
+    if (length < sequence.length && length % KV_BLOCK_SIZE > 0 && last !== undefined && (this.#holders[last] ?? 0) > 1)
+      throw new ModelError(
+        "bad-batch",
+        `Cannot truncate a sequence to ${length} tokens: others hold that KV block, expected a multiple of ${KV_BLOCK_SIZE}`,
+      );
     sequence.length = length;
-    this.#free.push(...sequence.blocks.splice(Math.ceil(length / KV_BLOCK_SIZE)).toReversed());
+    for (const block of sequence.blocks.splice(Math.ceil(length / KV_BLOCK_SIZE)).toReversed()) this.#letGo(block);
   }
 
   close(slot: SequenceSlot): void {
     this.truncate(slot, 0);
     this.#sequences.delete(slot);
+  }
+
+  #hold(block: KvBlock): void {
+    this.#holders[block] = (this.#holders[block] ?? 0) + 1;
+  }
+
+  #letGo(block: KvBlock): void {
+    const holders = (this.#holders[block] ?? 0) - 1;
+    this.#holders[block] = holders;
+    if (holders === 0) this.#free.push(block);
+  }
+
+  #checkHeld(block: KvBlock): void {
+    if (!((this.#holders[block] ?? 0) > 0)) throw new ModelError("bad-batch", `Cannot use KV block ${block}: nobody holds it`);
   }
 
   #sequence(slot: SequenceSlot): Sequence {

@@ -1,10 +1,11 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { TOKEN_FROM_SAMPLER, encodeBatch } from "@shoal/kernels";
+import { GREEDY, TOKEN_FROM_SAMPLER, encodeBatch } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
-import { type KvFormat, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
+import { type KvBlock, type KvFormat, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
+import { type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
 import { type StepShape, Programs } from "./programs.ts";
 import type { NumericMode } from "./recorder.ts";
 import { checkAdapter } from "./requirements.ts";
@@ -20,6 +21,8 @@ export interface LocalStageOptions {
   /** Longest sequence; by default the model's own limit, at most 4096. */
   readonly contextTokens?: number;
   readonly maxSequences?: number;
+  /** Room in the KV cache for all sequences together, in tokens; by default one sequence of full length. */
+  readonly kvTokens?: number;
   /** Most tokens in one step: the chunk of a prefill. */
   readonly maxTokens?: number;
   /** Most rows of logits in one step. */
@@ -54,6 +57,7 @@ export async function loadLocalStage(gpu: GpuContext, checkpoint: CheckpointSour
 export interface StagePlan {
   readonly contextTokens: number;
   readonly maxSequences: number;
+  readonly kvTokens: number;
   readonly maxTokens: number;
   readonly maxOutputs: number;
   readonly mtp: boolean;
@@ -68,6 +72,8 @@ export function stagePlan(config: ModelConfig, options: LocalStageOptions): Stag
     contextTokens,
     maxTokens,
     maxSequences: options.maxSequences ?? 1,
+    // A sequence that is alone must fit.
+    kvTokens: Math.max(options.kvTokens ?? contextTokens, contextTokens),
     maxOutputs: Math.min(options.maxOutputs ?? DEFAULT_MAX_OUTPUTS, maxTokens),
     mtp: (options.mtp ?? false) && config.nMtpLayers > 0,
     layers: options.layers ?? { begin: 0, end: config.nLayers },
@@ -78,7 +84,7 @@ interface PlannedStep {
   readonly tokens: number[];
   readonly positions: number[];
   readonly sequences: number[];
-  /** Last row of each entry. */
+  /** Last row of each entry that is not quiet. */
   readonly lastRows: number[];
 }
 
@@ -104,9 +110,16 @@ export class LocalStage implements Stage {
     this.config = config;
     this.#weights = weights;
     this.#plan = plan;
-    const { contextTokens, maxSequences, maxTokens, maxOutputs } = plan;
+    const { contextTokens, kvTokens, maxSequences, maxTokens, maxOutputs } = plan;
     const layers = [...weights.layers, ...(weights.mtp ? [weights.mtp.layer] : [])];
-    this.kv = new PagedKvCache(gpu, { config, layers: layers.length, format: options.kvFormat ?? "f16", maxSequences, contextTokens });
+    this.kv = new PagedKvCache(gpu, {
+      config,
+      layers: layers.length,
+      format: options.kvFormat ?? "f16",
+      maxSequences,
+      contextTokens,
+      totalTokens: kvTokens,
+    });
     this.activations = createActivations(gpu, {
       config,
       layers,
@@ -131,7 +144,7 @@ export class LocalStage implements Stage {
   }
 
   async describe(): Promise<StageDescription> {
-    const { layers, mtp, contextTokens, maxSequences, maxTokens } = this.#plan;
+    const { layers, mtp, contextTokens, maxSequences, maxTokens, maxOutputs } = this.#plan;
     return {
       layers,
       hasEmbedding: layers.begin === 0,
@@ -140,15 +153,34 @@ export class LocalStage implements Stage {
       contextTokens,
       maxSequences,
       maxTokens,
+      maxOutputs,
       memory: this.gpu.memory.byKind(),
       freeKvBlocks: this.kv.freeBlocks,
       kvBlockSize: KV_BLOCK_SIZE,
     };
   }
 
-  async open(): Promise<SequenceSlot> {
-    const slot = this.kv.open();
-    await this.setSampling(slot, { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n });
+  async open(prefix?: readonly KvBlock[]): Promise<SequenceSlot> {
+    const slot = await this.#inTurn(() => this.kv.open(prefix));
+    await this.setSampling(slot, GREEDY);
+    return slot;
+  }
+
+  retain(sequence: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]> {
+    return this.#inTurn(() => this.kv.retain(sequence, first, count));
+  }
+
+  release(blocks: readonly KvBlock[]): Promise<void> {
+    return this.#inTurn(() => this.kv.release(blocks));
+  }
+
+  exportKv(sequence: SequenceSlot): Promise<KvSnapshot> {
+    return this.#inTurn(() => exportKv(this.gpu, this.kv, sequence));
+  }
+
+  async importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
+    const slot = await this.#inTurn(() => importKv(this.gpu, this.kv, snapshot));
+    await this.setSampling(slot, GREEDY);
     return slot;
   }
 
@@ -244,7 +276,7 @@ export class LocalStage implements Stage {
       tokens,
       outputs: outputRows.length,
       identity: outputRows.length === tokens && outputRows.every((row, index) => row === index),
-      choose: output === "sample" ? sampler.choose(plan.lastRows.map((row) => plan.sequences[row] ?? 0)) : "none",
+      choose: output === "sample" && outputRows.length > 0 ? sampler.choose(plan.lastRows.map((row) => plan.sequences[row] ?? 0)) : "none",
       capture: captures,
     };
     const commands = await this.#programs.get(shape, this.#trace);
@@ -281,11 +313,11 @@ export class LocalStage implements Stage {
   }
 
   /** Rows of a batch, checked. `at`: the rows whose positions are repeated, instead of those that continue each sequence. */
-  #planStep({ entries }: Batch, at?: PlannedStep): PlannedStep {
+  #planStep({ entries, output }: Batch, at?: PlannedStep): PlannedStep {
     const plan: PlannedStep = { tokens: [], positions: [], sequences: [], lastRows: [] };
     const seen = new Set<number>();
     for (const entry of entries) {
-      const { sequence } = entry;
+      const { sequence, quiet = false } = entry;
       if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
       seen.add(sequence);
       const start = at ? at.positions[at.sequences.indexOf(sequence)] : this.kv.length(sequence);
@@ -296,7 +328,7 @@ export class LocalStage implements Stage {
         plan.positions.push(start + index);
         plan.sequences.push(sequence);
       }
-      plan.lastRows.push(plan.tokens.length - 1);
+      if (!(quiet && output === "sample")) plan.lastRows.push(plan.tokens.length - 1);
       const end = start + ids.length;
       if (end > this.#plan.contextTokens)
         throw new ModelError("context-exceeded", `Cannot extend a sequence to ${end} tokens, expected at most ${this.#plan.contextTokens}`);

@@ -10,6 +10,8 @@ import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./w
 export interface RunShape {
   readonly contextTokens: number;
   readonly maxSequences: number;
+  /** Of all sequences together; by default one of full length. */
+  readonly kvTokens?: number;
   readonly maxTokens: number;
   readonly maxOutputs: number;
   readonly kvFormat: KvFormat;
@@ -31,7 +33,7 @@ export function memoryRequirements(checkpoint: Pick<CheckpointSource, "config" |
   const mtp = run.mtp && config.nMtpLayers > 0;
   const weights = weightBytes(checkpoint, { mtp });
   const layers = config.nLayers + (mtp ? 1 : 0);
-  const blocks = Math.max(run.maxSequences, Math.ceil(run.contextTokens / KV_BLOCK_SIZE));
+  const blocks = Math.max(run.maxSequences, Math.ceil((run.kvTokens ?? run.contextTokens) / KV_BLOCK_SIZE));
   const kvCache = blocks * KV_BLOCK_SIZE * kvBytesPerToken(config, run.kvFormat, layers);
   const activations = activationBuffers(config, run).reduce((sum, { bytes, buffers = 1 }) => sum + bytes * buffers, 0);
   return { weights, kvCache, activations, total: weights + kvCache + activations };
@@ -98,8 +100,9 @@ export function checkAdapter(limits: BindingLimits, checkpoint: Pick<CheckpointS
   };
   for (const { what, bytes } of activationBuffers(config, run))
     refuse(`hold the ${what} of ${run.maxTokens} tokens`, bytes, "compute fewer tokens at once (--chunk)");
-  const kvLayer = kvBytesPerToken(config, run.kvFormat, 1) * roundUp(run.contextTokens, KV_BLOCK_SIZE);
-  refuse(`keep ${run.contextTokens} tokens in a layer's KV cache`, kvLayer, "use a shorter context (--context)");
+  const kvTokens = run.kvTokens ?? run.contextTokens;
+  const kvLayer = kvBytesPerToken(config, run.kvFormat, 1) * roundUp(kvTokens, KV_BLOCK_SIZE);
+  refuse(`keep ${kvTokens} tokens in a layer's KV cache`, kvLayer, "use a shorter context (--context)");
   const format = storedFormat(checkpoint);
   const expertBytes = (width: number): number =>
     Math.max(2 * width * roundUp(config.hiddenSize, CHUNK), config.hiddenSize * roundUp(width, CHUNK)) * FORMAT_BYTES[format];

@@ -6,7 +6,8 @@
  * what it was asked to return has arrived, and a step that only samples returns at once: its tokens are read later, several steps at a time, by `sampled`.
  */
 import type { SamplingParams } from "@shoal/kernels";
-import type { SequenceSlot } from "./kvCache.ts";
+import type { KvBlock, SequenceSlot } from "./kvCache.ts";
+import type { KvSnapshot } from "./kvTransfer.ts";
 
 /** How to choose the next token. Greedy where `temperature` is 0. */
 export type SamplingParameters = SamplingParams;
@@ -17,6 +18,8 @@ export interface BatchEntry {
   readonly tokens: readonly number[] | "sampled";
   /** Instead of tokens, for a stage that does not hold the first layer: [tokens, hiddenSize] f32; `tokens` then only gives the count. */
   readonly hidden?: Float32Array<ArrayBuffer>;
+  /** With output `sample`: only extend the cache, choose nothing. For the chunks of a prompt before its last. */
+  readonly quiet?: boolean;
 }
 
 /** What to keep of a step for comparison with other implementations. */
@@ -30,7 +33,7 @@ export interface Capture {
 export interface Batch {
   readonly entries: readonly BatchEntry[];
   /**
-   * `none`: only extend the caches. `sample`: choose a token for each sequence, after its last entry. `lastLogits`, `allLogits`: return logits of each sequence's last
+   * `none`: only extend the caches. `sample`: choose a token for each sequence, after its last entry, unless that is quiet. `lastLogits`, `allLogits`: return logits of each sequence's last
    * token, or of all. `hidden`: return the residual stream, for the next stage.
    */
   readonly output: "none" | "sample" | "lastLogits" | "allLogits" | "hidden";
@@ -65,6 +68,8 @@ export interface StageDescription {
   readonly maxSequences: number;
   /** Most tokens in one step. */
   readonly maxTokens: number;
+  /** Most rows in one step after which a token is chosen, or whose logits are given. */
+  readonly maxOutputs: number;
   /** Bytes on the device, by kind. */
   readonly memory: Readonly<Record<string, number>>;
   readonly freeKvBlocks: number;
@@ -73,9 +78,16 @@ export interface StageDescription {
 
 export interface Stage {
   describe(): Promise<StageDescription>;
-  /** Opens an empty sequence. @throws ModelError too-many-sequences */
-  open(): Promise<SequenceSlot>;
-  /** Forgets tokens from `length` on. */
+  /** Opens a sequence: empty, or with full KV blocks that somebody holds. @throws ModelError too-many-sequences */
+  open(prefix?: readonly KvBlock[]): Promise<SequenceSlot>;
+  /** Takes a hold of full blocks of a sequence, so that others may begin with them; they are free when every holder, sequences included, has let go. */
+  retain(sequence: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]>;
+  release(blocks: readonly KvBlock[]): Promise<void>;
+  /** A sequence's KV rows, for another stage of the same layers. */
+  exportKv(sequence: SequenceSlot): Promise<KvSnapshot>;
+  /** Opens a sequence with the rows of a snapshot. @throws ModelError bad-batch for one that does not fit */
+  importKv(snapshot: KvSnapshot): Promise<SequenceSlot>;
+  /** Forgets tokens from `length` on. The cut may not lie within a block that others hold. */
   truncate(sequence: SequenceSlot, length: number): Promise<void>;
   close(sequence: SequenceSlot): Promise<void>;
   /** Sets how tokens of a sequence are chosen from now on; greedy until then. */
@@ -87,7 +99,7 @@ export interface Stage {
    * Samples, or returns logits, as `output` says. Has its own KV cache, at the same positions.
    */
   draft(batch: Batch): Promise<StepOutput>;
-  /** Tokens sampled by steps `first .. first + count`: for each step, one for each sequence in the order of its entries. Waits for the device. */
+  /** Tokens sampled by steps `first .. first + count`: for each step, one for each entry that was not quiet, in their order. Waits for the device. */
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
   destroy(): Promise<void>;
 }

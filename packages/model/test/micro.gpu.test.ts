@@ -4,6 +4,7 @@ import { badInput } from "./cases/badInput.ts";
 import { goldenMicro } from "./cases/goldenMicro.ts";
 import { invariants } from "./cases/invariants.ts";
 import { layerRanges } from "./cases/layerRanges.ts";
+import { sharedKv } from "./cases/sharedKv.ts";
 import { memory } from "./cases/memory.ts";
 import { RAGGED_PROMPTS, quantized } from "./cases/quantized.ts";
 import { type GpuTest, Models } from "./support/models.ts";
@@ -15,6 +16,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
     ...quantized(models, RAGGED_PROMPTS),
     ...invariants(models),
     ...layerRanges(models),
+    ...sharedKv(models),
     ...badInput(models),
     ...memory(models, ["ragged-v3-fp8", "micro-v2-bf16"]),
     models.closing(),

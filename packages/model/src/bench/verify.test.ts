@@ -50,6 +50,10 @@ class RuleStage implements Stage {
   close = (): Promise<void> => Promise.resolve();
   setSampling = (): Promise<void> => Promise.resolve();
   draft = (): Promise<never> => Promise.reject(new Error("not used"));
+  retain = (): Promise<never> => Promise.reject(new Error("not used"));
+  release = (): Promise<never> => Promise.reject(new Error("not used"));
+  exportKv = (): Promise<never> => Promise.reject(new Error("not used"));
+  importKv = (): Promise<never> => Promise.reject(new Error("not used"));
   destroy = (): Promise<void> => Promise.resolve();
 }
 

@@ -1,0 +1,91 @@
+/** A sequence's KV rows as bytes, so that another stage of the same layers can go on where one stopped. */
+import type { GpuContext } from "@shoal/gpu";
+import { ModelError } from "./errors.ts";
+import { KV_BLOCK_SIZE, type KvFormat, type PagedKvCache, type SequenceSlot } from "./kvCache.ts";
+
+export interface KvSnapshot {
+  readonly format: KvFormat;
+  /** Positions. */
+  readonly tokens: number;
+  /** Elements of a position: the latent, the rotated key part, and padding. */
+  readonly stride: number;
+  /** By layer, the MTP module's last where the stage has one: [tokens, stride] in `format`. */
+  readonly layers: readonly Uint8Array<ArrayBuffer>[];
+}
+
+/** Reads a sequence's rows, one layer after the other. The sequence must not grow, shrink or close meanwhile. */
+export async function exportKv(gpu: GpuContext, kv: PagedKvCache, sequence: SequenceSlot): Promise<KvSnapshot> {
+  const tokens = kv.length(sequence);
+  const blocks = kv.blocks(sequence);
+  const { format, stride } = layout(kv);
+  const rowBytes = stride * elementBytes(format);
+  const blockBytes = KV_BLOCK_SIZE * rowBytes;
+  const layers: Uint8Array<ArrayBuffer>[] = [];
+  if (tokens === 0) return { format, tokens, stride, layers: kv.layers.map(() => new Uint8Array()) };
+  const staging = gpu.buffer({ label: "KV rows read", size: blocks.length * blockBytes, kind: "readback" });
+  try {
+    for (const { buffer } of kv.layers) {
+      gpu.submit(
+        blocks.map((block, index) => ({
+          copy: { from: buffer, fromOffset: block * blockBytes, to: staging, toOffset: index * blockBytes, size: blockBytes },
+        })),
+      );
+      await gpu.map(staging);
+      layers.push(new Uint8Array(staging.getMappedRange(0, blocks.length * blockBytes).slice(0, tokens * rowBytes)));
+      staging.unmap();
+    }
+  } finally {
+    gpu.destroyBuffer(staging);
+  }
+  return { format, tokens, stride, layers };
+}
+
+/**
+ * Opens a sequence with the rows of a snapshot.
+ * @throws ModelError named bad-batch for a snapshot of another model or format, context-exceeded, out-of-kv-blocks or too-many-sequences; nothing has changed then.
+ */
+export function importKv(gpu: GpuContext, kv: PagedKvCache, snapshot: KvSnapshot): SequenceSlot {
+  checkSnapshot(kv, snapshot);
+  const { tokens, layers } = snapshot;
+  const { format, stride } = layout(kv);
+  const blockBytes = KV_BLOCK_SIZE * stride * elementBytes(format);
+  const sequence = kv.open();
+  try {
+    kv.extend([{ sequence, tokens }]);
+  } catch (error) {
+    kv.close(sequence);
+    throw error;
+  }
+  const blocks = kv.blocks(sequence);
+  for (const [layer, { buffer }] of kv.layers.entries())
+    for (const [index, block] of blocks.entries()) {
+      const rows = layers[layer]?.subarray(index * blockBytes, (index + 1) * blockBytes);
+      if (rows) gpu.write(buffer, block * blockBytes, rows);
+    }
+  return sequence;
+}
+
+function checkSnapshot(kv: PagedKvCache, snapshot: KvSnapshot): void {
+  const { format, stride } = layout(kv);
+  const refuse = (field: string, actual: unknown, expected: unknown): never => {
+    throw new ModelError("bad-batch", `Cannot import a KV snapshot: ${field} is ${String(actual)}, expected ${String(expected)}`);
+  };
+  const { tokens, layers } = snapshot;
+  if (!Number.isSafeInteger(tokens) || tokens < 0 || tokens > kv.contextTokens) refuse("tokens", tokens, `0 to ${kv.contextTokens}`);
+  if (snapshot.format !== format) refuse("format", snapshot.format, format);
+  if (snapshot.stride !== stride) refuse("stride", snapshot.stride, stride);
+  if (layers.length !== kv.layers.length) refuse("the number of layers", layers.length, kv.layers.length);
+  const bytes = tokens * stride * elementBytes(format);
+  for (const [layer, rows] of layers.entries())
+    if (rows.byteLength !== bytes) refuse(`the bytes of layer ${layer}`, rows.byteLength, bytes);
+}
+
+function layout(kv: PagedKvCache): { readonly format: KvFormat; readonly stride: number } {
+  const [first] = kv.layers;
+  if (!first) throw new ModelError("unsupported", "Cannot move KV rows: this stage has no layers");
+  return first;
+}
+
+function elementBytes(format: KvFormat): number {
+  return format === "f16" ? 2 : 4;
+}
