@@ -1,5 +1,5 @@
 /** What the engine refuses. `code` is stable; `actual` and `expected` are the numbers of the message, where it has some. */
-export type EngineErrorCode = "prompt-too-long" | "bad-request" | "busy" | "closed";
+export type EngineErrorCode = "prompt-too-long" | "bad-request" | "bad-stage" | "busy" | "closed";
 
 export class EngineError extends Error {
   override readonly name = "EngineError";

@@ -41,6 +41,7 @@ export class FakeStage implements Stage {
       hasEmbedding: true,
       hasHead: true,
       hasMtp: false,
+      vocabSize: 1 << 20,
       contextTokens,
       maxSequences: 1,
       maxTokens,

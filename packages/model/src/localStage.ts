@@ -150,6 +150,7 @@ export class LocalStage implements Stage {
       hasEmbedding: layers.begin === 0,
       hasHead: this.#weights.head !== undefined,
       hasMtp: mtp,
+      vocabSize: this.config.vocabSize,
       contextTokens,
       maxSequences,
       maxTokens,

@@ -64,6 +64,7 @@ export interface StageDescription {
   readonly hasEmbedding: boolean;
   readonly hasHead: boolean;
   readonly hasMtp: boolean;
+  readonly vocabSize: number;
   readonly contextTokens: number;
   readonly maxSequences: number;
   /** Most tokens in one step. */

@@ -1,0 +1,192 @@
+/** One request's life in the engine: what was asked, what is known of the answer, where it stands on the stage, and the caller's end of it. */
+import type { SequenceSlot } from "@shoal/model";
+import { EngineError } from "./errors.ts";
+import type { PrefixNode } from "./prefixCache.ts";
+import type { EngineRequest, EngineResult, GeneratedToken, RunningRequest } from "./request.ts";
+
+/** A request's place on the stage, while it has one. */
+export interface Placement {
+  readonly slot: SequenceSlot;
+  /** Positions whose ids are known when it is placed: they are computed, or taken from the cache, before tokens are chosen. */
+  readonly prefillTokens: number;
+  /** Nodes of the prefix cache that it is on. */
+  readonly nodes: Set<PrefixNode>;
+  /** Blocks of the sequence that belong to the prefix cache. */
+  sharedBlocks: number;
+  /** Positions of the sequence, submitted steps included. */
+  length: number;
+  /** Tokens that submitted steps choose, those that are known included. */
+  chosen: number;
+}
+
+export class ActiveRequest implements RunningRequest {
+  readonly request: EngineRequest;
+  readonly result: Promise<EngineResult>;
+  /** Ids chosen so far, as known here. */
+  readonly generated: number[] = [];
+  /** Tokens that it may choose at most: the last need not enter the cache, so a full context still gives one. */
+  readonly mostTokens: number;
+  readonly #stops: ReadonlySet<number>;
+  readonly #submittedAt = performance.now();
+  readonly #wake: () => void;
+  /** Undefined while it waits for a place. */
+  placement: Placement | undefined;
+  /** Of the prompt, when it was first placed. */
+  cachedTokens: number | undefined;
+  #admittedAt = 0;
+  #firstTokenAt = 0;
+  #lastTokenAt = 0;
+  /** Known from its last token on; the caller hears of it by `conclude`. */
+  #finished: EngineResult | undefined;
+  #outcome: { readonly result: EngineResult } | { readonly error: unknown } | undefined;
+  #cancelled: { readonly reason: unknown } | undefined;
+  /** Given out by the next turn of the iteration. */
+  #ready: GeneratedToken[] = [];
+  #hearers: (() => void)[] = [];
+  #resolve!: (result: EngineResult) => void;
+  #reject!: (error: unknown) => void;
+  readonly #onAbort: () => void;
+
+  /** @param wake tells the engine that there is something to do */
+  constructor(request: EngineRequest, contextTokens: number, wake: () => void) {
+    this.request = request;
+    this.mostTokens = Math.min(request.maxNewTokens, contextTokens - request.promptIds.length + 1);
+    this.#stops = new Set(request.stopTokenIds);
+    this.#wake = wake;
+    this.result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.result.catch(() => {});
+    this.#onAbort = () => this.#ask(request.signal?.reason);
+    if (request.signal?.aborted) this.#onAbort();
+    else request.signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  /** Of prompt and answer as far as known: what the sequence holds, or must hold again after it lost its place. */
+  ids(begin: number, end: number): readonly number[] {
+    const { promptIds } = this.request;
+    const prompt = promptIds.slice(begin, end);
+    return end <= promptIds.length
+      ? prompt
+      : [...prompt, ...this.generated.slice(Math.max(0, begin - promptIds.length), end - promptIds.length)];
+  }
+
+  get knownLength(): number {
+    return this.request.promptIds.length + this.generated.length;
+  }
+
+  get ended(): boolean {
+    return this.#finished !== undefined || this.#outcome !== undefined;
+  }
+
+  /** Asked to end, by its signal, `cancel` or the end of an iteration; the engine sees to it. */
+  get cancelled(): { readonly reason: unknown } | undefined {
+    return this.#cancelled;
+  }
+
+  admitted(placement: Placement, cachedTokens: number): void {
+    this.placement = placement;
+    if (this.cachedTokens !== undefined) return;
+    this.cachedTokens = cachedTokens;
+    this.#admittedAt = performance.now();
+  }
+
+  /** Takes a token that was chosen. True if the answer ends with it: then `conclude` is due once its place is free. */
+  take(token: GeneratedToken): boolean {
+    const now = performance.now();
+    if (this.generated.length === 0) this.#firstTokenAt = now;
+    this.#lastTokenAt = now;
+    this.generated.push(token.id);
+    if (this.#stops.has(token.id)) {
+      this.#finish("stop");
+      return true;
+    }
+    this.#ready.push(token);
+    this.#tell();
+    if (this.generated.length < this.mostTokens) return false;
+    this.#finish("length");
+    return true;
+  }
+
+  /** Tells the caller how it ended. */
+  conclude(): void {
+    const result = this.#finished;
+    if (!result || this.#outcome) return;
+    this.#outcome = { result };
+    this.#settle();
+    this.#resolve(result);
+  }
+
+  /** Ends it with an error, unless its answer is complete. */
+  fail(error: unknown): void {
+    if (this.#finished) {
+      this.conclude();
+      return;
+    }
+    if (this.#outcome) return;
+    this.#outcome = { error };
+    this.#settle();
+    this.#reject(error);
+  }
+
+  async cancel(reason: unknown = new DOMException("The request was cancelled", "AbortError")): Promise<void> {
+    this.#ask(reason);
+    await this.result.catch(() => {});
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<readonly GeneratedToken[], void, void> {
+    try {
+      for (;;) {
+        if (this.#ready.length > 0) {
+          const tokens = this.#ready;
+          this.#ready = [];
+          yield tokens;
+        } else if (this.#outcome) {
+          if ("error" in this.#outcome) throw this.#outcome.error;
+          return;
+        } else await new Promise<void>((resolve) => this.#hearers.push(resolve));
+      }
+    } finally {
+      // Whoever leaves the loop early wants no more of it.
+      if (!this.#outcome) await this.cancel();
+    }
+  }
+
+  #ask(reason: unknown): void {
+    if (this.ended || this.#cancelled) return;
+    this.#cancelled = { reason };
+    this.#wake();
+  }
+
+  #finish(finishReason: EngineResult["finishReason"]): void {
+    const { promptIds } = this.request;
+    this.#finished = {
+      finishReason,
+      usage: { promptTokens: promptIds.length, cachedTokens: this.cachedTokens ?? 0, completionTokens: this.generated.length },
+      timings: {
+        queuedMs: this.#admittedAt - this.#submittedAt,
+        firstTokenMs: this.#firstTokenAt - this.#submittedAt,
+        decodeMs: this.#lastTokenAt - this.#firstTokenAt,
+      },
+    };
+  }
+
+  #settle(): void {
+    this.request.signal?.removeEventListener("abort", this.#onAbort);
+    this.#tell();
+  }
+
+  #tell(): void {
+    const hearers = this.#hearers;
+    this.#hearers = [];
+    for (const hear of hearers) hear();
+  }
+}
+
+/** @throws EngineError named bad-request */
+export function checkTokens(name: string, ids: readonly number[], vocabSize: number): void {
+  const bad = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0 || id >= vocabSize);
+  if (bad < 0) return;
+  throw new EngineError("bad-request", `Cannot run the request: ${name}[${bad}] is ${ids[bad]}, expected an id from 0 to ${vocabSize - 1}`);
+}

@@ -1,0 +1,289 @@
+import { describe, expect, it } from "vitest";
+import { FakePagedStage, type FakePagedStageOptions } from "../test/fakePagedStage.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
+import { GREEDY } from "./sampling.ts";
+import type { EngineRequest, EngineResult, RunningRequest } from "./request.ts";
+
+const STOP = 999;
+
+/** Hashes the whole sequence, so that one wrong id anywhere changes all that follows; ends now and then. */
+function rule(ids: readonly number[], { seed }: { readonly seed: bigint }): number {
+  let hash = Number(seed % 1000n) + 7;
+  for (const id of ids) hash = (Math.imul(hash, 31) + id + 1) >>> 0;
+  return hash % 23 === 0 ? STOP : hash % 900;
+}
+
+/** The answer by the rule alone. */
+function expected({ promptIds, maxNewTokens, sampling, stopTokenIds }: EngineRequest, contextTokens: number): number[] {
+  const ids = [...promptIds];
+  const most = Math.min(maxNewTokens, contextTokens - promptIds.length + 1);
+  while (ids.length - promptIds.length < most) {
+    const next = rule(ids, sampling);
+    if (stopTokenIds.includes(next)) break;
+    ids.push(next);
+  }
+  return ids.slice(promptIds.length);
+}
+
+function randomOf(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+/** As it arrives from a worker: the name is what is left of its class. */
+function deviceLost(): Error {
+  const error = new Error("pulled out");
+  error.name = "DeviceLostError";
+  return error;
+}
+
+const STAGE: FakePagedStageOptions = { maxSequences: 4, blocks: 40, blockSize: 4, contextTokens: 64, maxTokens: 16, rule };
+
+function request(promptIds: readonly number[], more: Partial<EngineRequest> = {}): EngineRequest {
+  return { promptIds, maxNewTokens: 20, sampling: GREEDY, stopTokenIds: [STOP], ...more };
+}
+
+async function collect(running: RunningRequest): Promise<number[]> {
+  const ids: number[] = [];
+  for await (const tokens of running) ids.push(...tokens.map(({ id }) => id));
+  return ids;
+}
+
+async function withEngine(
+  stageOptions: Partial<FakePagedStageOptions>,
+  use: (engine: Engine, stage: FakePagedStage) => Promise<void>,
+  options?: EngineOptions,
+): Promise<void> {
+  const stage = new FakePagedStage({ ...STAGE, ...stageOptions });
+  const engine = await Engine.open(stage, options);
+  await use(engine, stage);
+  await engine.close();
+  expect(stage.openSequences).toBe(0);
+  expect(stage.freeBlocks).toBe({ ...STAGE, ...stageOptions }.blocks);
+}
+
+const range = (begin: number, count: number): number[] => Array.from({ length: count }, (_, index) => begin + index);
+
+describe("Engine", () => {
+  it("answers one request, and says what it cost", () =>
+    withEngine({}, async (engine) => {
+      const wish = request(range(1, 21));
+      const running = engine.submit(wish);
+      expect(await collect(running)).toEqual(expected(wish, 64));
+      const result = await running.result;
+      expect(result.usage.promptTokens).toBe(21);
+      expect(result.usage.cachedTokens).toBe(0);
+      const stopped = expected(wish, 64).length < 20;
+      expect(result.finishReason).toBe(stopped ? "stop" : "length");
+      expect(result.usage.completionTokens).toBe(expected(wish, 64).length + (stopped ? 1 : 0));
+    }));
+
+  it("fills the context to the last token", () =>
+    withEngine({}, async (engine) => {
+      const wish = request(range(1, 60), { maxNewTokens: 1000, stopTokenIds: [] });
+      const running = engine.submit(wish);
+      expect(await collect(running)).toEqual(expected(wish, 64));
+      expect((await running.result).usage.completionTokens).toBe(5);
+      expect((await running.result).finishReason).toBe("length");
+    }));
+
+  it("begins with the blocks that earlier prompts and answers left", () =>
+    withEngine({}, async (engine, stage) => {
+      const first = request(range(1, 21), { maxNewTokens: 6, stopTokenIds: [] });
+      const answer = await collect(engine.submit(first));
+      const chat = request([...first.promptIds, ...answer, 5, 6], { stopTokenIds: [] });
+      const running = engine.submit(chat);
+      expect(await collect(running)).toEqual(expected(chat, 64));
+      // 21 + 6 tokens, of which the last never entered the cache: 26, six full blocks of 4.
+      expect((await running.result).usage.cachedTokens).toBe(24);
+      const same = engine.submit(chat);
+      expect(await collect(same)).toEqual(expected(chat, 64));
+      // At least one token is computed anew.
+      expect((await same.result).usage.cachedTokens).toBe(28);
+      expect(engine.status().kvBlocks.cached).toBeGreaterThan(0);
+      await engine.clearPrefixCache();
+      expect(engine.status().kvBlocks).toEqual({ total: 40, free: 40, cached: 0 });
+      expect(stage.freeBlocks).toBe(40);
+    }));
+
+  it("computes a prompt once for those who send it at the same time", () =>
+    withEngine({ maxTokens: 8 }, async (engine, stage) => {
+      const wishes = [1n, 2n, 3n].map((seed) =>
+        request(range(1, 30), { sampling: { ...GREEDY, seed }, maxNewTokens: 4, stopTokenIds: [] }),
+      );
+      const running = wishes.map((wish) => engine.submit(wish));
+      expect(await Promise.all(running.map(collect))).toEqual(wishes.map((wish) => expected(wish, 64)));
+      expect((await running[2]?.result)?.usage.cachedTokens).toBe(28);
+      const prompts = stage.steps.flatMap(({ tokens }) => tokens).reduce((sum, count) => sum + count, 0);
+      // 30 tokens of the first, 2 each of the others, and what is decoded, at most a few ahead.
+      expect(prompts).toBeLessThan(30 + 2 * 2 + 3 * 3 + 1);
+    }));
+
+  it("keeps streams running beside a long prompt, and a prompt beside streams", () =>
+    withEngine({ contextTokens: 128, blocks: 200, maxTokens: 8 }, async (engine, stage) => {
+      const streams = [1, 2, 3].map((start) => engine.submit(request(range(start * 100, 3), { maxNewTokens: 60, stopTokenIds: [] })));
+      const iterators = streams.map((stream) => stream[Symbol.asyncIterator]());
+      for (const iterator of iterators) await iterator.next();
+      const begin = stage.steps.length;
+      const long = engine.submit(request(range(1, 50), { maxNewTokens: 2, stopTokenIds: [] }));
+      const done = collect(long);
+      for (const iterator of iterators) while ((await iterator.next()).done !== true);
+      await done;
+      const steps = stage.steps.slice(begin);
+      const mixed = steps.filter(({ tokens }) => tokens.some((count) => count > 1));
+      // 5 tokens a step are left for the prompt.
+      expect(mixed.length).toBeLessThanOrEqual(10);
+      for (const { tokens } of mixed) expect(tokens.filter((count) => count === 1).length).toBeGreaterThanOrEqual(3);
+    }));
+
+  it("lets the youngest compute again when blocks run out, which only the totals show", () =>
+    withEngine({ blocks: 16 }, async (engine) => {
+      const wishes = [1, 2, 3, 4].map((start) => request(range(start * 50, 10), { maxNewTokens: 40, stopTokenIds: [] }));
+      const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
+      expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+      expect(engine.status().totals.preemptions).toBeGreaterThan(0);
+    }));
+
+  it("frees a request's blocks before its cancelling resolves: by signal, by cancel, by leaving the loop, while it waits", () =>
+    withEngine(
+      { maxSequences: 1 },
+      async (engine, stage) => {
+        const controller = new AbortController();
+        const running = engine.submit(request(range(1, 10), { maxNewTokens: 50, stopTokenIds: [], signal: controller.signal }));
+        const waiting = engine.submit(request(range(50, 10)));
+        const iterator = running[Symbol.asyncIterator]();
+        await iterator.next();
+        await waiting.cancel(new Error("not wanted"));
+        await expect(waiting.result).rejects.toThrow("not wanted");
+        controller.abort(new Error("hung up"));
+        await expect(running.result).rejects.toThrow("hung up");
+        expect(stage.freeBlocks).toBe(40);
+        const left = engine.submit(request(range(1, 10), { maxNewTokens: 50, stopTokenIds: [] }));
+        for await (const _ of left) break;
+        expect(stage.openSequences).toBe(0);
+        await expect(left.result).rejects.toThrow("cancelled");
+      },
+      { prefixCache: false },
+    ));
+
+  it("refuses what could never run, by name, and goes on", () =>
+    withEngine({}, async (engine) => {
+      const bad: readonly [Partial<EngineRequest>, string][] = [
+        [{ promptIds: [] }, "empty"],
+        [{ promptIds: [1, -3] }, "promptIds[1] is -3"],
+        [{ promptIds: [1000] }, "promptIds[0] is 1000, expected an id from 0 to 999"],
+        [{ promptIds: range(0, 65) }, "65 tokens, expected at most 64"],
+        [{ maxNewTokens: 0 }, "maxNewTokens"],
+        [{ maxNewTokens: 1.5 }, "maxNewTokens"],
+        [{ stopTokenIds: [1e9] }, "stopTokenIds[0]"],
+        [{ sampling: { ...GREEDY, topP: 2 } }, "top-p"],
+      ];
+      for (const [wrong, message] of bad) expect(() => engine.submit(request([1, 2], wrong))).toThrow(message);
+      expect(() => engine.submit(request([1], { signal: AbortSignal.abort(new Error("gone")) }))).toThrow("gone");
+      expect(await collect(engine.submit(request([1, 2])))).toEqual(expected(request([1, 2]), 64));
+    }));
+
+  it("drains: what runs ends as it should, nothing new is taken", () =>
+    withEngine({}, async (engine) => {
+      const wishes = range(0, 6).map((start) => request(range(start * 30 + 1, 5)));
+      const answers = wishes.map((wish) => collect(engine.submit(wish)));
+      const drained = engine.drain();
+      expect(() => engine.submit(request([1]))).toThrow("drained");
+      await drained;
+      expect(engine.status().running + engine.status().waiting).toBe(0);
+      expect(await Promise.all(answers)).toEqual(wishes.map((wish) => expected(wish, 64)));
+    }));
+
+  it("ends every request with the stage's error, and says so to later ones", async () => {
+    const stage = new FakePagedStage(STAGE);
+    const engine = await Engine.open(stage);
+    const requests = [engine.submit(request(range(1, 10))), engine.submit(request(range(5, 10)))];
+    stage.failure = new Error("the device burns");
+    for (const running of requests) await expect(running.result).rejects.toThrow("the device burns");
+    expect(() => engine.submit(request([1]))).toThrow("the device burns");
+    await engine.drain();
+  });
+
+  it("goes on with the running requests on another stage when the device is lost", async () => {
+    const stages = [new FakePagedStage(STAGE)];
+    const engine = await Engine.open(stages[0] ?? new FakePagedStage(STAGE), {
+      reopen: async () => {
+        const stage = new FakePagedStage(STAGE);
+        stages.push(stage);
+        return stage;
+      },
+    });
+    const wishes = range(0, 6).map((start) => request(range(start * 30 + 1, 9), { maxNewTokens: 50, stopTokenIds: [] }));
+    const requests = wishes.map((wish) => engine.submit(wish));
+    const first = requests[0]?.[Symbol.asyncIterator]();
+    const turn0 = await first?.next();
+    const begun = turn0?.done === false ? turn0.value : [];
+    const broken = stages[0];
+    if (broken) broken.failure = deviceLost();
+    const rest: number[] = [];
+    for (;;) {
+      const turn = await first?.next();
+      if (!turn || turn.done === true) break;
+      rest.push(...turn.value.map(({ id }) => id));
+    }
+    const [, ...others] = requests;
+    const answers = [[...begun.map(({ id }) => id), ...rest], ...(await Promise.all(others.map(collect)))];
+    expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+    expect(stages.length).toBe(2);
+    await engine.close();
+    expect(stages[1]?.freeBlocks).toBe(40);
+  });
+
+  it("gives up after losing the device again and again", async () => {
+    const lost = (): FakePagedStage => {
+      const stage = new FakePagedStage(STAGE);
+      stage.failure = deviceLost();
+      return stage;
+    };
+    const engine = await Engine.open(lost(), { reopen: async () => lost() });
+    await expect(engine.submit(request([1, 2])).result).rejects.toThrow("pulled out");
+  });
+
+  for (const seed of range(1, 12))
+    it(`answers a random crowd as each alone would be, with seed ${seed}`, async () => {
+      const random = randomOf(seed);
+      const blocks = 16 + random(30);
+      const maxSequences = 1 + random(6);
+      const pause = (): Promise<void> =>
+        new Promise((resolve) => (random(3) === 0 ? setTimeout(resolve, random(3)) : queueMicrotask(resolve)));
+      const stage = { blocks, maxSequences, maxTokens: 2 * maxSequences + random(20), beforeRead: pause };
+      await withEngine(
+        stage,
+        async (engine) => {
+          const client = async (): Promise<void> => {
+            for (let turn = 0; turn < 6; turn++) {
+              const shared = range(1, random(30));
+              const wish = request([...shared, ...range(random(900), 1 + random(20))], {
+                maxNewTokens: 1 + random(60),
+                sampling: { ...GREEDY, seed: BigInt(random(5)) },
+              });
+              await pause();
+              const running = engine.submit(wish);
+              if (random(4) === 0) {
+                let left = random(10);
+                for await (const tokens of running) if ((left -= tokens.length) < 0) break;
+                continue;
+              }
+              const ids = await collect(running);
+              const result: EngineResult = await running.result;
+              expect(ids).toEqual(expected(wish, 64));
+              expect(result.usage.completionTokens - ids.length).toBe(result.finishReason === "stop" ? 1 : 0);
+            }
+          };
+          await Promise.all(range(0, 8).map(client));
+          const { kvBlocks, running, waiting } = engine.status();
+          expect({ running, waiting }).toEqual({ running: 0, waiting: 0 });
+          expect(kvBlocks.free + kvBlocks.cached).toBe(blocks);
+        },
+        { prefixCache: random(4) > 0 },
+      );
+    });
+});

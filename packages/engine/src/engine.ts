@@ -1,0 +1,337 @@
+/**
+ * Many requests at once over one stage. Each turn computes one step: a token for every running stream and, with what is left of the step's budget, chunks of prompts
+ * (schedule.ts). Steps are submitted ahead of the reader (readings.ts); KV blocks are shared through the prefix cache (blocks.ts). When blocks run out the youngest request
+ * gives its place up and computes its tokens again later, which nobody sees but the clock.
+ */
+import type { Stage, StageDescription } from "@shoal/model";
+import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
+import { BlockLedger } from "./blocks.ts";
+import { EngineError } from "./errors.ts";
+import { Readings } from "./readings.ts";
+import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
+import { checkSampling } from "./sampling.ts";
+import { type Placed, type ScheduledStep, schedule, tokenCount } from "./schedule.ts";
+
+export interface EngineOptions {
+  /** Most tokens computed in one step; by default, and at most, what the stage allows. */
+  readonly stepTokens?: number;
+  /** Whether prompts may begin with KV blocks of earlier requests; true by default. */
+  readonly prefixCache?: boolean;
+  /** Gives a stage in place of one whose device was lost: what ran goes on there. Without it such a loss ends every request. */
+  readonly reopen?: (lost: unknown) => Promise<Stage>;
+}
+
+/** Losses of a device in a row, without a token between them, after which requests end. */
+const MOST_REOPENS = 3;
+
+export class Engine implements InferenceEngine {
+  readonly #options: EngineOptions;
+  #stage: Stage;
+  #description: StageDescription;
+  #blocks: BlockLedger;
+  #readings: Readings;
+  /** In the order of their admission. */
+  #running: Placed[] = [];
+  /** Those who lost their place first, then first come, first served. */
+  #waiting: ActiveRequest[] = [];
+  #totals: EngineStatus["totals"] = { requests: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0, preemptions: 0, steps: 0 };
+  /** Why nothing can be submitted any more. */
+  #ended: Error | undefined;
+  #closing = false;
+  #reopens = 0;
+  #wake: () => void = () => {};
+  #idle: (() => void)[] = [];
+  readonly #loop: Promise<void>;
+
+  private constructor(stage: Stage, description: StageDescription, options: EngineOptions) {
+    this.#options = options;
+    this.#stage = stage;
+    this.#description = description;
+    this.#blocks = new BlockLedger(stage, description, options.prefixCache ?? true);
+    this.#readings = new Readings(stage);
+    this.#loop = this.#run();
+  }
+
+  /** The stage is used, not owned, and must have no open sequences: whoever made it destroys it. */
+  static async open(stage: Stage, options: EngineOptions = {}): Promise<Engine> {
+    return new Engine(stage, await stage.describe(), options);
+  }
+
+  submit(request: EngineRequest): RunningRequest {
+    if (this.#ended) throw this.#ended;
+    this.#check(request);
+    const active = new ActiveRequest(request, this.#description.contextTokens, () => this.#wake());
+    this.#count({ requests: 1, promptTokens: request.promptIds.length });
+    this.#waiting.push(active);
+    this.#wake();
+    return active;
+  }
+
+  status(): EngineStatus {
+    return {
+      running: this.#running.length,
+      waiting: this.#waiting.length,
+      maxSequences: this.#slots,
+      contextTokens: this.#description.contextTokens,
+      kvBlocks: { total: this.#blocks.total, free: this.#free, cached: this.#blocks.unused },
+      totals: this.#totals,
+    };
+  }
+
+  async drain(): Promise<void> {
+    this.#ended ??= new EngineError("closed", "Cannot take a request: the engine is being drained");
+    if (this.#running.length + this.#waiting.length > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  async close(): Promise<void> {
+    this.#ended = new EngineError("closed", "Cannot take a request: the engine is closed");
+    const reason = new EngineError("closed", "The request ended: the engine was closed");
+    await Promise.all([...this.#running.map(({ request }) => request), ...this.#waiting].map((request) => request.cancel(reason)));
+    this.#closing = true;
+    this.#wake();
+    await this.#loop;
+    await this.#blocks.evict(this.#blocks.total);
+  }
+
+  /** Gives up what no running request has. */
+  clearPrefixCache(): Promise<number> {
+    return this.#blocks.evict(this.#blocks.total);
+  }
+
+  get #stepTokens(): number {
+    return Math.min(this.#options.stepTokens ?? this.#description.maxTokens, this.#description.maxTokens);
+  }
+
+  /** Requests that run at most. Half of a step is kept for prompts. */
+  get #slots(): number {
+    const { maxSequences, maxOutputs } = this.#description;
+    return Math.max(1, Math.min(maxSequences, maxOutputs, Math.floor(this.#stepTokens / 2)));
+  }
+
+  get #free(): number {
+    return this.#blocks.free(this.#running.map(({ placement }) => placement));
+  }
+
+  #check({ promptIds, maxNewTokens, sampling, stopTokenIds, topLogprobs, signal }: EngineRequest): void {
+    const { contextTokens, vocabSize } = this.#description;
+    const refuse = (message: string): never => {
+      throw new EngineError("bad-request", `Cannot run the request: ${message}`);
+    };
+    if (promptIds.length === 0) refuse("the prompt is empty, expected at least one token");
+    if (promptIds.length > contextTokens)
+      throw new EngineError(
+        "prompt-too-long",
+        `Cannot run the prompt: it has ${promptIds.length} tokens, expected at most ${contextTokens}`,
+        {
+          actual: promptIds.length,
+          expected: contextTokens,
+        },
+      );
+    checkTokens("promptIds", promptIds, vocabSize);
+    checkTokens("stopTokenIds", stopTokenIds, vocabSize);
+    if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1) refuse(`maxNewTokens is ${maxNewTokens}, expected a positive integer`);
+    checkSampling(sampling);
+    if (topLogprobs !== undefined) refuse("topLogprobs is given, but this stage reports no probabilities");
+    for (const [field, none] of [
+      ["frequencyPenalty", 0],
+      ["presencePenalty", 0],
+      ["repetitionPenalty", 1],
+    ] as const)
+      if ((sampling[field] ?? none) !== none) refuse(`${field} is ${sampling[field]}, but this stage has no penalties: expected ${none}`);
+    if (sampling.logitBias && sampling.logitBias.size > 0) refuse("logitBias is given, but this stage has none");
+    signal?.throwIfAborted();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#closing) {
+      const woken = new Promise<void>((resolve) => (this.#wake = resolve));
+      try {
+        if (await this.#turn()) continue;
+      } catch (error) {
+        await this.#recover(error);
+        continue;
+      }
+      if (this.#running.length + this.#waiting.length === 0) for (const tell of this.#idle.splice(0)) tell();
+      if (!this.#closing) await woken;
+    }
+  }
+
+  /** @returns whether there was anything to do */
+  async #turn(): Promise<boolean> {
+    await this.#dropCancelled();
+    await this.#admit();
+    const step = await this.#plan();
+    if (step.entries.length > 0) {
+      await this.#submit(step);
+      if (!this.#readings.full) return true;
+    } else this.#readings.read();
+    if (!this.#readings.pending) return false;
+    await this.#take();
+    return true;
+  }
+
+  async #dropCancelled(): Promise<void> {
+    for (const placed of this.#running.filter(({ request }) => request.cancelled)) {
+      await this.#unplace(placed);
+      placed.request.fail(placed.request.cancelled?.reason);
+    }
+    const gone = this.#waiting.filter(({ cancelled }) => cancelled);
+    if (gone.length === 0) return;
+    this.#waiting = this.#waiting.filter(({ cancelled }) => !cancelled);
+    for (const request of gone) request.fail(request.cancelled?.reason);
+  }
+
+  /** Gives places to those who wait, in their order, as long as their prompts fit beside what is promised already. */
+  async #admit(): Promise<void> {
+    for (;;) {
+      const [request] = this.#waiting;
+      if (!request || this.#running.length >= this.#slots) return;
+      const found = this.#blocks.find(request);
+      const promised = this.#running.reduce(
+        (sum, { placement: { prefillTokens, length } }) =>
+          sum + Math.max(0, this.#blocks.count(prefillTokens) - this.#blocks.count(length)),
+        0,
+      );
+      // One block more for each, or the next token would drive somebody out again.
+      const needed = this.#blocks.count(request.knownLength) - found.nodes.length + this.#running.length + promised;
+      const fits = this.#running.length === 0 || needed <= this.#free + this.#blocks.unused;
+      if (!fits || this.#sharesWithPrefill(request, found.tokens)) {
+        this.#blocks.forget(found.nodes);
+        return;
+      }
+      const slot = await this.#stage.open(found.blocks);
+      const { sampling } = request.request;
+      await this.#stage.setSampling(slot, sampling);
+      const placement: Placement = {
+        slot,
+        prefillTokens: request.knownLength,
+        nodes: new Set(found.nodes),
+        sharedBlocks: found.nodes.length,
+        length: found.tokens,
+        chosen: request.generated.length,
+      };
+      if (request.cachedTokens === undefined) this.#count({ cachedTokens: found.tokens });
+      request.admitted(placement, found.tokens);
+      this.#waiting.shift();
+      this.#running.push({ request, placement });
+    }
+  }
+
+  /** Whether a prompt that is being computed begins like this one, further than the cache knows: then waiting for it is cheaper than computing it twice. */
+  #sharesWithPrefill(request: ActiveRequest, cached: number): boolean {
+    const { promptIds } = request.request;
+    return this.#running.some(({ request: other, placement }) => {
+      if (placement.length >= placement.prefillTokens || this.#options.prefixCache === false) return false;
+      const ids = other.request.promptIds;
+      const most = Math.min(ids.length, promptIds.length - 1);
+      let common = 0;
+      while (common < most && ids[common] === promptIds[common]) common++;
+      return common >= cached + this.#blocks.blockSize;
+    });
+  }
+
+  /** The next step, with blocks for it: from the cache if need be, or else from whoever came last. */
+  async #plan(): Promise<ScheduledStep> {
+    for (;;) {
+      const step = schedule(this.#running, { stepTokens: this.#stepTokens, blockSize: this.#blocks.blockSize });
+      const missing = step.blocks - this.#free;
+      if (missing <= 0 || (await this.#blocks.evict(missing)) >= missing) return step;
+      if (this.#readings.pending) {
+        // What is known then need not be computed again, and somebody may have ended.
+        this.#readings.read();
+        await this.#take();
+        continue;
+      }
+      const youngest = this.#running.at(-1);
+      if (!youngest) return step;
+      await this.#unplace(youngest);
+      this.#waiting.unshift(youngest.request);
+      this.#count({ preemptions: 1 });
+    }
+  }
+
+  async #submit({ entries }: ScheduledStep): Promise<void> {
+    const { step } = await this.#stage.forward({
+      entries: entries.map(({ placement: { slot }, tokens, quiet }) => ({ sequence: slot, tokens, ...(quiet && { quiet }) })),
+      output: "sample",
+    });
+    this.#count({ steps: 1 });
+    const chosen = entries.filter(({ quiet }) => !quiet);
+    for (const { placement, tokens } of entries) placement.length += tokenCount(tokens);
+    for (const { placement } of chosen) placement.chosen++;
+    const decodes = entries.every(({ tokens }) => tokens === "sampled");
+    this.#readings.add({ step, rows: chosen.map(({ request, placement }) => ({ request, placement })), decodes });
+    // A prompt that is complete may be shared from now on: steps run in the order of their submission.
+    for (const { request, placement, tokens, quiet } of entries)
+      if (tokens !== "sampled" && !quiet) await this.#blocks.remember(request, placement);
+  }
+
+  /** Waits for the oldest reading and gives its tokens out. */
+  async #take(): Promise<void> {
+    const tokens = await this.#readings.next();
+    const ended: Placed[] = [];
+    for (const { row, id } of tokens) {
+      const { request, placement } = row;
+      if (request.placement !== placement || request.ended) continue;
+      this.#count({ completionTokens: 1 });
+      this.#reopens = 0;
+      if (request.take({ id })) ended.push(row);
+    }
+    for (const placed of ended) {
+      await this.#unplace(placed);
+      placed.request.conclude();
+    }
+  }
+
+  async #unplace(placed: Placed): Promise<void> {
+    const { request, placement } = placed;
+    this.#running = this.#running.filter((other) => other.request !== request);
+    request.placement = undefined;
+    await this.#blocks.close(request, placement);
+  }
+
+  /** A step failed. If there is a stage to go on with, what ran is computed again there; otherwise it ends. */
+  async #recover(error: unknown): Promise<void> {
+    const { reopen } = this.#options;
+    const requests = [...this.#running.map(({ request }) => request), ...this.#waiting];
+    this.#running = [];
+    for (const request of requests) request.placement = undefined;
+    let failure = error;
+    if (reopen && isLoss(error) && this.#reopens++ < MOST_REOPENS && !this.#closing) {
+      try {
+        const stage = await reopen(error);
+        const description = await stage.describe();
+        const { contextTokens } = this.#description;
+        if (description.contextTokens < contextTokens)
+          throw new EngineError(
+            "bad-stage",
+            `Cannot go on: the new stage holds ${description.contextTokens} tokens, expected ${contextTokens}`,
+          );
+        this.#stage = stage;
+        this.#description = description;
+        this.#blocks = new BlockLedger(stage, description, this.#options.prefixCache ?? true);
+        this.#readings = new Readings(stage);
+        this.#waiting = requests.filter(({ ended }) => !ended);
+        for (const request of requests) request.conclude();
+        return;
+      } catch (second) {
+        failure = second;
+      }
+    }
+    this.#ended = new EngineError("closed", `Cannot take a request: the engine stopped, ${String(failure)}`);
+    this.#closing = true;
+    this.#waiting = [];
+    for (const request of requests) request.fail(failure);
+    for (const tell of this.#idle.splice(0)) tell();
+  }
+
+  #count(more: Partial<EngineStatus["totals"]>): void {
+    const sums = Object.entries(more).map(([name, value]) => [name, this.#totals[name as keyof EngineStatus["totals"]] + value]);
+    this.#totals = { ...this.#totals, ...(Object.fromEntries(sums) as Partial<EngineStatus["totals"]>) };
+  }
+}
+
+/** By name: the error may have crossed a worker's port. */
+function isLoss(error: unknown): boolean {
+  return error instanceof Error && error.name === "DeviceLostError";
+}

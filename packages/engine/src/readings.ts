@@ -1,0 +1,84 @@
+/** Steps whose tokens are not known here yet: submitted and unread, or being read. At most two readings are under way, one behind the other. */
+import type { Stage } from "@shoal/model";
+import type { ActiveRequest, Placement } from "./activeRequest.ts";
+import { ReadPacer } from "./readPacer.ts";
+
+/** Who a sampled token belongs to. */
+export interface SampledRow {
+  readonly request: ActiveRequest;
+  /** Where it was then: a request that has lost its place since gets nothing. */
+  readonly placement: Placement;
+}
+
+export interface SubmittedStep {
+  readonly step: number;
+  readonly rows: readonly SampledRow[];
+  /** Nothing but a token of each stream was computed. */
+  readonly decodes: boolean;
+}
+
+interface Reading {
+  readonly steps: readonly SubmittedStep[];
+  readonly tokens: Promise<readonly (readonly number[])[]>;
+}
+
+const MOST_READINGS = 2;
+
+export class Readings {
+  readonly #stage: Stage;
+  readonly #pacer = new ReadPacer();
+  #unread: SubmittedStep[] = [];
+  readonly #readings: Reading[] = [];
+  #arrivedAt = 0;
+
+  constructor(stage: Stage) {
+    this.#stage = stage;
+  }
+
+  /** Whether anything is still to be known. */
+  get pending(): boolean {
+    return this.#unread.length > 0 || this.#readings.length > 0;
+  }
+
+  get full(): boolean {
+    return this.#readings.length >= MOST_READINGS;
+  }
+
+  /**
+   * A step was submitted. It is read at once if somebody waits for a first token or a prompt was computed, whose reading is also what keeps the device's queue short; otherwise
+   * with as many others as make readings cheap.
+   */
+  add(step: SubmittedStep): void {
+    this.#unread.push(step);
+    if (!step.decodes || this.#unread.length >= this.#pacer.steps) this.read();
+  }
+
+  /** Starts reading what is unread, right behind its steps. */
+  read(): void {
+    const steps = this.#unread;
+    const [first] = steps;
+    if (!first) return;
+    this.#unread = [];
+    const tokens = this.#stage.sampled(first.step, steps.length);
+    // It may be dropped unread.
+    tokens.catch(() => {});
+    this.#readings.push({ steps, tokens });
+  }
+
+  /** The oldest reading's tokens, when they are there: each with whom it is for, in the order in which they were chosen. */
+  async next(): Promise<readonly { readonly row: SampledRow; readonly id: number }[]> {
+    const reading = this.#readings[0];
+    if (!reading) return [];
+    const tokens = await reading.tokens;
+    this.#readings.shift();
+    const now = performance.now();
+    if (this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes))
+      this.#pacer.record(reading.steps.length, now - this.#arrivedAt);
+    this.#arrivedAt = now;
+    return reading.steps.flatMap(({ rows }, index) => {
+      const ids = tokens[index] ?? [];
+      if (ids.length !== rows.length) throw new Error(`The stage gave ${ids.length} tokens for a step that chose ${rows.length}`);
+      return rows.map((row, place) => ({ row, id: ids[place] ?? 0 }));
+    });
+  }
+}

@@ -1,0 +1,198 @@
+/**
+ * A stage of many sequences whose model is a rule over the whole sequence, with a pool of KV blocks that hold token ids: a block that is shared wrongly, freed too early or
+ * written by another shows in the tokens. It refuses what a real stage refuses. Readings take a random while.
+ */
+import type { Batch, KvBlock, SamplingParameters, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+
+export interface FakePagedStageOptions {
+  readonly maxSequences: number;
+  readonly blocks: number;
+  readonly blockSize: number;
+  readonly contextTokens: number;
+  readonly maxTokens: number;
+  readonly maxOutputs?: number;
+  /** The token after these, for this sampling. */
+  readonly rule: (ids: readonly number[], sampling: SamplingParameters) => number;
+  /** Awaited by every reading. */
+  readonly beforeRead?: () => Promise<void>;
+}
+
+interface FakeSequence {
+  length: number;
+  readonly blocks: KvBlock[];
+  sampling: SamplingParameters;
+  last: number;
+}
+
+const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
+
+export class FakePagedStage implements Stage {
+  /** Of each step: tokens by sequence. */
+  readonly steps: { readonly tokens: readonly number[]; readonly sampled: readonly number[] }[] = [];
+  /** Thrown by calls while set. */
+  failure: Error | undefined;
+  readonly #options: FakePagedStageOptions;
+  readonly #contents: number[][];
+  readonly #holders: number[];
+  readonly #sequences = new Map<number, FakeSequence>();
+
+  constructor(options: FakePagedStageOptions) {
+    this.#options = options;
+    this.#contents = Array.from({ length: options.blocks }, () => []);
+    this.#holders = Array.from({ length: options.blocks }, () => 0);
+  }
+
+  get freeBlocks(): number {
+    return this.#holders.filter((holders) => holders === 0).length;
+  }
+
+  get openSequences(): number {
+    return this.#sequences.size;
+  }
+
+  async describe(): Promise<StageDescription> {
+    const { maxSequences, contextTokens, maxTokens, maxOutputs = maxSequences, blockSize } = this.#options;
+    return {
+      layers: { begin: 0, end: 1 },
+      hasEmbedding: true,
+      hasHead: true,
+      hasMtp: false,
+      vocabSize: 1000,
+      contextTokens,
+      maxSequences,
+      maxTokens,
+      maxOutputs,
+      memory: {},
+      freeKvBlocks: this.freeBlocks,
+      kvBlockSize: blockSize,
+    };
+  }
+
+  async open(prefix: readonly KvBlock[] = []): Promise<SequenceSlot> {
+    this.#check();
+    const { maxSequences, blockSize } = this.#options;
+    for (const block of prefix) this.#checkHeld(block);
+    const slot = Array.from({ length: maxSequences }, (_, index) => index).find((index) => !this.#sequences.has(index));
+    if (slot === undefined) throw new Error("all sequences are in use");
+    for (const block of prefix) this.#hold(block, 1);
+    this.#sequences.set(slot, { length: prefix.length * blockSize, blocks: [...prefix], sampling: GREEDY, last: -1 });
+    return slot as SequenceSlot;
+  }
+
+  async retain(slot: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]> {
+    this.#check();
+    const { length, blocks } = this.#sequence(slot);
+    if (first + count > Math.floor(length / this.#options.blockSize)) throw new Error("blocks are not full");
+    const retained = blocks.slice(first, first + count);
+    for (const block of retained) this.#hold(block, 1);
+    return retained;
+  }
+
+  async release(blocks: readonly KvBlock[]): Promise<void> {
+    this.#check();
+    for (const block of blocks) {
+      this.#checkHeld(block);
+      this.#hold(block, -1);
+    }
+  }
+
+  async truncate(): Promise<void> {
+    throw new Error("an engine never cuts a sequence");
+  }
+
+  async close(slot: SequenceSlot): Promise<void> {
+    this.#check();
+    for (const block of this.#sequence(slot).blocks) this.#hold(block, -1);
+    this.#sequences.delete(slot);
+  }
+
+  async setSampling(slot: SequenceSlot, parameters: SamplingParameters): Promise<void> {
+    this.#check();
+    this.#sequence(slot).sampling = parameters;
+  }
+
+  async forward({ entries, output }: Batch): Promise<StepOutput> {
+    this.#check();
+    const { maxTokens, maxOutputs = this.#options.maxSequences } = this.#options;
+    if (output !== "sample") throw new Error(`output ${output}`);
+    const total = entries.reduce((sum, { tokens }) => sum + (tokens === "sampled" ? 1 : tokens.length), 0);
+    if (total < 1 || total > maxTokens) throw new Error(`a step of ${total} tokens`);
+    if (entries.filter(({ quiet }) => quiet !== true).length > maxOutputs) throw new Error("too many outputs");
+    if (new Set(entries.map(({ sequence }) => sequence)).size < entries.length) throw new Error("a sequence twice in a step");
+    const sampled: number[] = [];
+    for (const { sequence: slot, tokens, quiet = false } of entries) {
+      const sequence = this.#sequence(slot);
+      const ids = tokens === "sampled" ? [sequence.last] : tokens;
+      if (ids.some((id) => id < 0)) throw new Error("nothing was sampled for this sequence");
+      for (const id of ids) this.#append(sequence, id);
+      // As on a device, whatever the entry says of being quiet, nothing is chosen from a prompt's middle.
+      sequence.last = quiet ? -1 : this.#options.rule(this.#ids(sequence), sequence.sampling);
+      if (!quiet) sampled.push(sequence.last);
+    }
+    this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled });
+    return { step: this.steps.length - 1 };
+  }
+
+  draft(): Promise<StepOutput> {
+    return Promise.reject(new Error("no MTP"));
+  }
+
+  async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    this.#check();
+    if (this.steps.length - first > 64) throw new Error(`step ${first} is no longer kept`);
+    const tokens = this.steps.slice(first, first + count).map(({ sampled }) => sampled);
+    if (tokens.length !== count) throw new Error(`steps ${first} to ${first + count} are not there`);
+    await this.#options.beforeRead?.();
+    this.#check();
+    return tokens;
+  }
+
+  exportKv(): Promise<never> {
+    return Promise.reject(new Error("nothing is moved here"));
+  }
+
+  importKv(): Promise<never> {
+    return Promise.reject(new Error("nothing is moved here"));
+  }
+
+  async destroy(): Promise<void> {}
+
+  #append(sequence: FakeSequence, id: number): void {
+    const { blockSize, contextTokens } = this.#options;
+    if (sequence.length >= contextTokens) throw new Error("the context is full");
+    if (sequence.length % blockSize === 0) {
+      const free = this.#holders.indexOf(0);
+      if (free < 0) throw new Error("out of KV blocks");
+      this.#hold(free as KvBlock, 1);
+      this.#contents[free] = [];
+      sequence.blocks.push(free as KvBlock);
+    }
+    const block = sequence.blocks.at(-1);
+    if (block === undefined) throw new Error("no block");
+    if ((this.#holders[block] ?? 0) !== 1) throw new Error("a block that others hold is written");
+    this.#contents[block]?.push(id);
+    sequence.length++;
+  }
+
+  #ids(sequence: FakeSequence): readonly number[] {
+    return sequence.blocks.flatMap((block) => this.#contents[block] ?? []).slice(0, sequence.length);
+  }
+
+  #sequence(slot: SequenceSlot): FakeSequence {
+    const sequence = this.#sequences.get(slot);
+    if (!sequence) throw new Error(`sequence ${slot} is not open`);
+    return sequence;
+  }
+
+  #hold(block: KvBlock, by: number): void {
+    this.#holders[block] = (this.#holders[block] ?? 0) + by;
+  }
+
+  #checkHeld(block: KvBlock): void {
+    if (!((this.#holders[block] ?? 0) > 0)) throw new Error(`nobody holds block ${block}`);
+  }
+
+  #check(): void {
+    if (this.failure) throw this.failure;
+  }
+}
