@@ -1,0 +1,148 @@
+/**
+ * Many requests at once on the trained model. Greedy answers are held to the golden files' of the reference implementation, whatever runs beside them: a row's sums depend on how many
+ * rows its step has (docs/architecture.md, Numerics), so the prompts are those whose answers do not hang on a tie.
+ */
+import type { LocalStage } from "@shoal/model";
+import { type DenoEngine, type GpuTest, Models, check, readGolden, report } from "@shoal/model/testing";
+import { Engine, type EngineRequest, GREEDY, type RunningRequest } from "@shoal/engine";
+
+interface KnownAnswer {
+  readonly name: string;
+  readonly promptIds: readonly number[];
+  readonly answer: readonly number[];
+}
+
+const CASES = ["capital", "story", "sum_sys", "multiturn", "haystack600", "haystack1900"];
+
+async function known(names: readonly string[] = CASES): Promise<readonly KnownAnswer[]> {
+  return Promise.all(
+    names.map(async (name) => {
+      const golden = await readGolden(`tiny-${name}.safetensors`);
+      return { name, promptIds: golden.ints("input_ids"), answer: golden.ints("greedy_w8a32") };
+    }),
+  );
+}
+
+function greedy({ promptIds, answer }: KnownAnswer): EngineRequest {
+  return { promptIds, maxNewTokens: answer.length, sampling: GREEDY, stopTokenIds: [] };
+}
+
+async function ids(running: RunningRequest): Promise<readonly number[]> {
+  const all: number[] = [];
+  for await (const tokens of running) all.push(...tokens.map(({ id }) => id));
+  return all;
+}
+
+async function checkAnswers(engine: Engine, answers: readonly KnownAnswer[], requests: readonly RunningRequest[]): Promise<void> {
+  const got = await Promise.all(requests.map(ids));
+  for (const [index, { name, answer }] of answers.entries())
+    check(got[index]?.join() === answer.join(), `'${name}': ${got[index]?.join()}, expected ${answer.join()}`);
+  const { kvBlocks } = engine.status();
+  check(
+    kvBlocks.free + kvBlocks.cached === kvBlocks.total,
+    `${kvBlocks.free} blocks free and ${kvBlocks.cached} cached of ${kvBlocks.total}`,
+  );
+}
+
+export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
+  const models = new Models(gpuEngine);
+  /** One stage for all, so that each kernel is compiled once; `kvTokens` is a pool that six of the prompts fill. */
+  const stage = (): Promise<LocalStage> =>
+    models.stage("tiny", { mode: "w8a32", contextTokens: 2048, kvTokens: 4096, maxTokens: 256, maxOutputs: 8, maxSequences: 8 });
+  const withEngine = async (use: (engine: Engine, on: LocalStage) => Promise<void>): Promise<void> => {
+    const on = await stage();
+    const engine = await Engine.open(on);
+    await use(engine, on);
+    await engine.close();
+    const { freeKvBlocks } = await on.describe();
+    check(freeKvBlocks === 128, `${freeKvBlocks} of 128 blocks are free in the end`);
+  };
+
+  return [
+    {
+      name: "six requests at once get the reference's greedy answers, and again from the prefix cache",
+      run: () =>
+        withEngine(async (engine) => {
+          const answers = await known();
+          await checkAnswers(
+            engine,
+            answers,
+            answers.map((answer) => engine.submit(greedy(answer))),
+          );
+          const again = answers.map((answer) => engine.submit(greedy(answer)));
+          await checkAnswers(engine, answers, again);
+          for (const [index, request] of again.entries()) {
+            const { cachedTokens } = (await request.result).usage;
+            const prompt = answers[index]?.promptIds.length ?? 0;
+            const most = Math.floor((prompt - 1) / 32) * 32;
+            check(cachedTokens === most, `'${answers[index]?.name}': ${cachedTokens} of ${prompt} tokens were cached, expected ${most}`);
+          }
+          const { totals } = engine.status();
+          report(
+            `${totals.steps} steps for ${totals.promptTokens} prompt tokens, ${totals.cachedTokens} of them cached, and ${totals.completionTokens} chosen`,
+          );
+        }),
+    },
+    {
+      name: "the same seed gives the same tokens alone and beside others, some of which are aborted",
+      run: () =>
+        withEngine(async (engine) => {
+          const [capital, story] = await known(["capital", "story"]);
+          if (!capital || !story) throw new Error("no prompts");
+          const drawn = (seed: bigint): EngineRequest => ({
+            promptIds: story.promptIds,
+            maxNewTokens: 24,
+            sampling: { temperature: 2.5, topP: 1, topK: 0, minP: 0, seed },
+            stopTokenIds: [],
+          });
+          const alone = [await ids(engine.submit(drawn(1n))), await ids(engine.submit(drawn(2n)))];
+          await engine.clearPrefixCache();
+          check(alone[0]?.join() !== alone[1]?.join(), "two seeds gave the same tokens");
+          const controller = new AbortController();
+          const aborted = engine.submit({ ...drawn(3n), maxNewTokens: 500, signal: controller.signal });
+          const crowd = [engine.submit(drawn(1n)), engine.submit(greedy(capital)), engine.submit(drawn(2n))];
+          await aborted[Symbol.asyncIterator]().next();
+          controller.abort(new Error("enough"));
+          const [first, answer, second] = await Promise.all(crowd.map(ids));
+          check((await aborted.result.catch((error: unknown) => String(error))) === "Error: enough", "the aborted request did not end so");
+          check(first?.join() === alone[0]?.join(), `seed 1 gave ${first?.join()}, alone ${alone[0]?.join()}`);
+          check(second?.join() === alone[1]?.join(), `seed 2 gave ${second?.join()}, alone ${alone[1]?.join()}`);
+          check(answer?.join() === capital.answer.join(), `the greedy answer was ${answer?.join()}`);
+        }),
+    },
+    {
+      name: "requests that outgrow the KV cache together give way to each other, and get the reference's answers",
+      run: async () => {
+        const on = await models.stage("tiny", {
+          mode: "w8a32",
+          contextTokens: 256,
+          kvTokens: 256,
+          maxTokens: 64,
+          maxOutputs: 8,
+          maxSequences: 8,
+        });
+        const engine = await Engine.open(on);
+        const [story] = await known(["story"]);
+        if (!story) throw new Error("no prompt");
+        // The same story, begun at different places: 8 blocks hold two of them to their end.
+        const answers = [0, 1, 2, 3, 4, 5].map((begun) => ({
+          name: `story from ${begun}`,
+          promptIds: [...story.promptIds, ...story.answer.slice(0, begun)],
+          answer: story.answer.slice(begun),
+        }));
+        await checkAnswers(
+          engine,
+          answers,
+          answers.map((answer) => engine.submit(greedy(answer))),
+        );
+        const { preemptions } = engine.status().totals;
+        check(preemptions > 0, "nobody gave way");
+        report(`${preemptions} preemptions`);
+        await engine.close();
+        const { freeKvBlocks } = await on.describe();
+        check(freeKvBlocks === 8, `${freeKvBlocks} of 8 blocks are free in the end`);
+      },
+    },
+    models.closing(),
+  ];
+}
