@@ -5,3 +5,4 @@ export { type DecodeOptions, IncrementalDetokenizer, type TokenBytes } from "./d
 export { TokenizerError } from "./error.ts";
 export type { TemplateFamily } from "./templates/families.ts";
 export { type EncodeOptions, loadTokenizer, Tokenizer, type TokenizerFiles } from "./tokenizer.ts";
+export { type AnswerText, opensReasoning, ReasoningSplitter, type ReasoningStart } from "./reasoning.ts";
