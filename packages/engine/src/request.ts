@@ -59,6 +59,8 @@ export interface EngineResult {
 export interface RunningRequest extends AsyncIterable<readonly GeneratedToken[]> {
   /** Rejects as the iteration does: EngineError, whatever the stage throws, or the signal's reason. Needs no handler of its own. */
   readonly result: Promise<EngineResult>;
+  /** Of the prompt, found in the cache: known once it has a place, and kept when it is cancelled, for whoever accounts for it. */
+  readonly cachedTokens?: number | undefined;
   /** Ends it now; its KV blocks are free when the promise resolves. */
   cancel(reason?: unknown): Promise<void>;
 }

@@ -1,0 +1,81 @@
+/** One answer: a request to the engine, and the text that comes of it. */
+import type { EngineRequest, InferenceEngine, RunningRequest } from "@shoal/engine";
+import type { ReasoningStart, TokenBytes } from "@shoal/tokenizer";
+import { type AnswerPart, AnswerText } from "./answerText.ts";
+
+export interface AnswerWish extends Omit<EngineRequest, "signal"> {
+  readonly stops: readonly string[];
+  readonly reasoning: ReasoningStart;
+}
+
+export type FinishReason = "stop" | "length";
+
+export interface AnswerUsage {
+  readonly promptTokens: number;
+  /** Of the prompt, found in the cache. */
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  /** Of the completion. */
+  readonly reasoningTokens: number;
+}
+
+export interface AnswerEnd {
+  readonly finishReason: FinishReason;
+  readonly usage: AnswerUsage;
+  /** From submission to the first token; undefined where there was none but a stop token. */
+  readonly firstTokenMs: number | undefined;
+}
+
+export type AnswerEvent = { readonly part: AnswerPart } | { readonly end: AnswerEnd };
+
+/**
+ * Submits at once, so that a request which the engine refuses is refused before an answer begins. Leaving the iteration, or the signal, ends the request.
+ * @throws EngineError and whatever else the engine throws, here and while iterating
+ */
+export function startAnswer(
+  engine: InferenceEngine,
+  tokenizer: TokenBytes,
+  wish: AnswerWish,
+  signal: AbortSignal,
+): AsyncGenerator<AnswerEvent, void> {
+  const { stops, reasoning, ...request } = wish;
+  const begin = performance.now();
+  const running = engine.submit({ ...request, signal });
+  return read(running, new AnswerText({ tokenizer, stops, reasoning }), request.promptIds.length, begin);
+}
+
+async function* read(running: RunningRequest, text: AnswerText, promptTokens: number, begin: number): AsyncGenerator<AnswerEvent, void> {
+  let tokens = 0;
+  let firstTokenMs: number | undefined;
+  for await (const batch of running) {
+    firstTokenMs ??= performance.now() - begin;
+    const parts: AnswerPart[] = [];
+    for (const token of batch) {
+      tokens++;
+      parts.push(text.push(token));
+      if (text.stopped) break;
+    }
+    yield* nonEmpty(parts);
+    // Leaving the loop cancels the request.
+    if (text.stopped) break;
+  }
+  yield* nonEmpty([text.finish()]);
+  const { reasoningTokens } = text;
+  if (text.stopped) {
+    const usage = { promptTokens, cachedTokens: running.cachedTokens ?? 0, completionTokens: tokens, reasoningTokens };
+    yield { end: { finishReason: "stop", usage, firstTokenMs } };
+    return;
+  }
+  const { finishReason, usage } = await running.result;
+  yield { end: { finishReason, usage: { ...usage, reasoningTokens }, firstTokenMs } };
+}
+
+/** Parts joined to one event, if there is anything in them. */
+function* nonEmpty(parts: readonly AnswerPart[]): Generator<AnswerEvent> {
+  const part: AnswerPart = {
+    reasoning: parts.map(({ reasoning }) => reasoning).join(""),
+    content: parts.map(({ content }) => content).join(""),
+    tokens: parts.flatMap(({ tokens }) => tokens),
+  };
+  if (part.reasoning !== "" || part.content !== "" || part.tokens.length > 0) yield { part };
+}
