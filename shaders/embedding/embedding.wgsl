@@ -1,7 +1,8 @@
-// out[t] = table[id of token t]; a token that the host does not know yet is the one last sampled for its sequence.
+// out[t] = table[id of token t]; a token that the host does not know yet is the one last sampled, or last drafted, for its sequence.
 //
 // weights     [rows of this part, 16 CHUNKS] in WEIGHT_FORMAT (bf16, f16, f32): rows ROW_START .. ROW_START + ROW_COUNT of the table [VOCAB, ..]
-// last_tokens [sequence slots] u32
+// last_tokens [sequence slots] u32, sampled
+// last_drafts [sequence slots] u32, drafted
 // out         [tokens, OUT_STRIDE] f32; whole chunks are written, zeros beyond the last column
 //
 // Dispatch: one workgroup of 64 a token, for each part; a part that does not hold the token's row leaves it to the others.
@@ -12,9 +13,11 @@
 @group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> batch: array<u32>;
 @group(0) @binding(2) var<storage, read> last_tokens: array<u32>;
-@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> last_drafts: array<u32>;
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 const TOKEN_FROM_SAMPLER: u32 = 0xffffffffu;
+const TOKEN_FROM_DRAFT: u32 = 0xfffffffeu;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -25,6 +28,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var id = token_id(token);
   if (id == TOKEN_FROM_SAMPLER) {
     id = last_tokens[token_sequence(token)];
+  } else if (id == TOKEN_FROM_DRAFT) {
+    id = last_drafts[token_sequence(token)];
   }
   id = select(0u, id, id < VOCAB);
   if (id < ROW_START || id >= ROW_START + ROW_COUNT) {

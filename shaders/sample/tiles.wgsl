@@ -6,7 +6,7 @@
 // (passes.wgsl)
 //
 // DRAW is the Gumbel-max trick: the largest of log(p) + G, with G standard Gumbel noise, is a draw from p, so nothing is summed or normalized. G comes from
-// Philox keyed by the row's seed, with counter (token / 4, position of the token to be generated): a row's draw depends on nothing else in the batch.
+// Philox keyed by the row's seed, with counter (token / 4, position of the token to be generated, AHEAD of the row's): a row's draw depends on nothing else in the batch.
 // Rows whose temperature is below MIN_TEMPERATURE get no noise.
 //
 // Dispatch: (TILES, rows) workgroups of 64; a tile is 1024 columns. Ties go to the lower token.
@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let sequence = token_sequence(token);
   let settings = params[sequence * 4u];
   let seed = params[sequence * 4u + 1u].xy;
-  let position = token_position(token) + 1u;
+  let position = token_position(token) + AHEAD;
   let greedy = is_greedy(settings);
   let rate = 1.0 / max(bitcast<f32>(settings.x), MIN_TEMPERATURE);
   let threshold = scratch[head];

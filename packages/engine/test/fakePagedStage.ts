@@ -137,6 +137,10 @@ export class FakePagedStage implements Stage {
     return Promise.reject(new Error("no MTP"));
   }
 
+  drafted(): Promise<never> {
+    return Promise.reject(new Error("no MTP"));
+  }
+
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
     this.#check();
     if (this.steps.length - first > 64) throw new Error(`step ${first} is no longer kept`);

@@ -100,6 +100,10 @@ export class FakeStage implements Stage {
     return Promise.reject(new Error("no MTP"));
   }
 
+  drafted(): Promise<never> {
+    return Promise.reject(new Error("no MTP"));
+  }
+
   retain(): Promise<never> {
     return Promise.reject(new Error("no blocks are shared here"));
   }

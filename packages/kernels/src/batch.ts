@@ -2,6 +2,8 @@
 
 /** Stands for the token last sampled for the sequence, so that the next step can be submitted before that token is known here. */
 export const TOKEN_FROM_SAMPLER = 0xffffffff;
+/** Stands for the token last drafted for the sequence. */
+export const TOKEN_FROM_DRAFT = 0xfffffffe;
 
 /** The buffer, and how many tokens and outputs it has room for. */
 export interface Step {
@@ -10,7 +12,7 @@ export interface Step {
 }
 
 export interface BatchRows {
-  /** Token ids, or TOKEN_FROM_SAMPLER. */
+  /** Token ids, TOKEN_FROM_SAMPLER or TOKEN_FROM_DRAFT. */
   readonly tokens: readonly number[];
   /** Place in the sequence, from 0. */
   readonly positions: readonly number[];

@@ -1,7 +1,7 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { GREEDY, TOKEN_FROM_SAMPLER, encodeBatch } from "@shoal/kernels";
+import { GREEDY, TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER, encodeBatch } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
 import { type KvBlock, type KvFormat, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
@@ -84,8 +84,8 @@ interface PlannedStep {
   readonly tokens: number[];
   readonly positions: number[];
   readonly sequences: number[];
-  /** Last row of each entry that is not quiet. */
-  readonly lastRows: number[];
+  /** Rows after which a token is chosen, or whose logits are wanted: the last of each entry, unless it says otherwise. */
+  readonly chosenRows: number[];
 }
 
 export class LocalStage implements Stage {
@@ -214,7 +214,6 @@ export class LocalStage implements Stage {
     return this.#sampler.read(first, count);
   }
 
-  /** As `sampled`, for steps of `draft`. */
   drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
     return this.#draftSampler.read(first, count);
   }
@@ -232,7 +231,7 @@ export class LocalStage implements Stage {
     const plan = this.#planStep(batch);
     const hidden = this.#plan.layers.begin > 0 ? this.#hiddenRows(batch) : undefined;
     return this.#submit(batch, plan, "forward", this.#sampler, () => {
-      this.kv.extend(batch.entries.map(({ sequence, tokens }) => ({ sequence, tokens: tokenCount(tokens) })));
+      this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
       this.#previous = plan;
       if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
     });
@@ -263,7 +262,7 @@ export class LocalStage implements Stage {
     const { output, capture } = batch;
     const tokens = plan.tokens.length;
     const outputRows =
-      output === "none" || output === "hidden" ? [] : output === "allLogits" ? plan.tokens.map((_, row) => row) : plan.lastRows;
+      output === "none" || output === "hidden" ? [] : output === "allLogits" ? plan.tokens.map((_, row) => row) : plan.chosenRows;
     if (outputRows.length > this.#plan.maxOutputs)
       throw new ModelError(
         "bad-batch",
@@ -277,7 +276,8 @@ export class LocalStage implements Stage {
       tokens,
       outputs: outputRows.length,
       identity: outputRows.length === tokens && outputRows.every((row, index) => row === index),
-      choose: output === "sample" && outputRows.length > 0 ? sampler.choose(plan.lastRows.map((row) => plan.sequences[row] ?? 0)) : "none",
+      choose:
+        output === "sample" && outputRows.length > 0 ? sampler.choose(plan.chosenRows.map((row) => plan.sequences[row] ?? 0)) : "none",
       capture: captures,
     };
     const commands = await this.#programs.get(shape, this.#trace);
@@ -315,21 +315,21 @@ export class LocalStage implements Stage {
 
   /** Rows of a batch, checked. `at`: the rows whose positions are repeated, instead of those that continue each sequence. */
   #planStep({ entries, output }: Batch, at?: PlannedStep): PlannedStep {
-    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], lastRows: [] };
+    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], chosenRows: [] };
     const seen = new Set<number>();
     for (const entry of entries) {
-      const { sequence, quiet = false } = entry;
+      const { sequence } = entry;
       if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
       seen.add(sequence);
       const start = at ? at.positions[at.sequences.indexOf(sequence)] : this.kv.length(sequence);
       if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
       const ids = this.#checkedIds(entry);
+      for (const row of chosenRows(entry, output, at !== undefined)) plan.chosenRows.push(plan.tokens.length + row);
       for (const [index, id] of ids.entries()) {
         plan.tokens.push(id);
         plan.positions.push(start + index);
         plan.sequences.push(sequence);
       }
-      if (!(quiet && output === "sample")) plan.lastRows.push(plan.tokens.length - 1);
       const end = start + ids.length;
       if (end > this.#plan.contextTokens)
         throw new ModelError("context-exceeded", `Cannot extend a sequence to ${end} tokens, expected at most ${this.#plan.contextTokens}`);
@@ -340,24 +340,27 @@ export class LocalStage implements Stage {
     return plan;
   }
 
-  #checkedIds({ tokens }: BatchEntry): readonly number[] {
-    if (tokens === "sampled") return [TOKEN_FROM_SAMPLER];
+  #checkedIds({ tokens, verify = false }: BatchEntry): readonly number[] {
+    if (verify && !this.#plan.mtp) throw new ModelError("unsupported", "Cannot verify a draft: this stage has no MTP module");
+    const drafted = verify ? [TOKEN_FROM_DRAFT] : [];
+    if (tokens === "sampled") return [TOKEN_FROM_SAMPLER, ...drafted];
     if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
     const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabSize);
     if (bad !== undefined)
       throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${this.config.vocabSize - 1}`);
-    return tokens;
+    return verify ? [...tokens, ...drafted] : tokens;
   }
 
   /** What a stage in the middle computes from: [tokens, stride of the residual stream]. */
   #hiddenRows({ entries }: Batch): Float32Array<ArrayBuffer> {
     const { residual } = this.activations;
     const { hiddenSize } = this.config;
-    const rows = entries.reduce((sum, { tokens }) => sum + tokenCount(tokens), 0);
+    const rows = entries.reduce((sum, entry) => sum + rowCount(entry), 0);
     const values = new Float32Array(rows * residual.stride);
     let row = 0;
-    for (const { tokens, hidden } of entries) {
-      const count = tokenCount(tokens);
+    for (const entry of entries) {
+      const { hidden } = entry;
+      const count = rowCount(entry);
       if (hidden?.length !== count * hiddenSize)
         throw new ModelError(
           "bad-batch",
@@ -376,6 +379,22 @@ export class LocalStage implements Stage {
   }
 }
 
-function tokenCount(tokens: BatchEntry["tokens"]): number {
-  return tokens === "sampled" ? 1 : tokens.length;
+/** Rows of an entry after which a token is chosen, from 0. */
+function chosenRows(entry: BatchEntry, output: Batch["output"], drafting: boolean): readonly number[] {
+  const { quiet = false, verify = false, draftAfter } = entry;
+  const rows = rowCount(entry);
+  if (quiet && output === "sample") return [];
+  if (verify) {
+    if (output !== "sample" || drafting)
+      throw new ModelError("bad-batch", "Cannot verify a draft in this step, expected a forward step that samples");
+    return Array.from({ length: rows }, (_, row) => row);
+  }
+  if (draftAfter === undefined) return [rows - 1];
+  if (!drafting || !Number.isInteger(draftAfter) || draftAfter < 0 || draftAfter >= rows)
+    throw new ModelError("bad-batch", `Cannot draft after token ${draftAfter} of an entry, expected 0 to ${rows - 1} in a drafting step`);
+  return [draftAfter];
+}
+
+function rowCount({ tokens, verify = false }: BatchEntry): number {
+  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
 }

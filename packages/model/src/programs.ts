@@ -65,8 +65,7 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
   const { tokens } = shape;
   const recorder = new Recorder(gpu, config, activations, mode, tokens);
   const { residual, finalNormed } = activations;
-  if (weights.embedding && weights.layers[0]?.index === 0)
-    await recordEmbedding(recorder, weights.embedding, residual, parts.sampler.lastTokens);
+  if (weights.embedding && weights.layers[0]?.index === 0) await recordEmbedding(recorder, parts, weights.embedding, residual);
   for (const [index, layer] of weights.layers.entries()) {
     const cache = kv.layers[index];
     if (!cache) throw new RangeError(`No KV cache for layer ${layer.index}`);
@@ -88,7 +87,7 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
   if (!mtp || !head || !table || !cache) throw new RangeError("This stage has no MTP module");
   const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
   const { mtpEmbedding, mtpInput: joined, finalNormed, residual } = activations;
-  await recordEmbedding(recorder, table, mtpEmbedding, parts.sampler.lastTokens);
+  await recordEmbedding(recorder, parts, table, mtpEmbedding);
   recorder.add(
     await mtpInput(gpu, {
       embedding: mtpEmbedding.buffer,
@@ -111,9 +110,10 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
   return recorder.commands;
 }
 
-async function recordEmbedding(recorder: Recorder, table: WeightMatrix, out: Matrix2D, lastTokens: GPUBuffer): Promise<void> {
+async function recordEmbedding(recorder: Recorder, parts: ProgramParts, table: WeightMatrix, out: Matrix2D): Promise<void> {
   const { gpu, activations, tokens } = recorder;
-  const spec = { table, step: activations.step, lastTokens, out: out.buffer, outStride: out.stride, tokens };
+  const latest = { lastTokens: parts.sampler.lastTokens, lastDrafts: parts.draftSampler.lastTokens };
+  const spec = { table, step: activations.step, ...latest, out: out.buffer, outStride: out.stride, tokens };
   recorder.add(await embedding(gpu, { ...spec, label: "embedding" }));
 }
 
@@ -156,6 +156,7 @@ async function recordHead(
     ringRows: sampler.ringRows,
     scratch: sampler.scratch,
   };
-  const spec = { logits: logits.buffer, logitsStride: logits.stride, vocab: config.vocabSize, step, outputs, mode: choose };
+  const ahead = shape.kind === "draft" ? 2 : 1;
+  const spec = { logits: logits.buffer, logitsStride: logits.stride, vocab: config.vocabSize, step, outputs, mode: choose, ahead } as const;
   recorder.add(await sample(gpu, { ...spec, ...chosen, label: "sample" }));
 }

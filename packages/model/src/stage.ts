@@ -20,6 +20,13 @@ export interface BatchEntry {
   readonly hidden?: Float32Array<ArrayBuffer>;
   /** With output `sample`: only extend the cache, choose nothing. For the chunks of a prompt before its last. */
   readonly quiet?: boolean;
+  /**
+   * With output `sample`: the token last drafted for the sequence follows the others, and a token is chosen after each of them. The draft was right if it is what is chosen after
+   * the token before it. The next step must name its tokens: "sampled" may stand for any of these.
+   */
+  readonly verify?: boolean;
+  /** For `draft`: the token of this entry, from 0, after which one is drafted; the last by default. */
+  readonly draftAfter?: number;
 }
 
 /** What to keep of a step for comparison with other implementations. */
@@ -96,11 +103,13 @@ export interface Stage {
   /** @throws ModelError for a batch that does not fit, DeviceLostError or GpuError. Nothing has changed if it throws a ModelError. */
   forward(batch: Batch): Promise<StepOutput>;
   /**
-   * Runs the MTP module over rows of the step before: row i takes the token after row i's (`tokens[i]`, or "sampled") and the hidden state of row i.
+   * Runs the MTP module over rows of the step before, before any of them is cut off: row i takes the token after row i's (`tokens[i]`, or "sampled") and the hidden state of row i.
    * Samples, or returns logits, as `output` says. Has its own KV cache, at the same positions.
    */
   draft(batch: Batch): Promise<StepOutput>;
-  /** Tokens sampled by steps `first .. first + count`: for each step, one for each entry that was not quiet, in their order. Waits for the device. */
+  /** Tokens sampled by steps `first .. first + count`: for each step, one for each entry that was not quiet, in their order, or one for each token of an entry that was verified. Waits for the device. */
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
+  /** As `sampled`, for steps of `draft`. */
+  drafted(first: number, count: number): Promise<readonly (readonly number[])[]>;
   destroy(): Promise<void>;
 }

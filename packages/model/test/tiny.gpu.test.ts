@@ -1,5 +1,6 @@
 /** The trained model on one device, so that each kernel is compiled once: goldens, greedy texts, perplexity, what a warm step costs. */
 import type { DenoEngine } from "@shoal/gpu/deno";
+import { drafting } from "./cases/drafting.ts";
 import { goldenTiny } from "./cases/goldenTiny.ts";
 import { greedy } from "./cases/greedy.ts";
 import { memory } from "./cases/memory.ts";
@@ -14,6 +15,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
     ...goldenTiny(models),
     ...quantized(models, TINY_PROMPTS),
     ...greedy(models),
+    ...drafting(models),
     ...perplexity(models),
     ...warmDecode(models),
     ...memory(models, ["tiny"]),

@@ -1,6 +1,6 @@
 /** Exact. */
 import type { GpuContext } from "@shoal/gpu";
-import { TOKEN_FROM_SAMPLER } from "../batch.ts";
+import { TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER } from "../batch.ts";
 import {
   type ContractCase,
   assertEqual,
@@ -31,7 +31,7 @@ const SHAPES: readonly Shape[] = [
 ];
 
 export const embeddingContract: readonly ContractCase[] = SHAPES.map((shape, index) => ({
-  name: `embedding() looks rows up, sampled tokens and bad ids included, for ${JSON.stringify(shape)}`,
+  name: `embedding() looks rows up, sampled and drafted tokens and bad ids included, for ${JSON.stringify(shape)}`,
   run: (gpu) => check(gpu, shape, index + 1),
 }));
 
@@ -42,8 +42,9 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const { matrix, values } = randomMatrix(gpu, random, { rows: vocab, cols: width, format, ...(partRows && { partRows }) });
     for (const part of matrix.parts) keep(part.buffer);
     const lastTokens = Uint32Array.from({ length: 5 }, () => random.integer(vocab));
+    const lastDrafts = Uint32Array.from({ length: 5 }, () => random.integer(vocab));
     const ids = Array.from({ length: tokens }, (_, t) =>
-      t % 5 === 3 ? TOKEN_FROM_SAMPLER : t % 7 === 6 ? vocab + random.integer(9) : random.integer(vocab),
+      t % 5 === 3 ? TOKEN_FROM_SAMPLER : t % 5 === 2 ? TOKEN_FROM_DRAFT : t % 7 === 6 ? vocab + random.integer(9) : random.integer(vocab),
     );
     const sequences = ids.map(() => random.integer(5));
     const outStride = roundUp(width, 16) + 16;
@@ -52,10 +53,19 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const before = new Float32Array((tokens + 1) * outStride).fill(9);
     const out = keep(gpu.upload("out", before, "activations"));
     const last = keep(gpu.upload("last tokens", lastTokens, "activations"));
+    const drafts = keep(gpu.upload("last drafts", lastDrafts, "activations"));
     // A grid of one token too many: the batch's count decides.
-    const dispatches = await embedding(gpu, { table: matrix, step, lastTokens: last, out, outStride, tokens: tokens + 1 });
+    const dispatches = await embedding(gpu, {
+      table: matrix,
+      step,
+      lastTokens: last,
+      lastDrafts: drafts,
+      out,
+      outStride,
+      tokens: tokens + 1,
+    });
     const result = await runAndRead(gpu, dispatches, out);
-    const expected = embeddingReference(values, vocab, width, ids, sequences, lastTokens);
+    const expected = embeddingReference(values, vocab, width, ids, sequences, lastTokens, lastDrafts);
     assertEqual(unpadded(result, tokens, width, outStride), expected, "out");
     for (let t = 0; t < tokens; t++)
       assertEqual(

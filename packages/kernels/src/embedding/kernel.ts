@@ -9,6 +9,8 @@ export interface EmbeddingSpec {
   readonly step: Step;
   /** The token last sampled for each sequence slot, u32. */
   readonly lastTokens: GPUBuffer;
+  /** The token last drafted for each. */
+  readonly lastDrafts: GPUBuffer;
   /** [tokens, outStride] f32; a multiple of 4, at least the table's stride. */
   readonly out: GPUBuffer;
   readonly outStride: number;
@@ -22,7 +24,7 @@ export interface EmbeddingSpec {
  * @throws RangeError for an fp8 table.
  */
 export async function embedding(gpu: GpuContext, spec: EmbeddingSpec): Promise<readonly Dispatch[]> {
-  const { table, step, lastTokens, out, outStride, tokens, label = "embedding" } = spec;
+  const { table, step, lastTokens, lastDrafts, out, outStride, tokens, label = "embedding" } = spec;
   if (table.format === "fp8") throw new RangeError("Cannot look up embeddings: the table is fp8, expected bf16, f16 or f32");
   const dispatches: Dispatch[] = [];
   for (const part of table.parts) {
@@ -39,7 +41,7 @@ export async function embedding(gpu: GpuContext, spec: EmbeddingSpec): Promise<r
       },
       label,
     );
-    const buffers = { weights: part.buffer, batch: step.batch, last_tokens: lastTokens, out };
+    const buffers = { weights: part.buffer, batch: step.batch, last_tokens: lastTokens, last_drafts: lastDrafts, out };
     const bytes = tokens * table.stride * (FORMAT_BYTES[table.format] + 4);
     dispatches.push(kernel.dispatch(buffers, [tokens, 1, 1], { bytes }, label));
   }

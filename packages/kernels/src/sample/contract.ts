@@ -51,7 +51,14 @@ export const sampleContract: readonly ContractCase[] = [
 ];
 
 /** Rows get slots in reverse order, so that a row taken for its slot shows. */
-async function choose(gpu: GpuContext, rows: readonly Row[], vocab: number, mode: "greedy" | "sample", variant?: string): Promise<Result> {
+async function choose(
+  gpu: GpuContext,
+  rows: readonly Row[],
+  vocab: number,
+  mode: "greedy" | "sample",
+  variant?: string,
+  ahead: 1 | 2 = 1,
+): Promise<Result> {
   return withBuffers(gpu, async (keep) => {
     const count = rows.length;
     const maxTokens = Math.max(count, 16);
@@ -83,6 +90,7 @@ async function choose(gpu: GpuContext, rows: readonly Row[], vocab: number, mode
       step: { batch: keep(gpu.upload("batch", words, "scratch")), maxTokens },
       outputs: count,
       mode,
+      ahead,
       ...(variant !== undefined && { variant }),
       params: keep(gpu.upload("params", params, "scratch")),
       lastTokens,
@@ -154,10 +162,11 @@ async function checkSampled(gpu: GpuContext, vocab: number, variant: string, see
   const rows = logits.flatMap((row) =>
     variedParams(random, vocab).map((params) => ({ logits: row, params, position: random.integer(100_000) })),
   );
-  const { tokens, thresholds } = await choose(gpu, rows, vocab, "sample", variant);
+  const ahead = seed % 2 === 0 ? 2 : 1;
+  const { tokens, thresholds } = await choose(gpu, rows, vocab, "sample", variant, ahead);
   let close = 0;
   for (const [index, { logits: row, params, position }] of rows.entries()) {
-    const choice = sampleReference(row, params, position + 1);
+    const choice = sampleReference(row, params, position + ahead);
     const what = `row ${index}, ${JSON.stringify({ ...params, seed: String(params.seed) })}`;
     if (params.temperature > 0) {
       const kept = keptReference(row, { ...params, minP: 0 });

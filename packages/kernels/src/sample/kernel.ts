@@ -40,6 +40,8 @@ export interface SampleSpec {
   readonly outputs: number;
   /** `greedy` takes the likeliest token of every row, `params` or not. */
   readonly mode: "greedy" | "sample";
+  /** How far the new token lies from the row's, 1 by default. A draft is 2: drawn as the model's own token there will be, so that the two agree as often as they can. */
+  readonly ahead?: 1 | 2;
   /** [sequence slots, SAMPLING_PARAM_WORDS], rows by `encodeSamplingParams`. */
   readonly params: GPUBuffer;
   /** [sequence slots] u32: gets the token. */
@@ -104,7 +106,7 @@ export async function sample(gpu: GpuContext, spec: SampleSpec): Promise<readonl
       const select = await gpu.kernel("sample/select.wgsl", { ...columns, MAX_TOKENS: maxTokens }, `${label}.select`);
       dispatches.push(select.dispatch({ logits, scratch, batch, params }, [outputs, 1, 1]));
     }
-    const drawing = { ...columns, MAX_TOKENS: maxTokens, CLEARED_SUMS: 0, DRAW: true };
+    const drawing = { ...columns, MAX_TOKENS: maxTokens, CLEARED_SUMS: 0, DRAW: true, AHEAD: spec.ahead ?? 1 };
     const draw = await gpu.kernel("sample/tiles.wgsl", drawing, `${label}.draw`);
     dispatches.push(draw.dispatch({ logits, scratch, batch, params }, grid, cost));
   }

@@ -49,6 +49,7 @@ class RuleStage implements Stage {
   open = (): Promise<SequenceSlot> => Promise.resolve(slot);
   close = (): Promise<void> => Promise.resolve();
   setSampling = (): Promise<void> => Promise.resolve();
+  drafted = (): Promise<never> => Promise.reject(new Error("not used"));
   draft = (): Promise<never> => Promise.reject(new Error("not used"));
   retain = (): Promise<never> => Promise.reject(new Error("not used"));
   release = (): Promise<never> => Promise.reject(new Error("not used"));

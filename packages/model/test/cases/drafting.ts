@@ -1,0 +1,85 @@
+/** Decoding with drafts of the MTP module that the model verifies: what is chosen is what it chooses without them, greedy or drawn. */
+import type { LocalStage, SamplingParameters, SequenceSlot } from "@shoal/model";
+import { check, report } from "../support/compare.ts";
+import { continuation, prefill, withSequence } from "../support/drive.ts";
+import { readGolden } from "../support/golden.ts";
+import type { GpuTest, Models } from "../support/models.ts";
+
+const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
+
+interface Verified {
+  readonly tokens: readonly number[];
+  readonly steps: number;
+}
+
+/** Decodes `count` tokens after a prompt, two rows a step where a draft is there. */
+async function decodeVerified(on: LocalStage, sequence: SequenceSlot, ids: readonly number[], count: number): Promise<Verified> {
+  await prefill(on, sequence, ids.slice(0, -1), { next: ids.slice(1) });
+  const tokens: number[] = [];
+  let last = ids.at(-1) ?? 0;
+  let drafted = false;
+  let length = ids.length - 1;
+  let steps = 0;
+  let draftStep = 0;
+  while (tokens.length < count) {
+    const { step } = await on.forward({ entries: [{ sequence, tokens: [last], verify: drafted }], output: "sample" });
+    const [[first = 0, second = 0] = []] = await on.sampled(step, 1);
+    const [[draft] = []] = drafted ? await on.drafted(draftStep, 1) : [[]];
+    const right = drafted && draft === first;
+    // The rejected row too: its draft is just not asked for.
+    const next = drafted ? [first, second] : [first];
+    const output = await on.draft({ entries: [{ sequence, tokens: next, draftAfter: right ? 1 : 0 }], output: "sample" });
+    draftStep = output.step;
+    tokens.push(first);
+    if (right) tokens.push(second);
+    length += right ? 2 : 1;
+    await on.truncate(sequence, length);
+    last = right ? second : first;
+    drafted = true;
+    steps++;
+  }
+  return { tokens: tokens.slice(0, count), steps };
+}
+
+export function drafting(models: Models): readonly GpuTest[] {
+  const greedy = ["capital", "story", "haystack600"].map((name) => ({
+    name: `greedy continuation of '${name}' with verified drafts is the reference's`,
+    run: async () => {
+      const golden = await readGolden(`tiny-${name}.safetensors`);
+      const expected = golden.ints("greedy_w8a32");
+      const on = await models.tiny("w8a32");
+      const { tokens, steps } = await withSequence(on, (sequence) =>
+        decodeVerified(on, sequence, golden.ints("input_ids"), expected.length),
+      );
+      check(tokens.join() === expected.join(), `${tokens.join()}, expected ${expected.join()}`);
+      check(steps < expected.length, `${steps} steps for ${expected.length} tokens: no draft was ever right`);
+      report(`${(expected.length / steps).toFixed(2)} tokens a step`);
+    },
+  }));
+  const drawn: GpuTest = {
+    name: "tokens drawn with verified drafts are those drawn without, for the same seed",
+    run: async () => {
+      const golden = await readGolden("tiny-story.safetensors");
+      const ids = golden.ints("input_ids");
+      const on = await models.tiny("w8a32");
+      const count = 24;
+      let steps = 0;
+      for (const seed of [1n, 2n, 3n]) {
+        const sampling = { ...GREEDY, temperature: 1.5, topP: 0.98, seed };
+        const plain = await withSequence(on, async (sequence) => {
+          await on.setSampling(sequence, sampling);
+          await prefill(on, sequence, ids.slice(0, -1));
+          return (await continuation(on, sequence, ids.at(-1) ?? 0, count)).tokens;
+        });
+        const verified = await withSequence(on, async (sequence) => {
+          await on.setSampling(sequence, sampling);
+          return decodeVerified(on, sequence, ids, count);
+        });
+        check(verified.tokens.join() === plain.join(), `seed ${seed}: ${verified.tokens.join()}, without drafts ${plain.join()}`);
+        steps += verified.steps;
+      }
+      report(`${((3 * count) / steps).toFixed(2)} tokens a step`);
+    },
+  };
+  return [...greedy, drawn];
+}
