@@ -1,0 +1,72 @@
+/** Log probabilities as OpenAI gives them: of chats with bytes, of completions as parallel lists. */
+import type { TokenLogprob } from "@shoal/engine";
+import type { TokenBytes } from "@shoal/tokenizer";
+import type { AnswerToken } from "./answerText.ts";
+
+export interface ChatLogprob {
+  readonly token: string;
+  readonly logprob: number;
+  /** A token may hold part of a character: its text alone would not tell. */
+  readonly bytes: readonly number[];
+}
+
+export interface ChatTokenLogprob extends ChatLogprob {
+  readonly top_logprobs: readonly ChatLogprob[];
+}
+
+export interface ChatLogprobs {
+  readonly content: readonly ChatTokenLogprob[];
+  /** DeepSeek's: tokens of the reasoning, the tags around it included. Only where there are some. */
+  readonly reasoning_content?: readonly ChatTokenLogprob[];
+}
+
+export interface CompletionLogprobs {
+  readonly tokens: readonly string[];
+  readonly token_logprobs: readonly number[];
+  readonly top_logprobs: readonly Readonly<Record<string, number>>[];
+  /** Where each token begins in the answer, UTF-16 units. */
+  readonly text_offset: readonly number[];
+}
+
+/** Probabilities that a float cannot hold come as -Infinity, which JSON cannot hold: this is what OpenAI writes instead. */
+const LEAST_LOGPROB = -9999;
+
+function finite(logprob: number | undefined): number {
+  return logprob === undefined || !(logprob > LEAST_LOGPROB) ? LEAST_LOGPROB : logprob;
+}
+
+function tokenText(id: number, tokenizer: TokenBytes): string {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(tokenizer.tokenBytes(id));
+}
+
+function chatLogprob(id: number, logprob: number | undefined, tokenizer: TokenBytes): ChatLogprob {
+  return { token: tokenText(id, tokenizer), logprob: finite(logprob), bytes: [...tokenizer.tokenBytes(id)] };
+}
+
+export function chatLogprobs(tokens: readonly AnswerToken[], tokenizer: TokenBytes): ChatLogprobs {
+  const entry = ({ id, logprob, topLogprobs = [] }: AnswerToken): ChatTokenLogprob => ({
+    ...chatLogprob(id, logprob, tokenizer),
+    top_logprobs: topLogprobs.map((top: TokenLogprob) => chatLogprob(top.id, top.logprob, tokenizer)),
+  });
+  const content = tokens.filter(({ kind }) => kind === "content").map(entry);
+  const reasoning = tokens.filter(({ kind }) => kind === "reasoning").map(entry);
+  return { content, ...(reasoning.length > 0 && { reasoning_content: reasoning }) };
+}
+
+/** @param offset UTF-16 units of the answer before these tokens */
+export function completionLogprobs(tokens: readonly AnswerToken[], tokenizer: TokenBytes, offset: number): CompletionLogprobs {
+  const texts = tokens.map(({ id }) => tokenText(id, tokenizer));
+  let at = offset;
+  return {
+    tokens: texts,
+    token_logprobs: tokens.map(({ logprob }) => finite(logprob)),
+    top_logprobs: tokens.map(({ topLogprobs = [] }) =>
+      Object.fromEntries(topLogprobs.map(({ id, logprob }) => [tokenText(id, tokenizer), finite(logprob)])),
+    ),
+    text_offset: texts.map((text) => {
+      const start = at;
+      at += text.length;
+      return start;
+    }),
+  };
+}
