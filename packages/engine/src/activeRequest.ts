@@ -17,6 +17,8 @@ export interface Placement {
   length: number;
   /** Tokens that submitted steps choose, those that are known included. */
   chosen: number;
+  /** Its place among the drafts of the last drafting step, where it was in that. */
+  draftIndex: number | undefined;
 }
 
 export class ActiveRequest implements RunningRequest {

@@ -247,14 +247,37 @@ describe("Engine", () => {
     await expect(engine.submit(request([1, 2])).result).rejects.toThrow("pulled out");
   });
 
-  for (const seed of range(1, 12))
+  it("takes two tokens from steps whose draft was right, and the same tokens as without", () =>
+    withEngine(
+      { mistaken: (ids) => ids.length % 3 === 0, maxOutputs: 8 },
+      async (engine, stage) => {
+        const wishes = [1, 2, 3].map((start) => request(range(start * 50, 10), { maxNewTokens: 40, stopTokenIds: [] }));
+        const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
+        expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+        // Two of three drafts are right: 40 tokens in some 24 steps, not 40; the prompts take two more.
+        expect(stage.steps.length).toBeLessThan(32);
+      },
+      { drafts: "always" },
+    ));
+
+  it("tries both ways, and keeps the answers", () =>
+    withEngine({ mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 200 }, async (engine, stage) => {
+      const wish = request(range(1, 5), { maxNewTokens: 390, stopTokenIds: [] });
+      expect(await collect(engine.submit(wish))).toEqual(expected(wish, 400));
+      const plain = stage.steps.filter(({ sampled }) => sampled.length === 1).length;
+      expect(plain).toBeGreaterThan(20);
+      expect(stage.drafts.length).toBeGreaterThan(10);
+    }));
+
+  for (const seed of range(1, 16))
     it(`answers a random crowd as each alone would be, with seed ${seed}`, async () => {
       const random = randomOf(seed);
       const blocks = 16 + random(30);
       const maxSequences = 1 + random(6);
       const pause = (): Promise<void> =>
         new Promise((resolve) => (random(3) === 0 ? setTimeout(resolve, random(3)) : queueMicrotask(resolve)));
-      const stage = { blocks, maxSequences, maxTokens: 2 * maxSequences + random(20), beforeRead: pause };
+      const drafts = random(2) === 0 ? { mistaken: (ids: readonly number[]) => ids.length % 4 === 0, maxOutputs: 2 * maxSequences } : {};
+      const stage = { blocks, maxSequences, maxTokens: 2 * maxSequences + random(20), beforeRead: pause, ...drafts };
       await withEngine(
         stage,
         async (engine) => {
@@ -283,7 +306,7 @@ describe("Engine", () => {
           expect({ running, waiting }).toEqual({ running: 0, waiting: 0 });
           expect(kvBlocks.free + kvBlocks.cached).toBe(blocks);
         },
-        { prefixCache: random(4) > 0 },
+        { prefixCache: random(4) > 0, ...(random(3) > 0 && { drafts: "always" }) },
       );
     });
 });

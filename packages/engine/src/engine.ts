@@ -7,16 +7,20 @@ import type { Stage, StageDescription } from "@shoal/model";
 import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
 import { BlockLedger } from "./blocks.ts";
 import { EngineError } from "./errors.ts";
-import { Readings } from "./readings.ts";
+import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
 import { checkSampling } from "./sampling.ts";
-import { type Placed, type ScheduledStep, schedule, tokenCount } from "./schedule.ts";
+import { type Placed, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
+import { SpeculationPacer } from "./speculation.ts";
+import { chooseAndDraft } from "./verifiedStep.ts";
 
 export interface EngineOptions {
   /** Most tokens computed in one step; by default, and at most, what the stage allows. */
   readonly stepTokens?: number;
   /** Whether prompts may begin with KV blocks of earlier requests; true by default. */
   readonly prefixCache?: boolean;
+  /** Whether the model's MTP module drafts, where it has one and that turns out faster; true by default. `always` leaves out the trials. */
+  readonly drafts?: boolean | "always";
   /** Gives a stage in place of one whose device was lost: what ran goes on there. Without it such a loss ends every request. */
   readonly reopen?: (lost: unknown) => Promise<Stage>;
 }
@@ -39,6 +43,9 @@ export class Engine implements InferenceEngine {
   #ended: Error | undefined;
   #closing = false;
   #reopens = 0;
+  readonly #speculation = new SpeculationPacer();
+  /** The drafting step whose drafts the next step verifies. */
+  #draftStep: number | undefined;
   #wake: () => void = () => {};
   #idle: (() => void)[] = [];
   readonly #loop: Promise<void>;
@@ -162,6 +169,11 @@ export class Engine implements InferenceEngine {
     await this.#admit();
     const step = await this.#plan();
     if (step.entries.length > 0) {
+      if (step.drafting) {
+        await this.#submitVerified(step);
+        return true;
+      }
+      this.#forgetDrafts();
       await this.#submit(step);
       if (!this.#readings.full) return true;
     } else this.#readings.read();
@@ -209,6 +221,7 @@ export class Engine implements InferenceEngine {
         sharedBlocks: found.nodes.length,
         length: found.tokens,
         chosen: request.generated.length,
+        draftIndex: undefined,
       };
       if (request.cachedTokens === undefined) this.#count({ cachedTokens: found.tokens });
       request.admitted(placement, found.tokens);
@@ -231,9 +244,18 @@ export class Engine implements InferenceEngine {
   }
 
   /** The next step, with blocks for it: from the cache if need be, or else from whoever came last. */
-  async #plan(): Promise<ScheduledStep> {
+  async #plan(): Promise<ScheduledStep & { readonly drafting: boolean }> {
     for (;;) {
-      const step = schedule(this.#running, { stepTokens: this.#stepTokens, blockSize: this.#blocks.blockSize });
+      const drafting = this.#drafting;
+      // Before drafts every token must be known.
+      if (drafting && this.#readings.pending) {
+        this.#readings.read();
+        await this.#take();
+        continue;
+      }
+      const { contextTokens } = this.#description;
+      const limits = { stepTokens: this.#stepTokens, blockSize: this.#blocks.blockSize };
+      const step = { ...schedule(this.#running, drafting ? { ...limits, drafting: { contextTokens } } : limits), drafting };
       const missing = step.blocks - this.#free;
       if (missing <= 0 || (await this.#blocks.evict(missing)) >= missing) return step;
       if (this.#readings.pending) {
@@ -257,18 +279,51 @@ export class Engine implements InferenceEngine {
     });
     this.#count({ steps: 1 });
     const chosen = entries.filter(({ quiet }) => !quiet);
-    for (const { placement, tokens } of entries) placement.length += tokenCount(tokens);
+    const decodes = entries.every(isDecode);
+    for (const entry of entries) entry.placement.length += rowCount(entry);
     for (const { placement } of chosen) placement.chosen++;
-    const decodes = entries.every(({ tokens }) => tokens === "sampled");
     this.#readings.add({ step, rows: chosen.map(({ request, placement }) => ({ request, placement })), decodes });
     // A prompt that is complete may be shared from now on: steps run in the order of their submission.
     for (const { request, placement, tokens, quiet } of entries)
       if (tokens !== "sampled" && !quiet) await this.#blocks.remember(request, placement);
   }
 
+  /** Whether the next step verifies drafts and makes new ones. */
+  get #drafting(): boolean {
+    const { hasMtp, maxOutputs } = this.#description;
+    const { drafts = true } = this.#options;
+    const streams = this.#running.length;
+    if (!hasMtp || drafts === false || streams === 0 || 2 * streams > Math.min(maxOutputs, this.#stepTokens)) return false;
+    if (drafts === "always") return true;
+    this.#speculation.expect(streams);
+    return this.#speculation.drafts;
+  }
+
+  #forgetDrafts(): void {
+    this.#draftStep = undefined;
+    for (const { placement } of this.#running) placement.draftIndex = undefined;
+  }
+
+  async #submitVerified({ entries }: ScheduledStep): Promise<void> {
+    const begin = performance.now();
+    const decodes = entries.every(isDecode);
+    const { step, chosen } = await chooseAndDraft(this.#stage, entries, this.#draftStep);
+    this.#draftStep = step;
+    this.#count({ steps: 1 });
+    for (const { request, placement, tokens, quiet } of entries)
+      if (!quiet && tokens !== "sampled" && placement.length === placement.prefillTokens) await this.#blocks.remember(request, placement);
+    await this.#giveOut(chosen);
+    if (decodes) this.#speculation.record(chosen.length, performance.now() - begin);
+  }
+
   /** Waits for the oldest reading and gives its tokens out. */
   async #take(): Promise<void> {
-    const tokens = await this.#readings.next();
+    const { tokens, decodeMs } = await this.#readings.next();
+    await this.#giveOut(tokens);
+    if (decodeMs !== undefined && this.#description.hasMtp) this.#speculation.record(tokens.length, decodeMs);
+  }
+
+  async #giveOut(tokens: KnownTokens["tokens"]): Promise<void> {
     const ended: Placed[] = [];
     for (const { row, id } of tokens) {
       const { request, placement } = row;
@@ -311,6 +366,7 @@ export class Engine implements InferenceEngine {
         this.#description = description;
         this.#blocks = new BlockLedger(stage, description, this.#options.prefixCache ?? true);
         this.#readings = new Readings(stage);
+        this.#draftStep = undefined;
         this.#waiting = requests.filter(({ ended }) => !ended);
         for (const request of requests) request.conclude();
         return;

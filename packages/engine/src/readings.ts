@@ -17,6 +17,12 @@ export interface SubmittedStep {
   readonly decodes: boolean;
 }
 
+export interface KnownTokens {
+  readonly tokens: readonly { readonly row: SampledRow; readonly id: number }[];
+  /** Since the reading before arrived, if nothing but decoding was in between. */
+  readonly decodeMs: number | undefined;
+}
+
 interface Reading {
   readonly steps: readonly SubmittedStep[];
   readonly tokens: Promise<readonly (readonly number[])[]>;
@@ -66,19 +72,20 @@ export class Readings {
   }
 
   /** The oldest reading's tokens, when they are there: each with whom it is for, in the order in which they were chosen. */
-  async next(): Promise<readonly { readonly row: SampledRow; readonly id: number }[]> {
+  async next(): Promise<KnownTokens> {
     const reading = this.#readings[0];
-    if (!reading) return [];
+    if (!reading) return { tokens: [], decodeMs: undefined };
     const tokens = await reading.tokens;
     this.#readings.shift();
     const now = performance.now();
-    if (this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes))
-      this.#pacer.record(reading.steps.length, now - this.#arrivedAt);
+    const decodeMs = this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes) ? now - this.#arrivedAt : undefined;
+    if (decodeMs !== undefined) this.#pacer.record(reading.steps.length, decodeMs);
     this.#arrivedAt = now;
-    return reading.steps.flatMap(({ rows }, index) => {
+    const known = reading.steps.flatMap(({ rows }, index) => {
       const ids = tokens[index] ?? [];
       if (ids.length !== rows.length) throw new Error(`The stage gave ${ids.length} tokens for a step that chose ${rows.length}`);
       return rows.map((row, place) => ({ row, id: ids[place] ?? 0 }));
     });
+    return { tokens: known, decodeMs };
   }
 }

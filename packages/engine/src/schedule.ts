@@ -13,6 +13,8 @@ export interface ScheduledEntry {
   readonly tokens: readonly number[] | "sampled";
   /** A prompt's chunk before its last: no token is chosen after it. */
   readonly quiet: boolean;
+  /** A drafted token follows, and one is chosen after each. */
+  readonly verify: boolean;
 }
 
 export interface ScheduledStep {
@@ -25,6 +27,8 @@ export interface ScheduleLimits {
   /** Most tokens in a step. */
   readonly stepTokens: number;
   readonly blockSize: number;
+  /** Steps wait for one another and drafts are verified: tokens are named, since which of those that were chosen is right is known here alone. */
+  readonly drafting?: { readonly contextTokens: number };
 }
 
 export interface Placed {
@@ -33,14 +37,20 @@ export interface Placed {
 }
 
 /** @param running in the order of their admission; at most as many as the budget has tokens */
-export function schedule(running: readonly Placed[], { stepTokens, blockSize }: ScheduleLimits): ScheduledStep {
+export function schedule(running: readonly Placed[], { stepTokens, blockSize, drafting }: ScheduleLimits): ScheduledStep {
   const entries: ScheduledEntry[] = [];
   let budget = stepTokens;
   for (const placed of running) {
     const { request, placement } = placed;
     if (placement.length < placement.prefillTokens || placement.chosen >= request.mostTokens) continue;
-    entries.push({ ...placed, tokens: "sampled", quiet: false });
-    budget--;
+    const verify =
+      drafting !== undefined &&
+      placement.draftIndex !== undefined &&
+      placement.length + 2 <= drafting.contextTokens &&
+      placement.chosen + 2 <= request.mostTokens;
+    const tokens = drafting ? request.ids(placement.length, placement.length + 1) : "sampled";
+    entries.push({ ...placed, tokens, quiet: false, verify });
+    budget -= verify ? 2 : 1;
   }
   for (const placed of running) {
     const { request, placement } = placed;
@@ -48,15 +58,21 @@ export function schedule(running: readonly Placed[], { stepTokens, blockSize }: 
     if (missing <= 0) continue;
     const count = Math.min(missing, budget);
     if (count <= 0) break;
-    entries.push({ ...placed, tokens: request.ids(placement.length, placement.length + count), quiet: count < missing });
+    entries.push({ ...placed, tokens: request.ids(placement.length, placement.length + count), quiet: count < missing, verify: false });
     budget -= count;
   }
-  const blocks = entries.reduce((sum, { placement, tokens }) => sum + blocksToGrow(placement.length, tokenCount(tokens), blockSize), 0);
+  const blocks = entries.reduce((sum, entry) => sum + blocksToGrow(entry.placement.length, rowCount(entry), blockSize), 0);
   return { entries, blocks };
 }
 
-export function tokenCount(tokens: ScheduledEntry["tokens"]): number {
-  return tokens === "sampled" ? 1 : tokens.length;
+/** Rows of the step that an entry takes. */
+export function rowCount({ tokens, verify }: Pick<ScheduledEntry, "tokens" | "verify">): number {
+  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
+}
+
+/** Whether an entry is a stream's next token and not part of a prompt. */
+export function isDecode({ placement }: ScheduledEntry): boolean {
+  return placement.length >= placement.prefillTokens;
 }
 
 function blocksToGrow(length: number, tokens: number, blockSize: number): number {

@@ -13,6 +13,8 @@ export interface FakePagedStageOptions {
   readonly maxOutputs?: number;
   /** The token after these, for this sampling. */
   readonly rule: (ids: readonly number[], sampling: SamplingParameters) => number;
+  /** An MTP module that is right about the token after these unless it says so. */
+  readonly mistaken?: (ids: readonly number[]) => boolean;
   /** Awaited by every reading. */
   readonly beforeRead?: () => Promise<void>;
 }
@@ -22,6 +24,9 @@ interface FakeSequence {
   readonly blocks: KvBlock[];
   sampling: SamplingParameters;
   last: number;
+  draft: number;
+  /** Rows of the step before, for drafts. */
+  rows: number;
 }
 
 const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
@@ -31,6 +36,8 @@ export class FakePagedStage implements Stage {
   readonly steps: { readonly tokens: readonly number[]; readonly sampled: readonly number[] }[] = [];
   /** Thrown by calls while set. */
   failure: Error | undefined;
+  /** Drafts of each drafting step. */
+  readonly drafts: (readonly number[])[] = [];
   readonly #options: FakePagedStageOptions;
   readonly #contents: number[][];
   readonly #holders: number[];
@@ -56,7 +63,7 @@ export class FakePagedStage implements Stage {
       layers: { begin: 0, end: 1 },
       hasEmbedding: true,
       hasHead: true,
-      hasMtp: false,
+      hasMtp: this.#options.mistaken !== undefined,
       vocabSize: 1000,
       contextTokens,
       maxSequences,
@@ -75,7 +82,7 @@ export class FakePagedStage implements Stage {
     const slot = Array.from({ length: maxSequences }, (_, index) => index).find((index) => !this.#sequences.has(index));
     if (slot === undefined) throw new Error("all sequences are in use");
     for (const block of prefix) this.#hold(block, 1);
-    this.#sequences.set(slot, { length: prefix.length * blockSize, blocks: [...prefix], sampling: GREEDY, last: -1 });
+    this.#sequences.set(slot, { length: prefix.length * blockSize, blocks: [...prefix], sampling: GREEDY, last: -1, draft: -1, rows: 0 });
     return slot as SequenceSlot;
   }
 
@@ -96,8 +103,19 @@ export class FakePagedStage implements Stage {
     }
   }
 
-  async truncate(): Promise<void> {
-    throw new Error("an engine never cuts a sequence");
+  /** Only ever by a draft that was wrong. */
+  async truncate(slot: SequenceSlot, length: number): Promise<void> {
+    this.#check();
+    const { blockSize } = this.#options;
+    const sequence = this.#sequence(slot);
+    if (length !== sequence.length - 1) throw new Error(`cut from ${sequence.length} to ${length}`);
+    sequence.length = length;
+    const block = sequence.blocks.at(-1);
+    if (block === undefined || (this.#holders[block] ?? 0) !== 1) throw new Error("a block that others hold is cut");
+    this.#contents[block]?.pop();
+    if (length % blockSize > 0) return;
+    sequence.blocks.pop();
+    this.#hold(block, -1);
   }
 
   async close(slot: SequenceSlot): Promise<void> {
@@ -115,12 +133,17 @@ export class FakePagedStage implements Stage {
     this.#check();
     const { maxTokens, maxOutputs = this.#options.maxSequences } = this.#options;
     if (output !== "sample") throw new Error(`output ${output}`);
-    const total = entries.reduce((sum, { tokens }) => sum + (tokens === "sampled" ? 1 : tokens.length), 0);
+    const total = entries.reduce(
+      (sum, { tokens, verify }) => sum + (tokens === "sampled" ? 1 : tokens.length) + (verify === true ? 1 : 0),
+      0,
+    );
     if (total < 1 || total > maxTokens) throw new Error(`a step of ${total} tokens`);
-    if (entries.filter(({ quiet }) => quiet !== true).length > maxOutputs) throw new Error("too many outputs");
+    const outputs = entries.reduce((sum, { quiet, verify }) => sum + (quiet === true ? 0 : verify === true ? 2 : 1), 0);
+    if (outputs > maxOutputs) throw new Error("too many outputs");
     if (new Set(entries.map(({ sequence }) => sequence)).size < entries.length) throw new Error("a sequence twice in a step");
     const sampled: number[] = [];
-    for (const { sequence: slot, tokens, quiet = false } of entries) {
+    for (const sequence of this.#sequences.values()) sequence.rows = 0;
+    for (const { sequence: slot, tokens, quiet = false, verify = false } of entries) {
       const sequence = this.#sequence(slot);
       const ids = tokens === "sampled" ? [sequence.last] : tokens;
       if (ids.some((id) => id < 0)) throw new Error("nothing was sampled for this sequence");
@@ -128,17 +151,37 @@ export class FakePagedStage implements Stage {
       // As on a device, whatever the entry says of being quiet, nothing is chosen from a prompt's middle.
       sequence.last = quiet ? -1 : this.#options.rule(this.#ids(sequence), sequence.sampling);
       if (!quiet) sampled.push(sequence.last);
+      sequence.rows = ids.length + (verify ? 1 : 0);
+      if (!verify) continue;
+      if (sequence.draft < 0) throw new Error("nothing was drafted for this sequence");
+      this.#append(sequence, sequence.draft);
+      sequence.last = this.#options.rule(this.#ids(sequence), sequence.sampling);
+      sampled.push(sequence.last);
     }
     this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled });
     return { step: this.steps.length - 1 };
   }
 
-  draft(): Promise<StepOutput> {
-    return Promise.reject(new Error("no MTP"));
+  async draft({ entries }: Batch): Promise<StepOutput> {
+    this.#check();
+    const drafts: number[] = [];
+    for (const { sequence: slot, tokens, quiet = false, draftAfter } of entries) {
+      const sequence = this.#sequence(slot);
+      if (tokens === "sampled" || tokens.length !== sequence.rows) throw new Error(`drafts of ${tokens.length} rows, not ${sequence.rows}`);
+      if (quiet) continue;
+      const row = draftAfter ?? tokens.length - 1;
+      const known = [...this.#ids(sequence).slice(0, sequence.length - tokens.length + row + 1), tokens[row] ?? -1];
+      const right = this.#options.rule(known, sequence.sampling);
+      sequence.draft = this.#options.mistaken?.(known) === true ? (right + 1) % 900 : right;
+      drafts.push(sequence.draft);
+    }
+    this.drafts.push(drafts);
+    return { step: this.drafts.length - 1 };
   }
 
-  drafted(): Promise<never> {
-    return Promise.reject(new Error("no MTP"));
+  async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    this.#check();
+    return this.drafts.slice(first, first + count);
   }
 
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
