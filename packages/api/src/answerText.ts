@@ -3,7 +3,13 @@
  * its text that does, so that neither is ahead of the other, and tokens of a stop string are left out with it.
  */
 import type { GeneratedToken } from "@shoal/engine";
-import { type AnswerText as Piece, IncrementalDetokenizer, ReasoningSplitter, type ReasoningStart, type TokenBytes } from "@shoal/tokenizer";
+import {
+  type AnswerText as Piece,
+  IncrementalDetokenizer,
+  ReasoningSplitter,
+  type ReasoningStart,
+  type TokenBytes,
+} from "@shoal/tokenizer";
 import { StopStrings } from "./stopStrings.ts";
 
 export interface AnswerPart {

@@ -1,5 +1,7 @@
 /** Several streams read at once: items come in the order in which they arrive, with the place of their stream. */
-export async function* merge<T>(streams: readonly AsyncIterator<T, void>[]): AsyncGenerator<{ readonly index: number; readonly item: T }, void> {
+export async function* merge<T>(
+  streams: readonly AsyncIterator<T, void>[],
+): AsyncGenerator<{ readonly index: number; readonly item: T }, void> {
   type Turn = { readonly index: number; readonly result: IteratorResult<T, void> };
   const next = async (index: number, stream: AsyncIterator<T, void>): Promise<Turn> => ({ index, result: await stream.next() });
   const turns = new Map(streams.map((stream, index) => [index, next(index, stream)]));
