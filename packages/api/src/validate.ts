@@ -68,7 +68,11 @@ function expectation(issue: Issue): string {
       return issue.errors.map(([inner]) => (inner ? expectation(inner) : "something else")).join(" or ");
     case "invalid_key":
       return issue.issues[0] ? expectation(issue.issues[0]) : "another name";
-    default:
+    case "custom":
+    case "invalid_element":
+    case "invalid_format":
+    case "not_multiple_of":
+    case "unrecognized_keys":
       return issue.message;
   }
 }
