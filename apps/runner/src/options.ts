@@ -21,6 +21,14 @@ function text(placeholder: string, help: string): Option<string> {
   return { placeholder, help, expected: "some text", parse: (value) => (value === "" ? undefined : value) };
 }
 
+function list(placeholder: string, help: string): Option<readonly string[]> {
+  const parse = (value: string): readonly string[] | undefined => {
+    const parts = value.split(",").map((part) => part.trim());
+    return parts.includes("") ? undefined : parts;
+  };
+  return { placeholder, help, expected: "names separated by commas", parse };
+}
+
 function integer(placeholder: string, help: string, min: number, max: number): Option<number> {
   const parse = (value: string): number | undefined => {
     const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN;
@@ -87,6 +95,15 @@ export const OPTIONS = {
   expect: text("TEXT", "how the greedy answer to the prompt must begin, or nothing is measured"),
   tensors: toggle("list every tensor"),
   quick: toggle("measure fewer shapes: about a third of the time"),
+
+  host: text("ADDRESS", "the address to serve on (default 127.0.0.1); any but this machine's own needs an API key"),
+  port: integer("N", "the port to serve on (default 8080); 0 takes one that is free", 0, 65_535),
+  "api-key-file": text("FILE", "the API key that clients must send; SHOAL_API_KEY is another place for it"),
+  cors: list("ORIGIN,ORIGIN,...", "origins of pages that may read answers, or *; none by default"),
+  "max-sequences": integer("N", "answers computed at once (default 8)", 1, 64),
+  "max-queue": integer("N", "answers that wait for their turn; more are refused (default 64)", 0, 65_536),
+  "max-per-client": integer("N", "answers under way for one address (default 16)", 1, 65_536),
+  "log-prompts": toggle("write the text of requests to the log too"),
 
   mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),
   kv: choice("number format of the KV cache", ["f32", "f16"]),

@@ -17,7 +17,7 @@ export interface ShoalResult {
 export interface ShoalOptions {
   readonly stdin?: string;
   readonly env?: Readonly<Record<string, string>>;
-  /** Sends Ctrl-C when the output so far satisfies this. */
+  /** Sends Ctrl-C when the output so far satisfies this; asked at every piece of output, and now and then. */
   readonly interruptWhen?: (so: { readonly stdout: string; readonly stderr: string }) => boolean;
 }
 
@@ -39,13 +39,17 @@ export async function shoal(args: readonly string[], options: ShoalOptions = {})
   }, LIMIT_MS);
   const so = { stdout: "", stderr: "" };
   let interrupted = false;
+  const interruptIfWanted = (): void => {
+    if (interrupted || interruptWhen?.(so) !== true) return;
+    interrupted = true;
+    child.kill("SIGINT");
+  };
+  const asking = setInterval(interruptIfWanted, 100);
   const gather = async (name: "stdout" | "stderr"): Promise<void> => {
     const decoder = new TextDecoder();
     for await (const chunk of child[name]) {
       so[name] += decoder.decode(chunk, { stream: true });
-      if (interrupted || interruptWhen?.(so) !== true) continue;
-      interrupted = true;
-      child.kill("SIGINT");
+      interruptIfWanted();
     }
   };
   try {
@@ -60,6 +64,7 @@ export async function shoal(args: readonly string[], options: ShoalOptions = {})
     return { code, ...so };
   } finally {
     clearTimeout(timer);
+    clearInterval(asking);
   }
 }
 

@@ -8,7 +8,7 @@ import { shown } from "./validate.ts";
 
 const SEEDS = 64;
 
-/** @throws ApiError 404 */
+/** @throws ApiError 400 with OpenAI's code for it */
 export function checkModel(asked: string | undefined, { id }: ServedModel): void {
   if (asked === undefined || asked === id) return;
   throw invalidField("model", `Cannot use the model ${shown(asked)}: it is not served here, expected '${id}'`, "model_not_found");

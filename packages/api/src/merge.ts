@@ -3,7 +3,12 @@ export async function* merge<T>(
   streams: readonly AsyncIterator<T, void>[],
 ): AsyncGenerator<{ readonly index: number; readonly item: T }, void> {
   type Turn = { readonly index: number; readonly result: IteratorResult<T, void> };
-  const next = async (index: number, stream: AsyncIterator<T, void>): Promise<Turn> => ({ index, result: await stream.next() });
+  const next = (index: number, stream: AsyncIterator<T, void>): Promise<Turn> => {
+    const turn = stream.next().then((result) => ({ index, result }));
+    // It may fail while the reader is busy, or has gone: it hears of it at its next turn, if there is one.
+    turn.catch(() => {});
+    return turn;
+  };
   const turns = new Map(streams.map((stream, index) => [index, next(index, stream)]));
   try {
     while (turns.size > 0) {
@@ -18,9 +23,6 @@ export async function* merge<T>(
     }
   } finally {
     // A stream that waits ends when its signal fires; nobody hears what it says then.
-    for (const [index, turn] of turns) {
-      turn.catch(() => {});
-      streams[index]?.return?.()?.catch(() => {});
-    }
+    for (const index of turns.keys()) streams[index]?.return?.()?.catch(() => {});
   }
 }

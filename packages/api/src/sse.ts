@@ -24,6 +24,7 @@ export function eventStream(
   { keepAliveMs, onCancel, onError }: EventStreamOptions,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
+  let cancelled = false;
   let next: Promise<IteratorResult<unknown, void>> | undefined;
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -43,13 +44,17 @@ export function eventStream(
         write("data: [DONE]\n\n");
         controller.close();
       } catch (error) {
+        // Nobody is told of the end that they made themselves.
+        if (cancelled) return;
         write(event(onError(error)));
         controller.close();
       }
     },
     cancel() {
+      cancelled = true;
       next?.catch(() => {});
       onCancel();
+      source.return?.()?.catch(() => {});
     },
   });
 }

@@ -6,11 +6,13 @@ import { doctorCommand } from "./doctor.ts";
 import { generateCommand } from "./generate.ts";
 import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
+import { serveCommand } from "./serve.ts";
 import { tuneCommand } from "./tune.ts";
 
 export const COMMANDS: readonly Command[] = [
   chatCommand,
   generateCommand,
+  serveCommand,
   logitsCommand,
   inspectCommand,
   benchCommand,

@@ -1,7 +1,15 @@
 /**
  * The main thread's side of the GPU worker. Every call ends: with the worker's answer or error, with the signal's reason, or with the worker's death.
  */
-import { type GenerationRequest, type GenerationResult, type TokenGenerator, untilAborted } from "@shoal/engine";
+import {
+  type EngineResult,
+  type EngineStatus,
+  type GeneratedToken,
+  type GenerationRequest,
+  type GenerationResult,
+  type TokenGenerator,
+  untilAborted,
+} from "@shoal/engine";
 import type { LoadProgress, StageDescription } from "@shoal/model";
 import type { KernelBenchResult, ModelBench } from "@shoal/model/bench";
 import type { TuneProgress, TuneResult } from "@shoal/model/tuning";
@@ -22,6 +30,7 @@ import type {
   LogitsRequest,
   LogitsRows,
   Requirements,
+  SubmitRequest,
   TuneRequest,
 } from "./protocol.ts";
 
@@ -84,6 +93,31 @@ export class GpuClient implements TokenGenerator {
     const tokens = proxy((ids: readonly number[]) => guard(() => onTokens?.(ids))) as never;
     const prefill = proxy((done: number, total: number) => guard(() => onPrefill?.(done, total))) as never;
     return this.#call((host) => Promise.race([host.generate(request, tokens, prefill), refused.promise]), signal);
+  }
+
+  openEngine(signal?: AbortSignal): Promise<EngineStatus> {
+    return this.#call((host) => host.openEngine(), signal);
+  }
+
+  /** Unlike other calls, many run at once; `cancelRequest` ends one of them. */
+  submit(
+    id: number,
+    request: SubmitRequest,
+    onTokens: (tokens: readonly GeneratedToken[], status: EngineStatus) => void,
+  ): Promise<{ readonly result: EngineResult; readonly status: EngineStatus }> {
+    return Promise.race([this.#host.submit(id, request, proxy(onTokens) as never), this.#death]);
+  }
+
+  engineStatus(): Promise<EngineStatus> {
+    return Promise.race([this.#host.engineStatus(), this.#death]);
+  }
+
+  cancelRequest(id: number): void {
+    this.#host.cancelRequest(id).catch(() => {});
+  }
+
+  closeEngine(): Promise<void> {
+    return Promise.race([this.#host.closeEngine(), this.#death]);
   }
 
   logits(request: LogitsRequest, onRows: (rows: LogitsRows) => Promise<void>, signal?: AbortSignal): Promise<void> {

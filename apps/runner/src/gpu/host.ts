@@ -3,7 +3,15 @@
  * event loop while it waits for the device.
  */
 import { openLocation } from "@shoal/checkpoint/directory";
-import { EngineError, type GenerationResult, Generator } from "@shoal/engine";
+import {
+  Engine,
+  EngineError,
+  type EngineResult,
+  type EngineStatus,
+  type GeneratedToken,
+  type GenerationResult,
+  Generator,
+} from "@shoal/engine";
 import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
 import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
@@ -34,6 +42,7 @@ import type {
   LogitsRequest,
   LogitsRows,
   Requirements,
+  SubmitRequest,
   TuneRequest,
 } from "./protocol.ts";
 
@@ -52,6 +61,9 @@ export class GpuHost {
   #stage: LocalStage | undefined;
   #generator: Generator | undefined;
   #running: AbortController | undefined;
+  #engine: Engine | undefined;
+  /** Of the engine, by the caller's number. */
+  readonly #requests = new Map<number, AbortController>();
 
   async open({ webgpu, adapterName, tuning: wanted }: DeviceRequest): Promise<DeviceReport> {
     let tuning: Tuning | undefined;
@@ -144,6 +156,47 @@ export class GpuHost {
         onPrefill[releaseProxy]?.();
       }
     });
+  }
+
+  /** For many requests at once, over the stage that is loaded. */
+  async openEngine(): Promise<EngineStatus> {
+    if (!this.#stage) throw new EngineError("closed", "Cannot open an engine: no model is loaded");
+    this.#engine = await Engine.open(this.#stage);
+    return this.#engine.status();
+  }
+
+  /** Resolves when the request has ended and every token has been taken. */
+  async submit(
+    id: number,
+    request: SubmitRequest,
+    onTokens: Callback<[tokens: readonly GeneratedToken[], status: EngineStatus]>,
+  ): Promise<{ readonly result: EngineResult; readonly status: EngineStatus }> {
+    const engine = this.#engine;
+    if (!engine) throw new EngineError("closed", "Cannot generate: the engine is not open");
+    const controller = new AbortController();
+    this.#requests.set(id, controller);
+    try {
+      const running = engine.submit({ ...request, signal: controller.signal });
+      for await (const tokens of running) await onTokens(tokens, engine.status());
+      return { result: await running.result, status: engine.status() };
+    } finally {
+      this.#requests.delete(id);
+      onTokens[releaseProxy]?.();
+    }
+  }
+
+  engineStatus(): EngineStatus {
+    if (!this.#engine) throw new EngineError("closed", "Cannot tell of the engine: it is not open");
+    return this.#engine.status();
+  }
+
+  cancelRequest(id: number): void {
+    this.#requests.get(id)?.abort();
+  }
+
+  async closeEngine(): Promise<void> {
+    await this.#engine?.close();
+    this.#engine = undefined;
   }
 
   /** Computes a prompt in steps and hands each step's rows out; the next step waits until they are taken. */
@@ -257,6 +310,8 @@ function stageOptions({
   contextTokens,
   maxTokens,
   maxOutputs,
+  maxSequences,
+  kvTokens,
   mtp,
 }: LoadRequest): NonNullable<Parameters<typeof loadLocalStage>[2]> {
   return {
@@ -265,6 +320,8 @@ function stageOptions({
     contextTokens,
     ...(maxTokens !== undefined && { maxTokens }),
     ...(maxOutputs !== undefined && { maxOutputs }),
+    ...(maxSequences !== undefined && { maxSequences }),
+    ...(kvTokens !== undefined && { kvTokens }),
     ...(mtp !== undefined && { mtp }),
   };
 }

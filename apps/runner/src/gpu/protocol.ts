@@ -1,6 +1,6 @@
 /** What the main thread and the GPU worker say to one another. Everything here can be cloned. */
 import type { ModelConfig } from "@shoal/checkpoint";
-import type { GenerationRequest } from "@shoal/engine";
+import type { EngineRequest, GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
 import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
@@ -46,6 +46,8 @@ export interface LoadRequest {
   /** Undefined: the stage's own choice. */
   readonly maxTokens?: number | undefined;
   readonly maxOutputs?: number | undefined;
+  readonly maxSequences?: number | undefined;
+  readonly kvTokens?: number | undefined;
   readonly mtp?: boolean | undefined;
 }
 
@@ -55,6 +57,8 @@ export interface Requirements extends MemoryRequirements {
 }
 
 export type GenerateRequest = Omit<GenerationRequest, "onTokens" | "onPrefill" | "signal">;
+
+export type SubmitRequest = Omit<EngineRequest, "signal">;
 
 export type BenchRequest = Omit<ModelBenchOptions, "onPhase" | "signal">;
 

@@ -1,0 +1,146 @@
+/** `shoal serve`: an OpenAI-compatible server over one model, for many clients at once. */
+import { readFile } from "node:fs/promises";
+import process from "node:process";
+import type { RequestRecord } from "@shoal/api";
+import { stopTokenIds } from "@shoal/engine";
+import type { Command, Invocation } from "../command.ts";
+import { RunnerError, UsageError, messageOf } from "../errors.ts";
+import { EXIT } from "../exitCodes.ts";
+import { type Prepared, startModel, withGpu } from "../gpu/session.ts";
+import { openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
+import { loadOptions } from "../model/runOptions.ts";
+import { DEVICE, MODEL, RUN, type Values } from "../options.ts";
+import { RemoteEngine } from "../serve/remoteEngine.ts";
+import { isLoopback, startServer } from "../serve/server.ts";
+
+const DEFAULT_PORT = 8080;
+const DEFAULT_HOST = "127.0.0.1";
+const DEFAULT_MAX_SEQUENCES = 8;
+/** Full contexts that the KV cache holds at once, unless --max-sequences is less: chats are seldom full. */
+const FULL_CONTEXTS = 4;
+const MAX_KEY_BYTES = 4096;
+
+export const serveCommand: Command = {
+  name: "serve",
+  summary: "answer OpenAI-compatible requests over HTTP, many at once",
+  arguments: "[MODEL]",
+  maxWords: 1,
+  options: [
+    "host",
+    "port",
+    "api-key-file",
+    "cors",
+    "max-sequences",
+    "max-queue",
+    "max-per-client",
+    "log-prompts",
+    ...MODEL,
+    ...RUN,
+    ...DEVICE,
+  ],
+  notes: [
+    "POST /v1/chat/completions and /v1/completions, GET /v1/models, /health, /metrics, /openapi.json.",
+    "Only this machine is answered, and needs no key. Any other --host needs one: in SHOAL_API_KEY, or in a file by --api-key-file.",
+    "Each request is logged to standard error as a line of JSON, without its text. The first Ctrl-C lets answers finish, the next one ends them.",
+    `curl http://${DEFAULT_HOST}:${DEFAULT_PORT}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"What is the capital of France?"}]}'`,
+  ],
+  run: serve,
+};
+
+async function serve(invocation: Invocation): Promise<number> {
+  const { values, words, terminal, interrupts } = invocation;
+  const hostname = values.host ?? DEFAULT_HOST;
+  const apiKey = await readKey(values);
+  if (!isLoopback(hostname) && apiKey === undefined)
+    throw new UsageError(
+      `Cannot serve on '${hostname}' without an API key: everybody who reaches it could use the model, expected SHOAL_API_KEY or --api-key-file`,
+    );
+  return withGpu(async (client) => {
+    const started = await startModel(client, invocation, () => prepare(values, words[0], interrupts.signal));
+    const { model, tokenizer, template, stage } = started;
+    for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
+    const engine = new RemoteEngine(client, await client.openEngine(interrupts.signal));
+    const { config, generationConfig } = model.checkpoint;
+    const served = {
+      id: model.name.includes(" ") ? "shoal-tiny" : model.name,
+      vocabSize: config.vocabSize,
+      stopTokenIds: stopTokenIds(config, tokenizer),
+      recommended: generationConfig,
+      created: Math.floor(Date.now() / 1000),
+    };
+    return interrupts.stoppable(async (signal) => {
+      Deno.addSignalListener("SIGTERM", () => interrupts.interrupt());
+      const server = startServer({
+        hostname,
+        port: values.port ?? DEFAULT_PORT,
+        apiKey,
+        origins: values.cors ?? [],
+        api: { engine, tokenizer, template, model: served },
+        limits: {
+          ...(values["max-queue"] !== undefined && { maxQueue: values["max-queue"] }),
+          ...(values["max-per-client"] !== undefined && { maxPerClient: values["max-per-client"] }),
+        },
+        onRequest: (record) => terminal.err(`${logLine(record, values["log-prompts"] === true)}\n`),
+        signal,
+      });
+      terminal.out(`Serving ${served.id} on ${server.url}/v1, ${stage.contextTokens} tokens of context\n`);
+      await server.finished;
+      await engine.close();
+      return EXIT.ok;
+    });
+  });
+}
+
+async function prepare(
+  values: Values,
+  word: string | undefined,
+  signal: AbortSignal,
+): Promise<Prepared & { readonly tokenizer: ReturnType<typeof tokenizerOf>; readonly template: ReturnType<typeof templateOf> }> {
+  const model = await openModel(values, signal, word);
+  const { config } = model.checkpoint;
+  const tokenizer = tokenizerOf(model);
+  const template = templateOf(model, tokenizer);
+  const maxSequences = values["max-sequences"] ?? DEFAULT_MAX_SEQUENCES;
+  const load = loadOptions(values, config);
+  return {
+    model,
+    tokenizer,
+    template,
+    load: {
+      ...load,
+      maxSequences,
+      // A verified draft takes two.
+      maxOutputs: 2 * maxSequences,
+      kvTokens: Math.min(maxSequences, FULL_CONTEXTS) * load.contextTokens,
+      mtp: config.nMtpLayers > 0,
+    },
+  };
+}
+
+async function readKey(values: Values): Promise<string | undefined> {
+  const path = values["api-key-file"];
+  const named = process.env["SHOAL_API_KEY"];
+  if (path === undefined) return named === undefined || named === "" ? undefined : named;
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new RunnerError(`Cannot read the API key of '${path}': ${messageOf(cause, false)}`, { cause });
+  }
+  const key = new TextDecoder().decode(bytes.subarray(0, MAX_KEY_BYTES)).trim();
+  if (key === "" || bytes.byteLength > MAX_KEY_BYTES)
+    throw new RunnerError(`Cannot use '${path}' as an API key: it has ${bytes.byteLength} bytes, expected 1 to ${MAX_KEY_BYTES}`);
+  return key;
+}
+
+/** One request as a line of JSON. Its text is left out unless somebody asked for it: prompts are people's own. */
+function logLine({ body, fault, ms, ...record }: RequestRecord, withText: boolean): string {
+  const time = new Date().toISOString();
+  return JSON.stringify({
+    time,
+    ...record,
+    ms: Math.round(ms),
+    ...(fault !== undefined && { fault: messageOf(fault, true) }),
+    ...(withText && { body }),
+  });
+}

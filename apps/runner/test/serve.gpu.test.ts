@@ -1,0 +1,123 @@
+/** `shoal serve` as clients see it, on the embedded model: OpenAI's own client for what it can ask, fetch for what it cannot. */
+import type { DenoEngine } from "@shoal/gpu/deno";
+import OpenAI from "openai";
+import { on, shoal } from "./shoal.ts";
+
+interface GpuTest {
+  readonly name: string;
+  readonly run: () => Promise<void>;
+}
+
+const QUESTION = [{ role: "user" as const, content: "What is the capital of France?" }];
+const ANSWER = "The capital of France is Paris.";
+const MODEL = "shoal-tiny";
+
+function check(holds: boolean, message: string): void {
+  if (!holds) throw new Error(message);
+}
+
+/** Starts a server, uses it, and ends it by Ctrl-C. */
+async function serving(webgpu: DenoEngine, use: (url: string) => Promise<void>, env: Record<string, string> = {}): Promise<string> {
+  let using: Promise<unknown> | undefined;
+  let ended = false;
+  const { code, stderr } = await shoal(["serve", "--port", "0", ...on(webgpu)], {
+    env,
+    interruptWhen: ({ stdout }) => {
+      const url = /on (http:\S+)\/v1/.exec(stdout)?.[1];
+      if (url !== undefined)
+        using ??= use(url).then(
+          () => (ended = true),
+          (error: unknown) => ((ended = true), error),
+        );
+      return ended;
+    },
+  });
+  const failure = await using;
+  if (failure instanceof Error) throw failure;
+  check(using !== undefined, `the server never listened: ${stderr}`);
+  check(code === 0, `the server ended with ${code}: ${stderr}`);
+  return stderr;
+}
+
+export function tests(webgpu: DenoEngine): readonly GpuTest[] {
+  return [
+    {
+      name: "OpenAI's client chats, streams, stops, counts, lists models and is told what is wrong; clients that hang up leave nothing behind",
+      run: async () => {
+        const log = await serving(webgpu, async (url) => {
+          const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+          const greedy = { model: MODEL, messages: QUESTION, temperature: 0 };
+          const whole = await client.chat.completions.create(greedy);
+          check(whole.choices[0]?.message.content === ANSWER, `it answered ${JSON.stringify(whole.choices[0])}`);
+          check(
+            whole.choices[0]?.finish_reason === "stop" && whole.usage?.completion_tokens === 8,
+            `it counted ${JSON.stringify(whole.usage)}`,
+          );
+          let text = "";
+          let tokens: number | undefined;
+          for await (const chunk of await client.chat.completions.create({
+            ...greedy,
+            stream: true,
+            stream_options: { include_usage: true },
+          })) {
+            text += chunk.choices[0]?.delta.content ?? "";
+            tokens = chunk.usage?.total_tokens ?? tokens;
+          }
+          check(text === ANSWER && tokens === 18, `streamed: ${text}, ${tokens} tokens`);
+          const cut = await client.chat.completions.create({ ...greedy, stop: [" France"] });
+          check(cut.choices[0]?.message.content === "The capital of", `stopped: ${cut.choices[0]?.message.content}`);
+          const drawn = {
+            model: MODEL,
+            messages: [{ role: "user" as const, content: "Tell me a story" }],
+            temperature: 1.5,
+            seed: 7,
+            max_tokens: 20,
+          };
+          const [one, two] = await Promise.all([client.chat.completions.create(drawn), client.chat.completions.create(drawn)]);
+          check(one.choices[0]?.message.content === two.choices[0]?.message.content, "the same seed gave two answers");
+          const models = await client.models.list();
+          check(models.data[0]?.id === MODEL, `models: ${JSON.stringify(models.data)}`);
+          const refused = await client.chat.completions.create({ ...greedy, temperature: -1 }).then(
+            () => undefined,
+            (error: unknown) => (error instanceof OpenAI.APIError ? error : undefined),
+          );
+          check(refused?.status === 400 && refused.param === "temperature", `refused with ${refused?.status} ${refused?.param}`);
+          const stream = await client.chat.completions.create({ ...drawn, max_tokens: 1000, stream: true });
+          for await (const _ of stream) break;
+          stream.controller.abort();
+          // The place is free when the engine has heard of it.
+          for (let tries = 0; tries < 50; tries++) {
+            const health: unknown = await (await fetch(`${url}/health`)).json();
+            if (JSON.stringify(health).includes('"running":0')) return;
+            await new Promise((resolve) => setTimeout(resolve, 100));
+          }
+          throw new Error("an answer whose client hung up still runs");
+        });
+        check(!log.includes("capital of France"), "the log holds what people wrote");
+        check(log.includes('"finishReasons":["stop"]'), `the log: ${log}`);
+      },
+    },
+    {
+      name: "a server with a key answers only those who have it, and an address of others is refused without one",
+      run: async () => {
+        const ask = (url: string, key: string): Promise<Response> =>
+          fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${key}` } });
+        const env = { SHOAL_API_KEY: "a secret" };
+        await serving(
+          webgpu,
+          async (url) => {
+            const [with_, without, health] = [await ask(url, "a secret"), await ask(url, "another"), await fetch(`${url}/health`)];
+            check(
+              with_.status === 200 && without.status === 401 && health.status === 200,
+              `${with_.status} ${without.status} ${health.status}`,
+            );
+            await Promise.all([with_, without, health].map((response) => response.body?.cancel()));
+          },
+          env,
+        );
+        const open = await shoal(["serve", "--host", "0.0.0.0", "--port", "0"], { env: { SHOAL_API_KEY: "" } });
+        check(open.code === 2 && open.stderr.includes("without an API key"), `${open.code}: ${open.stderr}`);
+      },
+    },
+  ];
+}
