@@ -1,6 +1,6 @@
 /** `shoal serve` as clients see it, on the embedded model: OpenAI's own client for what it can ask, fetch for what it cannot. */
 import type { DenoEngine } from "@shoal/gpu/deno";
-import OpenAI from "openai";
+import OpenAI, { APIError } from "openai";
 import { on, shoal } from "./shoal.ts";
 
 interface GpuTest {
@@ -79,9 +79,11 @@ export function tests(webgpu: DenoEngine): readonly GpuTest[] {
           check(models.data[0]?.id === MODEL, `models: ${JSON.stringify(models.data)}`);
           const refused = await client.chat.completions.create({ ...greedy, temperature: -1 }).then(
             () => undefined,
-            (error: unknown) => (error instanceof OpenAI.APIError ? error : undefined),
+            (error: unknown) => (error instanceof APIError ? error : undefined),
           );
           check(refused?.status === 400 && refused.param === "temperature", `refused with ${refused?.status} ${refused?.param}`);
+          const penalty = await client.chat.completions.create({ ...greedy, frequency_penalty: 1 }).catch((error: unknown) => error);
+          check(penalty instanceof APIError && penalty.param === "frequency_penalty", `a penalty gave ${String(penalty)}`);
           const stream = await client.chat.completions.create({ ...drawn, max_tokens: 1000, stream: true });
           for await (const _ of stream) break;
           stream.controller.abort();
@@ -111,7 +113,7 @@ export function tests(webgpu: DenoEngine): readonly GpuTest[] {
               with_.status === 200 && without.status === 401 && health.status === 200,
               `${with_.status} ${without.status} ${health.status}`,
             );
-            await Promise.all([with_, without, health].map((response) => response.body?.cancel()));
+            for (const response of [with_, without, health]) await response.body?.cancel();
           },
           env,
         );

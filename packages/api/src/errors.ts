@@ -73,7 +73,7 @@ export function clientFault(error: unknown, textField: string): ApiError | undef
   if (name === "TokenizerError") return invalidField(typeof field === "string" && field.startsWith(textField) ? field : textField, message);
   if (name !== "EngineError") return undefined;
   if (code === "prompt-too-long") return invalidField(textField, message, "context_length_exceeded");
-  if (code === "bad-request") return invalidField(textField, message);
+  if (code === "bad-request") return invalidField(apiField(field) ?? textField, message);
   if (code === "busy" || code === "closed") return unavailable(message);
   return undefined;
 }
@@ -90,4 +90,9 @@ export function serverFault(): ApiError {
     type: "server_error",
     code: "internal_error",
   });
+}
+
+/** The request's name for a field of the engine's: `topLogprobs` is `top_logprobs`. */
+function apiField(field: unknown): string | undefined {
+  return typeof field === "string" ? field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) : undefined;
 }

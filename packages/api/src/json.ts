@@ -41,14 +41,15 @@ async function readBody(request: Request, maxBytes: number, timeoutMs: number): 
   if (declared > maxBytes) throw tooLarge(`${declared}`, maxBytes);
   if (!request.body) return new Uint8Array(0);
   const reader: ReadableStreamDefaultReader<Uint8Array> = request.body.getReader();
-  const slow = Promise.withResolvers<never>();
-  slow.promise.catch(() => {});
-  const timer = setTimeout(() => slow.reject(tooSlow(timeoutMs)), timeoutMs);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const slow = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(tooSlow(timeoutMs)), timeoutMs);
+  });
   const parts: Uint8Array[] = [];
   let size = 0;
   try {
     for (;;) {
-      const { done, value } = await Promise.race([reader.read(), slow.promise]);
+      const { done, value } = await Promise.race([reader.read(), slow]);
       if (done) break;
       size += value.byteLength;
       if (size > maxBytes) throw tooLarge(`more than ${maxBytes}`, maxBytes);

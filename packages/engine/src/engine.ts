@@ -121,8 +121,8 @@ export class Engine implements InferenceEngine {
 
   #check({ promptIds, maxNewTokens, sampling, stopTokenIds, topLogprobs, signal }: EngineRequest): void {
     const { contextTokens, vocabSize } = this.#description;
-    const refuse = (message: string): never => {
-      throw new EngineError("bad-request", `Cannot run the request: ${message}`);
+    const refuse = (message: string, field?: string): never => {
+      throw new EngineError("bad-request", `Cannot run the request: ${message}`, { ...(field !== undefined && { field }) });
     };
     if (promptIds.length === 0) refuse("the prompt is empty, expected at least one token");
     if (promptIds.length > contextTokens)
@@ -138,14 +138,15 @@ export class Engine implements InferenceEngine {
     checkTokens("stopTokenIds", stopTokenIds, vocabSize);
     if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1) refuse(`maxNewTokens is ${maxNewTokens}, expected a positive integer`);
     checkSampling(sampling);
-    if (topLogprobs !== undefined) refuse("topLogprobs is given, but this stage reports no probabilities");
+    if (topLogprobs !== undefined) refuse("topLogprobs is given, but this stage reports no probabilities", "topLogprobs");
     for (const [field, none] of [
       ["frequencyPenalty", 0],
       ["presencePenalty", 0],
       ["repetitionPenalty", 1],
     ] as const)
-      if ((sampling[field] ?? none) !== none) refuse(`${field} is ${sampling[field]}, but this stage has no penalties: expected ${none}`);
-    if (sampling.logitBias && sampling.logitBias.size > 0) refuse("logitBias is given, but this stage has none");
+      if ((sampling[field] ?? none) !== none)
+        refuse(`${field} is ${sampling[field]}, but this stage has no penalties: expected ${none}`, field);
+    if (sampling.logitBias && sampling.logitBias.size > 0) refuse("logitBias is given, but this stage has none", "logitBias");
     signal?.throwIfAborted();
   }
 

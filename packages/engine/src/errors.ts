@@ -1,4 +1,7 @@
-/** What the engine refuses. `code` is stable; `actual` and `expected` are the numbers of the message, where it has some. */
+/**
+ * What the engine refuses. `code` is stable; `actual` and `expected` are the numbers of the message, where it has some; `field` is the field of the request that it is about,
+ * where that is not the prompt.
+ */
 export type EngineErrorCode = "prompt-too-long" | "bad-request" | "bad-stage" | "busy" | "closed";
 
 export class EngineError extends Error {
@@ -6,11 +9,17 @@ export class EngineError extends Error {
   readonly code: EngineErrorCode;
   readonly actual: number | undefined;
   readonly expected: number | undefined;
+  readonly field: string | undefined;
 
-  constructor(code: EngineErrorCode, message: string, numbers: { readonly actual?: number; readonly expected?: number } = {}) {
+  constructor(
+    code: EngineErrorCode,
+    message: string,
+    details: { readonly actual?: number; readonly expected?: number; readonly field?: string } = {},
+  ) {
     super(message);
     this.code = code;
-    this.actual = numbers.actual;
-    this.expected = numbers.expected;
+    this.actual = details.actual;
+    this.expected = details.expected;
+    this.field = details.field;
   }
 }

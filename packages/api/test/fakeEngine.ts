@@ -1,0 +1,61 @@
+/** An engine that answers at once with the tokens of a text, one at a time, and keeps what it was asked. */
+import type { EngineRequest, EngineResult, EngineStatus, GeneratedToken, InferenceEngine, RunningRequest } from "@shoal/engine";
+
+export class FakeEngine implements InferenceEngine {
+  readonly requests: EngineRequest[] = [];
+  /** Answers under way. */
+  running = 0;
+  /** Awaited before every token. */
+  pause: () => Promise<void> = async () => {};
+  readonly #answer: readonly number[];
+
+  constructor(answer: readonly number[]) {
+    this.#answer = answer;
+  }
+
+  submit(request: EngineRequest): RunningRequest {
+    this.requests.push(request);
+    this.running++;
+    const ids = this.#answer.slice(0, request.maxNewTokens);
+    const stop = new AbortController();
+    const signal = request.signal ? AbortSignal.any([request.signal, stop.signal]) : stop.signal;
+    let resolve!: (result: EngineResult) => void;
+    let reject!: (error: unknown) => void;
+    const result = new Promise<EngineResult>((...settle) => ([resolve, reject] = settle));
+    result.catch(() => {});
+    let over = false;
+    const end = (): void => {
+      if (!over) this.running--;
+      over = true;
+    };
+    signal.addEventListener("abort", () => {
+      end();
+      reject(signal.reason as Error);
+    });
+    const { pause } = this;
+    const iterate = async function* (): AsyncGenerator<readonly GeneratedToken[], void, void> {
+      try {
+        for (const id of ids) {
+          await pause();
+          signal.throwIfAborted();
+          yield [{ id }];
+        }
+        const usage = { promptTokens: request.promptIds.length, cachedTokens: 0, completionTokens: ids.length };
+        end();
+        resolve({ finishReason: "length", usage, timings: { queuedMs: 0, firstTokenMs: 0, decodeMs: 0 } });
+      } finally {
+        if (!over) stop.abort(new Error("left"));
+      }
+    };
+    return { result, cancel: async (reason) => stop.abort(reason), [Symbol.asyncIterator]: iterate };
+  }
+
+  status(): EngineStatus {
+    const totals = { requests: this.requests.length, promptTokens: 0, cachedTokens: 0, completionTokens: 0, preemptions: 0, steps: 0 };
+    return { running: this.running, waiting: 0, maxSequences: 4, contextTokens: 512, kvBlocks: { total: 16, free: 16, cached: 0 }, totals };
+  }
+
+  async drain(): Promise<void> {}
+
+  async close(): Promise<void> {}
+}
