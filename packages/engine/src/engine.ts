@@ -10,7 +10,7 @@ import { EngineError } from "./errors.ts";
 import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
 import { checkSampling } from "./sampling.ts";
-import { type Placed, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
+import { type Placed, type ScheduledEntry, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
 import { SpeculationPacer } from "./speculation.ts";
 import { chooseAndDraft } from "./verifiedStep.ts";
 
@@ -284,9 +284,12 @@ export class Engine implements InferenceEngine {
     for (const entry of entries) entry.placement.length += rowCount(entry);
     for (const { placement } of chosen) placement.chosen++;
     this.#readings.add({ step, rows: chosen.map(({ request, placement }) => ({ request, placement })), decodes });
-    // A prompt that is complete may be shared from now on: steps run in the order of their submission.
-    for (const { request, placement, tokens, quiet } of entries)
-      if (tokens !== "sampled" && !quiet) await this.#blocks.remember(request, placement);
+    for (const entry of entries) await this.#rememberPrompt(entry);
+  }
+
+  /** A prompt that is complete may be shared from now on: steps run in the order of their submission. */
+  async #rememberPrompt({ request, placement, quiet }: ScheduledEntry): Promise<void> {
+    if (!quiet && placement.length === placement.prefillTokens) await this.#blocks.remember(request, placement);
   }
 
   /** Whether the next step verifies drafts and makes new ones. */
@@ -311,8 +314,7 @@ export class Engine implements InferenceEngine {
     const { step, chosen } = await chooseAndDraft(this.#stage, entries, this.#draftStep);
     this.#draftStep = step;
     this.#count({ steps: 1 });
-    for (const { request, placement, tokens, quiet } of entries)
-      if (!quiet && tokens !== "sampled" && placement.length === placement.prefillTokens) await this.#blocks.remember(request, placement);
+    for (const entry of entries) await this.#rememberPrompt(entry);
     await this.#giveOut(chosen);
     if (decodes) this.#speculation.record(chosen.length, performance.now() - begin);
   }

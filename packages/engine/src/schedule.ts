@@ -9,7 +9,7 @@ import type { ActiveRequest, Placement } from "./activeRequest.ts";
 export interface ScheduledEntry {
   readonly request: ActiveRequest;
   readonly placement: Placement;
-  /** Ids of a prompt's next chunk, or the token that the last step chose. */
+  /** Ids of a prompt's next chunk, a stream's last token where that is known here, or else the token that the last step chose. */
   readonly tokens: readonly number[] | "sampled";
   /** A prompt's chunk before its last: no token is chosen after it. */
   readonly quiet: boolean;
@@ -27,7 +27,7 @@ export interface ScheduleLimits {
   /** Most tokens in a step. */
   readonly stepTokens: number;
   readonly blockSize: number;
-  /** Steps wait for one another and drafts are verified: tokens are named, since which of those that were chosen is right is known here alone. */
+  /** Steps wait for one another, so every token is known here, and drafts are verified. */
   readonly drafting?: { readonly contextTokens: number };
 }
 
@@ -48,7 +48,9 @@ export function schedule(running: readonly Placed[], { stepTokens, blockSize, dr
       placement.draftIndex !== undefined &&
       placement.length + 2 <= drafting.contextTokens &&
       placement.chosen + 2 <= request.mostTokens;
-    const tokens = drafting ? request.ids(placement.length, placement.length + 1) : "sampled";
+    // What the stage sampled last need not be the stream's last token: after a wrong draft it is what would have followed that.
+    const known = placement.length < request.knownLength;
+    const tokens = known ? request.ids(placement.length, placement.length + 1) : "sampled";
     entries.push({ ...placed, tokens, quiet: false, verify });
     budget -= verify ? 2 : 1;
   }
