@@ -178,7 +178,8 @@ export class Engine implements InferenceEngine {
       await this.#submit(step);
       if (!this.#readings.full) return true;
     } else this.#readings.read();
-    if (!this.#readings.pending) return false;
+    // Planning takes what was being read, which may have ended the last of those who ran: then there is a place for one who waits.
+    if (!this.#readings.pending) return this.#running.length === 0 && this.#waiting.length > 0;
     await this.#take();
     return true;
   }
@@ -343,9 +344,10 @@ export class Engine implements InferenceEngine {
 
   async #unplace(placed: Placed): Promise<void> {
     const { request, placement } = placed;
+    // Still one of those who run if this fails: recovery must find it.
+    await this.#blocks.close(request, placement);
     this.#running = this.#running.filter((other) => other.request !== request);
     request.placement = undefined;
-    await this.#blocks.close(request, placement);
   }
 
   /** A step failed. If there is a stage to go on with, what ran is computed again there; otherwise it ends. */
