@@ -20,6 +20,8 @@ import { matvecContract } from "./matvec/contract.ts";
 import { exactContract } from "./exact/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
+import { adjustContract } from "./adjust/contract.ts";
+import { logprobsContract } from "./logprobs/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
 
 export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
@@ -41,6 +43,8 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   expertsFew: expertsFewContract,
   expertsMany: expertsManyContract,
   sample: sampleContract,
+  adjust: adjustContract,
+  logprobs: logprobsContract,
   bandwidth: bandwidthContract,
   matrixRate: matrixRateContract,
 };

@@ -32,7 +32,17 @@ export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
 export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";
-export { GREEDY, MIN_TEMPERATURE, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./sample/params.ts";
+export {
+  GREEDY,
+  type LogitAdjustments,
+  MIN_TEMPERATURE,
+  SAMPLING_PARAM_WORDS,
+  type SamplingParams,
+  adjustsLogits,
+  encodeSamplingParams,
+} from "./sample/params.ts";
+export { type AdjustLogitsSpec, type CountTokensSpec, TOKEN_IN_PROMPT, adjustLogits, countTokens, maskRowWords } from "./adjust/kernel.ts";
+export { LOGPROBS_WORDS, type LogprobsSpec, NO_TOKEN, TOP_LOGPROBS, logprobs } from "./logprobs/kernel.ts";
 export {
   CHUNK,
   FORMAT_BYTES,

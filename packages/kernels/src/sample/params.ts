@@ -13,6 +13,18 @@ export interface SamplingParams {
   readonly seed: bigint;
 }
 
+/** What is done to the logits before anything else (shaders/logits/adjust.wgsl). */
+export interface LogitAdjustments {
+  /** Divides the positive and multiplies the negative logits of tokens that the prompt or the answer has; 1 changes nothing. */
+  readonly repetitionPenalty?: number;
+  /** Subtracted from a token's logit for each time that it was generated. */
+  readonly frequencyPenalty?: number;
+  /** Subtracted once from the logits of tokens that were generated. */
+  readonly presencePenalty?: number;
+  /** Added to the logits of these tokens. */
+  readonly logitBias?: ReadonlyMap<number, number>;
+}
+
 /** Words of a row, one a sequence slot. */
 export const SAMPLING_PARAM_WORDS = 16;
 
@@ -21,8 +33,15 @@ export const MIN_TEMPERATURE = Math.fround(1e-6);
 
 export const GREEDY: SamplingParams = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
 
+/** Whether any logit changes. */
+export function adjustsLogits({ repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0, logitBias }: LogitAdjustments): boolean {
+  return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0 || (logitBias?.size ?? 0) > 0;
+}
+
 /** One slot's row. @throws RangeError for values that mean nothing. */
-export function encodeSamplingParams({ temperature, topP, topK, minP, seed }: SamplingParams): Uint32Array<ArrayBuffer> {
+export function encodeSamplingParams(parameters: SamplingParams & LogitAdjustments): Uint32Array<ArrayBuffer> {
+  const { temperature, topP, topK, minP, seed } = parameters;
+  const { repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 } = parameters;
   const check = (name: string, value: number, holds: boolean, expected: string): void => {
     if (!holds) throw new RangeError(`Cannot sample with ${name} ${value}, expected ${expected}`);
   };
@@ -30,6 +49,9 @@ export function encodeSamplingParams({ temperature, topP, topK, minP, seed }: Sa
   check("topP", topP, topP >= 0 && topP <= 1, "a number from 0 to 1");
   check("minP", minP, minP >= 0 && minP <= 1, "a number from 0 to 1");
   check("topK", topK, Number.isInteger(topK) && topK >= 0 && topK <= 0xffffffff, "an integer from 0");
+  check("repetitionPenalty", repetitionPenalty, Number.isFinite(repetitionPenalty) && repetitionPenalty > 0, "a number above 0");
+  check("frequencyPenalty", frequencyPenalty, Number.isFinite(frequencyPenalty), "a number");
+  check("presencePenalty", presencePenalty, Number.isFinite(presencePenalty), "a number");
   const words = new Uint32Array(SAMPLING_PARAM_WORDS);
   const floats = new Float32Array(words.buffer);
   floats[0] = temperature;
@@ -38,5 +60,7 @@ export function encodeSamplingParams({ temperature, topP, topK, minP, seed }: Sa
   floats[3] = minP;
   words[4] = Number(BigInt.asUintN(32, seed));
   words[5] = Number(BigInt.asUintN(32, seed >> 32n));
+  floats.set([repetitionPenalty, frequencyPenalty, presencePenalty], 8);
+  words[11] = Number(adjustsLogits(parameters));
   return words;
 }
