@@ -1,14 +1,24 @@
+import { computed, signal } from "@preact/signals";
 import { render } from "preact";
-import { ChatState } from "./chatState.ts";
-import { App } from "./components/App.tsx";
+import type { AppState } from "./appState.ts";
+import { injectedBackend } from "./backend.ts";
+import { ChatState } from "./chat/chatState.ts";
 import { ModelState } from "./modelState.ts";
-import "./style.css";
+import { PLACES } from "./places.ts";
+import { App } from "./shell/App.tsx";
+import { ViewState } from "./viewState.ts";
+import "./styles/tokens.css";
+import "./styles/base.css";
+import "./styles/shell.css";
+import "./styles/chat.css";
 
 const model = new ModelState();
-const chat = new ChatState(model);
-await chat.restore();
+const injected = injectedBackend();
+const backend = injected ? signal(injected) : computed(() => model.engine ?? null);
+const app: AppState = { model, chat: new ChatState(backend), view: new ViewState() };
+await app.chat.restore();
 const root = document.querySelector("#app");
-if (root) render(<App model={model} chat={chat} />, root);
+if (root) render(<App app={app} places={PLACES} />, root);
 // Without it the page works as well, with network.
 if (import.meta.env.PROD) navigator.serviceWorker?.register("./sw.js").catch(() => {});
-await model.start();
+if (!injected) await model.start();

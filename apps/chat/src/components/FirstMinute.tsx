@@ -1,9 +1,9 @@
 /** What a person sees before the model answers: what will happen, whether it can, and how far it is. */
 import type { ModelCheck } from "@shoal/web";
 import { formatBytes, formatSeconds } from "../format.ts";
-import type { ModelState } from "../modelState.ts";
+import type { AppState } from "../appState.ts";
 
-export function FirstMinute({ model }: { readonly model: ModelState }) {
+export function FirstMinute({ app: { model } }: { readonly app: AppState }) {
   const phase = model.phase.value;
   return (
     <section class="first-minute" aria-labelledby="first-title">

@@ -1,10 +1,10 @@
 /** Conversations, the one that is open, and the answer that is being written. */
-import { computed, signal } from "@preact/signals";
+import { type ReadonlySignal, computed, signal } from "@preact/signals";
 import type { ChatMessage } from "@shoal/web";
-import { type Conversation, type Turn, fromJson, search, titleOf } from "./conversations.ts";
-import type { ModelState } from "./modelState.ts";
+import { type Conversation, type Turn, fromJson, search, titleOf } from "../conversations/conversations.ts";
+import type { ChatBackend } from "../backend.ts";
 import { splitReasoning } from "./reasoning.ts";
-import { DEFAULT_SETTINGS, type Settings, loadConversations, loadSettings, saveConversations, saveSettings } from "./saved.ts";
+import { DEFAULT_SETTINGS, type Settings, loadConversations, loadSettings, saveConversations, saveSettings } from "../settings/saved.ts";
 
 export class ChatState {
   readonly conversations = signal<readonly Conversation[]>([]);
@@ -19,11 +19,12 @@ export class ChatState {
   readonly notice = signal<string | null>(null);
   readonly open = computed(() => this.conversations.value.find(({ id }) => id === this.openId.value) ?? null);
   readonly found = computed(() => search(this.conversations.value, this.words.value));
-  readonly #model: ModelState;
+  /** Null as long as nothing answers. */
+  readonly backend: ReadonlySignal<ChatBackend | null>;
   #answering: AbortController | undefined;
 
-  constructor(model: ModelState) {
-    this.#model = model;
+  constructor(backend: ReadonlySignal<ChatBackend | null>) {
+    this.backend = backend;
   }
 
   async restore(): Promise<void> {
@@ -77,7 +78,7 @@ export class ChatState {
 
   async send(): Promise<void> {
     const content = this.draft.value.trim();
-    if (content === "" || this.writing.value !== null || !this.#model.engine) return;
+    if (content === "" || this.writing.value !== null || !this.backend.value) return;
     const before = this.open.value?.turns.slice(0, this.editing.value ?? undefined) ?? [];
     this.draft.value = "";
     this.editing.value = null;
@@ -96,7 +97,7 @@ export class ChatState {
   }
 
   async #answer(turns: readonly Turn[]): Promise<void> {
-    const { engine } = this.#model;
+    const engine = this.backend.value;
     if (!engine) return;
     this.notice.value = null;
     const id = this.openId.value ?? crypto.randomUUID();
@@ -118,7 +119,7 @@ export class ChatState {
         stream: true,
       } as const;
       for await (const { choices, usage, timings } of engine.chat.completions.create(request, { signal: controller.signal })) {
-        text += choices[0].delta.content ?? "";
+        text += choices[0]?.delta.content ?? "";
         if (this.openId.value === id) this.writing.value = text;
         if (usage && timings) {
           const tokens = usage.completion_tokens;

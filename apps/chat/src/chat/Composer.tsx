@@ -1,6 +1,6 @@
 /** Where a person writes. Enter sends, Shift+Enter breaks the line, Escape stops the answer or leaves editing. */
 import { useEffect, useRef } from "preact/hooks";
-import type { ChatState } from "../chatState.ts";
+import type { ChatState } from "./chatState.ts";
 
 export function Composer({ chat }: { readonly chat: ChatState }) {
   const field = useRef<HTMLTextAreaElement>(null);

@@ -1,6 +1,6 @@
 /** What lasts between visits, in IndexedDB. Whatever cannot be read counts as not there: an old version's data must not keep the page from starting. */
 import { get, set } from "idb-keyval";
-import { type Conversation, fromJson, toJson } from "./conversations.ts";
+import { type Conversation, fromJson, toJson } from "../conversations/conversations.ts";
 
 export type Theme = "system" | "light" | "dark";
 

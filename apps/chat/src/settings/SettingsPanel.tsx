@@ -1,15 +1,21 @@
 /** How the model answers, and how the page looks. */
-import type { ChatState } from "../chatState.ts";
-import { RANGES, type Theme } from "../saved.ts";
+import type { AppState } from "../appState.ts";
+import type { Places } from "../places.ts";
+import { RANGES, type Theme } from "./saved.ts";
 
 const LABELS = { temperature: "Temperature", topP: "Top-p", topK: "Top-k (0: off)", maxTokens: "Most tokens in an answer" } as const;
 const NAMES = ["temperature", "topP", "topK", "maxTokens"] as const;
 
-export function SettingsPanel({ chat }: { readonly chat: ChatState }) {
+interface SettingsPanelProps {
+  readonly app: AppState;
+  readonly places: Places;
+}
+
+export function SettingsPanel({ app, places: { backend: Backend } }: SettingsPanelProps) {
+  const { chat } = app;
   const settings = chat.settings.value;
   return (
-    <details class="settings">
-      <summary>Settings</summary>
+    <div class="settings">
       <label>
         System prompt
         <textarea rows={3} value={settings.system} onChange={({ currentTarget }) => chat.change({ system: currentTarget.value })} />
@@ -40,6 +46,7 @@ export function SettingsPanel({ chat }: { readonly chat: ChatState }) {
           <option value="dark">Dark</option>
         </select>
       </label>
-    </details>
+      {Backend && <Backend app={app} />}
+    </div>
   );
 }

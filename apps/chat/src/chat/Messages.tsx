@@ -1,9 +1,9 @@
 /** The turns of a conversation, the one being written last. */
 import { useEffect, useRef } from "preact/hooks";
-import type { ChatState } from "../chatState.ts";
-import type { Turn } from "../conversations.ts";
-import { renderMarkdown } from "../markdown.ts";
-import { splitReasoning } from "../reasoning.ts";
+import type { ChatState } from "./chatState.ts";
+import type { Turn } from "../conversations/conversations.ts";
+import { renderMarkdown } from "../markdown/markdown.ts";
+import { splitReasoning } from "./reasoning.ts";
 
 export function Messages({ chat }: { readonly chat: ChatState }) {
   const turns = chat.open.value?.turns ?? [];

@@ -1,12 +1,31 @@
 /** Conversations: find, open, name, delete, take out and bring in. */
-import type { ChatState } from "../chatState.ts";
-import { MAX_IMPORT_BYTES, titleOf, toJson, toMarkdown } from "../conversations.ts";
+import type { AppState } from "../appState.ts";
+import type { ChatState } from "../chat/chatState.ts";
+import type { Places } from "../places.ts";
+import { IconButton } from "../shell/IconButton.tsx";
+import { MAX_IMPORT_BYTES, titleOf, toJson, toMarkdown } from "./conversations.ts";
 
-export function Sidebar({ chat }: { readonly chat: ChatState }) {
+interface SidebarProps {
+  readonly app: AppState;
+  readonly places: Places;
+}
+
+export function Sidebar({ app: { chat, view }, places }: SidebarProps) {
   const open = chat.open.value;
   return (
-    <nav class="sidebar" aria-label="Conversations">
-      <button type="button" class="primary" onClick={() => chat.show(null)}>
+    <nav id="side" class="sidebar" aria-label="Conversations">
+      <div class="brand">
+        <strong>Shoal</strong>
+        <IconButton icon="close" label="Close menu" class="menu" onClick={() => (view.sidebarOpen.value = false)} />
+      </div>
+      <button
+        type="button"
+        class="primary"
+        onClick={() => {
+          view.show("chat");
+          chat.show(null);
+        }}
+      >
         New conversation
       </button>
       <input
@@ -19,7 +38,14 @@ export function Sidebar({ chat }: { readonly chat: ChatState }) {
       <ul>
         {chat.found.value.map(({ id, title }) => (
           <li key={id}>
-            <button type="button" aria-current={id === open?.id ? "true" : undefined} onClick={() => chat.show(id)}>
+            <button
+              type="button"
+              aria-current={id === open?.id ? "true" : undefined}
+              onClick={() => {
+                view.show("chat");
+                chat.show(id);
+              }}
+            >
               {title}
             </button>
           </li>
@@ -49,6 +75,16 @@ export function Sidebar({ chat }: { readonly chat: ChatState }) {
           Import
           <input type="file" accept=".json,application/json" onChange={({ currentTarget }) => void bringIn(chat, currentTarget)} />
         </label>
+      </div>
+      <div class="tools">
+        {places.models && (
+          <button type="button" onClick={() => view.show("models")}>
+            Models
+          </button>
+        )}
+        <button type="button" onClick={() => (view.settingsOpen.value = true)}>
+          Settings
+        </button>
       </div>
     </nav>
   );

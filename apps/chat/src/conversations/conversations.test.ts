@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { type Conversation, fromJson, search, titleOf, toJson, toMarkdown } from "./conversations.ts";
-import { splitReasoning } from "./reasoning.ts";
+import { splitReasoning } from "../chat/reasoning.ts";
 
 const TALK: Conversation = {
   id: "1",

@@ -1,0 +1,10 @@
+import type { ChatState } from "./chat/chatState.ts";
+import type { ModelState } from "./modelState.ts";
+import type { ViewState } from "./viewState.ts";
+
+/** All that the page's parts share. */
+export interface AppState {
+  readonly chat: ChatState;
+  readonly model: ModelState;
+  readonly view: ViewState;
+}

@@ -1,0 +1,37 @@
+/** The page's head: the sidebar's button, what is open, what answers, the inspector's button. */
+import type { AppState } from "../appState.ts";
+import type { Places } from "../places.ts";
+import { IconButton } from "./IconButton.tsx";
+
+interface TopBarProps {
+  readonly app: AppState;
+  readonly places: Places;
+}
+
+export function TopBar({ app, places }: TopBarProps) {
+  const { chat, view } = app;
+  const { backendName: BackendName, inspector } = places;
+  return (
+    <header class="top-bar">
+      <IconButton
+        icon="panel"
+        label="Menu"
+        class="menu"
+        aria-expanded={view.sidebarOpen.value}
+        aria-controls="side"
+        onClick={() => (view.sidebarOpen.value = true)}
+      />
+      <strong class="top-title">{view.screen.value === "models" ? "Models" : (chat.open.value?.title ?? "New conversation")}</strong>
+      {BackendName && <BackendName app={app} />}
+      {inspector && (
+        <IconButton
+          icon="pulse"
+          label="See the model work"
+          aria-pressed={view.inspectorOpen.value}
+          aria-controls="inspector"
+          onClick={() => (view.inspectorOpen.value = !view.inspectorOpen.value)}
+        />
+      )}
+    </header>
+  );
+}
