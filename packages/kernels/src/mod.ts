@@ -39,6 +39,7 @@ export {
   SAMPLING_PARAM_WORDS,
   type SamplingParams,
   adjustsLogits,
+  penalizes,
   encodeSamplingParams,
 } from "./sample/params.ts";
 export { type AdjustLogitsSpec, type CountTokensSpec, TOKEN_IN_PROMPT, adjustLogits, countTokens, maskRowWords } from "./adjust/kernel.ts";

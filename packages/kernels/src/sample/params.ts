@@ -34,8 +34,13 @@ export const MIN_TEMPERATURE = Math.fround(1e-6);
 export const GREEDY: SamplingParams = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
 
 /** Whether any logit changes. */
-export function adjustsLogits({ repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0, logitBias }: LogitAdjustments): boolean {
-  return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0 || (logitBias?.size ?? 0) > 0;
+export function adjustsLogits(adjustments: LogitAdjustments): boolean {
+  return penalizes(adjustments) || (adjustments.logitBias?.size ?? 0) > 0;
+}
+
+/** Whether logits depend on which tokens came before. */
+export function penalizes({ repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 }: LogitAdjustments): boolean {
+  return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
 }
 
 /** One slot's row. @throws RangeError for values that mean nothing. */

@@ -1,3 +1,6 @@
+export { type AdjustedRow, adjustReference } from "../adjust/reference.ts";
+export { type RowLogprobs, logprobsReference } from "../logprobs/reference.ts";
+export { type Choice, sampleReference } from "../sample/reference.ts";
 export { MismatchError, type Tolerance, assertClose, assertEqual, assertNearest } from "./compare.ts";
 export { type TestExperts, type TestExpertsOptions, randomExperts, randomRoutes } from "./experts.ts";
 export { type ContractCase, padded, runAndRead, unpadded, withBuffers } from "./harness.ts";
