@@ -2,7 +2,17 @@
  * A stage of many sequences whose model is a rule over the whole sequence, with a pool of KV blocks that hold token ids: a block that is shared wrongly, freed too early or
  * written by another shows in the tokens. It refuses what a real stage refuses. Readings take a random while.
  */
-import type { Batch, KvBlock, SamplingParameters, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+import type {
+  Batch,
+  ChosenLogprobs,
+  KvBlock,
+  SamplingParameters,
+  SequenceSlot,
+  Stage,
+  StageDescription,
+  StepOutput,
+  TokenHistory,
+} from "@shoal/model";
 
 export interface FakePagedStageOptions {
   readonly maxSequences: number;
@@ -33,7 +43,9 @@ const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, 
 
 export class FakePagedStage implements Stage {
   /** Of each step: tokens by sequence. */
-  readonly steps: { readonly tokens: readonly number[]; readonly sampled: readonly number[] }[] = [];
+  readonly steps: { readonly tokens: readonly number[]; readonly sampled: readonly number[]; readonly logprobs: boolean }[] = [];
+  /** What `setSampling` was told, the last of each sequence. */
+  readonly histories = new Map<number, TokenHistory | undefined>();
   /** Thrown by calls while set. */
   failure: Error | undefined;
   /** Drafts of each drafting step. */
@@ -124,12 +136,13 @@ export class FakePagedStage implements Stage {
     this.#sequences.delete(slot);
   }
 
-  async setSampling(slot: SequenceSlot, parameters: SamplingParameters): Promise<void> {
+  async setSampling(slot: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
     this.#check();
+    this.histories.set(slot, history);
     this.#sequence(slot).sampling = parameters;
   }
 
-  async forward({ entries, output }: Batch): Promise<StepOutput> {
+  async forward({ entries, output, logprobs = false }: Batch): Promise<StepOutput> {
     this.#check();
     const { maxTokens, maxOutputs = this.#options.maxSequences } = this.#options;
     if (output !== "sample") throw new Error(`output ${output}`);
@@ -158,7 +171,7 @@ export class FakePagedStage implements Stage {
       sequence.last = this.#options.rule(this.#ids(sequence), sequence.sampling);
       sampled.push(sequence.last);
     }
-    this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled });
+    this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled, logprobs });
     return { step: this.steps.length - 1 };
   }
 
@@ -182,6 +195,15 @@ export class FakePagedStage implements Stage {
   async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
     this.#check();
     return this.drafts.slice(first, first + count);
+  }
+
+  /** Of token i: -i / 10; the likeliest are it and the one after it. */
+  async logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
+    const tokens = await this.sampled(first, count);
+    return tokens.map((ids, index) => {
+      if (this.steps[first + index]?.logprobs !== true) return [];
+      return ids.map((id) => ({ logprob: -id / 10, top: [id, id + 1].map((other) => ({ id: other, logprob: -other / 10 })) }));
+    });
   }
 
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {

@@ -120,6 +120,10 @@ export class FakeStage implements Stage {
     return Promise.reject(new Error("nothing is moved here"));
   }
 
+  logprobs(): Promise<never> {
+    return Promise.reject(new Error("nobody asks for these"));
+  }
+
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
     if (count < 1 || first + count > this.#samples.length) throw new Error(`steps ${first} to ${first + count} are not there`);
     if (this.#samples.length - first > 64) throw new Error(`step ${first} is no longer kept`);

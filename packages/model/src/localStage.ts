@@ -1,16 +1,20 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { GREEDY, TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER, encodeBatch } from "@shoal/kernels";
+import { GREEDY, encodeBatch, encodeSamplingParams } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
 import { type KvBlock, type KvFormat, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
 import { type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
+import { LogitAdjuster } from "./logitAdjuster.ts";
+import { logprobRing, readLogprobs } from "./logprobRing.ts";
 import { type StepShape, Programs } from "./programs.ts";
 import type { NumericMode } from "./recorder.ts";
 import { checkAdapter } from "./requirements.ts";
 import { Sampler } from "./sampler.ts";
-import type { Batch, BatchEntry, SamplingParameters, Stage, StageDescription, StepOutput } from "./stage.ts";
+import type { Batch, ChosenLogprobs, SamplingParameters, Stage, StageDescription, StepOutput, TokenHistory } from "./stage.ts";
+import { type PlannedStep, StepPlanner, hiddenRows, rowCount } from "./stepPlan.ts";
+import type { StepRing } from "./stepRing.ts";
 import { Trace, packRows } from "./trace.ts";
 import type { LoadProgress } from "./weights/reader.ts";
 import { type LayerRange, type ModelWeights, loadWeights } from "./weights/model.ts";
@@ -36,6 +40,7 @@ export interface LocalStageOptions {
 export const DEFAULT_CONTEXT_TOKENS = 4096;
 export const DEFAULT_MAX_TOKENS = 256;
 export const DEFAULT_MAX_OUTPUTS = 8;
+const NO_HISTORY: TokenHistory = { promptIds: [], generatedIds: [] };
 
 /** Loads a checkpoint onto a device. If it throws, the context stays the caller's; otherwise it is the stage's, whose `destroy()` closes it. */
 export async function loadLocalStage(gpu: GpuContext, checkpoint: CheckpointSource, options: LocalStageOptions = {}): Promise<LocalStage> {
@@ -80,14 +85,6 @@ export function stagePlan(config: ModelConfig, options: LocalStageOptions): Stag
   };
 }
 
-interface PlannedStep {
-  readonly tokens: number[];
-  readonly positions: number[];
-  readonly sequences: number[];
-  /** Rows after which a token is chosen, or whose logits are wanted: the last of each entry, unless it says otherwise. */
-  readonly chosenRows: number[];
-}
-
 export class LocalStage implements Stage {
   readonly gpu: GpuContext;
   readonly config: ModelConfig;
@@ -98,6 +95,9 @@ export class LocalStage implements Stage {
   readonly #programs: Programs;
   readonly #sampler: Sampler;
   readonly #draftSampler: Sampler;
+  readonly #adjuster: LogitAdjuster;
+  readonly #logprobs: StepRing;
+  readonly #planner: StepPlanner;
   #trace: Trace | undefined;
   #step = 0;
   /** Rows of the step before, for `draft`. */
@@ -131,6 +131,10 @@ export class LocalStage implements Stage {
     });
     this.#sampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs);
     this.#draftSampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs);
+    const { vocabSize: vocab } = config;
+    this.#adjuster = new LogitAdjuster(gpu, { vocab, maxSequences, maxOutputs, logitsStride: this.activations.logits.stride });
+    this.#logprobs = logprobRing(gpu, maxOutputs);
+    this.#planner = new StepPlanner({ plan, vocab, adjuster: this.#adjuster, lengthOf: (sequence) => this.kv.length(sequence) });
     this.#programs = new Programs({
       gpu,
       config,
@@ -140,6 +144,8 @@ export class LocalStage implements Stage {
       mode: options.mode ?? "w8a32",
       sampler: this.#sampler,
       draftSampler: this.#draftSampler,
+      adjuster: this.#adjuster,
+      logprobRing: this.#logprobs,
     });
   }
 
@@ -193,8 +199,12 @@ export class LocalStage implements Stage {
     return this.#inTurn(() => this.kv.close(sequence));
   }
 
-  setSampling(sequence: SequenceSlot, parameters: SamplingParameters): Promise<void> {
+  setSampling(sequence: SequenceSlot, parameters: SamplingParameters, history: TokenHistory = NO_HISTORY): Promise<void> {
     return this.#inTurn(() => {
+      // Whatever is wrong is found before anything is set.
+      this.kv.length(sequence);
+      encodeSamplingParams(parameters);
+      this.#adjuster.set(sequence, parameters, history);
       this.#sampler.set(sequence, parameters);
       this.#draftSampler.set(sequence, parameters);
     });
@@ -214,6 +224,10 @@ export class LocalStage implements Stage {
     return this.#sampler.read(first, count);
   }
 
+  logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
+    return readLogprobs(this.#logprobs, first, count);
+  }
+
   drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
     return this.#draftSampler.read(first, count);
   }
@@ -228,8 +242,8 @@ export class LocalStage implements Stage {
   }
 
   async #submitForward(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
-    const plan = this.#planStep(batch);
-    const hidden = this.#plan.layers.begin > 0 ? this.#hiddenRows(batch) : undefined;
+    const plan = this.#planner.plan(batch);
+    const hidden = this.#plan.layers.begin > 0 ? hiddenRows(batch, this.config.hiddenSize, this.activations.residual.stride) : undefined;
     return this.#submit(batch, plan, "forward", this.#sampler, () => {
       this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
       this.#previous = plan;
@@ -240,7 +254,7 @@ export class LocalStage implements Stage {
   async #submitDraft(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     if (!this.#plan.mtp) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
     const previous = this.#previous;
-    const plan = this.#planStep(batch, previous);
+    const plan = this.#planner.plan(batch, previous);
     const fits = plan.sequences.every((sequence, row) => {
       const position = plan.positions[row] ?? 0;
       // Cut back or closed since, its blocks may be another's by now.
@@ -271,21 +285,27 @@ export class LocalStage implements Stage {
     if (outputRows.length > 0 && !this.#weights.head) throw new ModelError("bad-batch", "Cannot give logits: this stage has no head");
     const captures = (capture?.hidden ?? false) || (capture?.routing ?? false);
     if (captures) this.#trace ??= new Trace(this.gpu, this.config, this.#weights.layers, this.activations);
+    const chooses = output === "sample" && outputRows.length > 0;
+    const slots = plan.chosenRows.map((row) => plan.sequences[row] ?? 0);
     const shape: StepShape = {
       kind,
       tokens,
       outputs: outputRows.length,
       identity: outputRows.length === tokens && outputRows.every((row, index) => row === index),
-      choose:
-        output === "sample" && outputRows.length > 0 ? sampler.choose(plan.chosenRows.map((row) => plan.sequences[row] ?? 0)) : "none",
+      choose: chooses ? sampler.choose(slots) : "none",
       capture: captures,
+      // A draft that is adjusted would be counted, as if it had been chosen.
+      adjusts: chooses && kind === "forward" && this.#adjuster.needed(slots, plan.masks),
+      logprobs: chooses && kind === "forward" && (batch.logprobs ?? false),
     };
     const commands = await this.#programs.get(shape, this.#trace);
     begin();
     const step = this.#step++;
     const rows = encodeBatch({ ...plan, outputRows, ringRow: step % RING_STEPS }, this.#plan.maxTokens);
     this.gpu.write(this.activations.step.batch, 0, rows);
-    if (output === "sample") sampler.note(step, outputRows.length);
+    if (shape.adjusts) this.#adjuster.mask(plan.masks);
+    if (output === "sample") sampler.ring.note(step, outputRows.length);
+    if (output === "sample" && kind === "forward") this.#logprobs.note(step, shape.logprobs ? outputRows.length : 0);
     this.gpu.submit(commands);
     return { plan, step, shape };
   }
@@ -313,88 +333,9 @@ export class LocalStage implements Stage {
     };
   }
 
-  /** Rows of a batch, checked. `at`: the rows whose positions are repeated, instead of those that continue each sequence. */
-  #planStep({ entries, output }: Batch, at?: PlannedStep): PlannedStep {
-    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], chosenRows: [] };
-    const seen = new Set<number>();
-    for (const entry of entries) {
-      const { sequence } = entry;
-      if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
-      seen.add(sequence);
-      const start = at ? at.positions[at.sequences.indexOf(sequence)] : this.kv.length(sequence);
-      if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
-      const ids = this.#checkedIds(entry);
-      for (const row of chosenRows(entry, output, at !== undefined)) plan.chosenRows.push(plan.tokens.length + row);
-      for (const [index, id] of ids.entries()) {
-        plan.tokens.push(id);
-        plan.positions.push(start + index);
-        plan.sequences.push(sequence);
-      }
-      const end = start + ids.length;
-      if (end > this.#plan.contextTokens)
-        throw new ModelError("context-exceeded", `Cannot extend a sequence to ${end} tokens, expected at most ${this.#plan.contextTokens}`);
-    }
-    const { maxTokens } = this.#plan;
-    if (plan.tokens.length === 0 || plan.tokens.length > maxTokens)
-      throw new ModelError("bad-batch", `Cannot run a batch of ${plan.tokens.length} tokens, expected 1 to ${maxTokens}`);
-    return plan;
-  }
-
-  #checkedIds({ tokens, verify = false }: BatchEntry): readonly number[] {
-    if (verify && !this.#plan.mtp) throw new ModelError("unsupported", "Cannot verify a draft: this stage has no MTP module");
-    const drafted = verify ? [TOKEN_FROM_DRAFT] : [];
-    if (tokens === "sampled") return [TOKEN_FROM_SAMPLER, ...drafted];
-    if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
-    const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= this.config.vocabSize);
-    if (bad !== undefined)
-      throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${this.config.vocabSize - 1}`);
-    return verify ? [...tokens, ...drafted] : tokens;
-  }
-
-  /** What a stage in the middle computes from: [tokens, stride of the residual stream]. */
-  #hiddenRows({ entries }: Batch): Float32Array<ArrayBuffer> {
-    const { residual } = this.activations;
-    const { hiddenSize } = this.config;
-    const rows = entries.reduce((sum, entry) => sum + rowCount(entry), 0);
-    const values = new Float32Array(rows * residual.stride);
-    let row = 0;
-    for (const entry of entries) {
-      const { hidden } = entry;
-      const count = rowCount(entry);
-      if (hidden?.length !== count * hiddenSize)
-        throw new ModelError(
-          "bad-batch",
-          `Cannot run a batch: ${hidden?.length ?? 0} hidden values for ${count} tokens, expected ${count * hiddenSize}`,
-        );
-      for (let token = 0; token < count; token++, row++)
-        values.set(hidden.subarray(token * hiddenSize, (token + 1) * hiddenSize), row * residual.stride);
-    }
-    return values;
-  }
-
   #inTurn<T>(work: () => T | Promise<T>): Promise<T> {
     const result = this.#turn.then(work, work);
     this.#turn = result.catch(() => undefined);
     return result;
   }
-}
-
-/** Rows of an entry after which a token is chosen, from 0. */
-function chosenRows(entry: BatchEntry, output: Batch["output"], drafting: boolean): readonly number[] {
-  const { quiet = false, verify = false, draftAfter } = entry;
-  const rows = rowCount(entry);
-  if (quiet && output === "sample") return [];
-  if (verify) {
-    if (output !== "sample" || drafting)
-      throw new ModelError("bad-batch", "Cannot verify a draft in this step, expected a forward step that samples");
-    return Array.from({ length: rows }, (_, row) => row);
-  }
-  if (draftAfter === undefined) return [rows - 1];
-  if (!drafting || !Number.isInteger(draftAfter) || draftAfter < 0 || draftAfter >= rows)
-    throw new ModelError("bad-batch", `Cannot draft after token ${draftAfter} of an entry, expected 0 to ${rows - 1} in a drafting step`);
-  return [draftAfter];
-}
-
-function rowCount({ tokens, verify = false }: BatchEntry): number {
-  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
 }

@@ -13,6 +13,17 @@ export {
 } from "./localStage.ts";
 export type { NumericMode } from "./recorder.ts";
 export { type MemoryRequirements, type RunShape, checkAdapter, memoryRequirements } from "./requirements.ts";
-export type { Batch, BatchEntry, Capture, RoutingCapture, SamplingParameters, Stage, StageDescription, StepOutput } from "./stage.ts";
+export type {
+  Batch,
+  BatchEntry,
+  Capture,
+  ChosenLogprobs,
+  RoutingCapture,
+  SamplingParameters,
+  Stage,
+  StageDescription,
+  StepOutput,
+  TokenHistory,
+} from "./stage.ts";
 export type { LoadProgress } from "./weights/reader.ts";
 export type { LayerRange } from "./weights/model.ts";

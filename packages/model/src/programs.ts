@@ -4,12 +4,14 @@
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { embedding, gatherRows, mtpInput, sample, type WeightMatrix } from "@shoal/kernels";
+import { adjustLogits, countTokens, embedding, gatherRows, logprobs, mtpInput, sample, type WeightMatrix } from "@shoal/kernels";
 import type { Activations, Matrix2D } from "./activations.ts";
 import type { PagedKvCache } from "./kvCache.ts";
 import { recordLayer } from "./layer.ts";
+import type { LogitAdjuster } from "./logitAdjuster.ts";
 import { type NumericMode, Recorder } from "./recorder.ts";
 import type { SamplerBuffers } from "./sampler.ts";
+import type { StepRing } from "./stepRing.ts";
 import type { Trace } from "./trace.ts";
 import type { ModelWeights } from "./weights/model.ts";
 
@@ -22,6 +24,10 @@ export interface StepShape {
   readonly identity: boolean;
   readonly choose: "none" | "greedy" | "sample";
   readonly capture: boolean;
+  /** Some rows have bias, penalties or a mask; false by default. */
+  readonly adjusts?: boolean;
+  /** Log-probabilities are kept; false by default. */
+  readonly logprobs?: boolean;
 }
 
 export interface ProgramParts {
@@ -34,6 +40,8 @@ export interface ProgramParts {
   readonly sampler: SamplerBuffers;
   /** The MTP module's own: its choices never feed the main model. */
   readonly draftSampler: SamplerBuffers;
+  readonly adjuster: LogitAdjuster;
+  readonly logprobRing: StepRing;
 }
 
 /** More shapes than this are only seen with prompts of ever new lengths; the oldest is then forgotten. */
@@ -48,7 +56,8 @@ export class Programs {
   }
 
   async get(shape: StepShape, trace?: Trace): Promise<readonly Command[]> {
-    const key = Object.values(shape).join(" ");
+    const { kind, tokens, outputs, identity, choose, capture, adjusts = false, logprobs: keeps = false } = shape;
+    const key = [kind, tokens, outputs, identity, choose, capture, adjusts, keeps].join(" ");
     let program = this.#programs.get(key);
     if (!program) {
       program = shape.kind === "forward" ? await recordForward(this.#parts, shape, trace) : await recordDraft(this.#parts, shape);
@@ -149,14 +158,15 @@ async function recordHead(
   else await head.linear(projection, await input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
   for (const command of head.commands) recorder.commands.push(command);
   if (choose === "none") return;
-  const chosen = {
-    params: sampler.params,
-    lastTokens: sampler.lastTokens,
-    ring: sampler.ring,
-    ringRows: sampler.ringRows,
-    scratch: sampler.scratch,
-  };
+  const { params, lastTokens, ring, scratch } = sampler;
+  const common = { vocab: config.vocabSize, step, outputs, params, ring: ring.buffer, ringRows: ring.rows } as const;
+  const raw = { logits: logits.buffer, logitsStride: logits.stride };
+  const adjuster = shape.adjusts === true ? parts.adjuster.buffers : undefined;
+  if (adjuster) recorder.add(await adjustLogits(gpu, { ...raw, ...common, ...adjuster, label: "adjust logits" }));
   const ahead = shape.kind === "draft" ? 2 : 1;
-  const spec = { logits: logits.buffer, logitsStride: logits.stride, vocab: config.vocabSize, step, outputs, mode: choose, ahead } as const;
-  recorder.add(await sample(gpu, { ...spec, ...chosen, label: "sample" }));
+  const chosenFrom = { logits: adjuster?.adjusted ?? logits.buffer, logitsStride: logits.stride };
+  recorder.add(await sample(gpu, { ...chosenFrom, ...common, lastTokens, scratch, mode: choose, ahead, label: "sample" }));
+  if (adjuster) recorder.add(await countTokens(gpu, { ...common, history: adjuster.history, label: "count tokens" }));
+  if (shape.logprobs === true)
+    recorder.add(await logprobs(gpu, { ...raw, ...common, logprobs: parts.logprobRing.buffer, label: "log-probabilities" }));
 }

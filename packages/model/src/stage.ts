@@ -5,12 +5,25 @@
  * A sequence is a KV cache's worth of tokens. Steps of a stage run in the order in which they were submitted; `forward` resolves when its step has been submitted and
  * what it was asked to return has arrived, and a step that only samples returns at once: its tokens are read later, several steps at a time, by `sampled`.
  */
-import type { SamplingParams } from "@shoal/kernels";
+import type { LogitAdjustments, SamplingParams } from "@shoal/kernels";
 import type { KvBlock, SequenceSlot } from "./kvCache.ts";
 import type { KvSnapshot } from "./kvTransfer.ts";
 
 /** How to choose the next token. Greedy where `temperature` is 0. */
-export type SamplingParameters = SamplingParams;
+export type SamplingParameters = SamplingParams & LogitAdjustments;
+
+/** What penalties look at: the ids of a sequence so far. */
+export interface TokenHistory {
+  readonly promptIds: readonly number[];
+  readonly generatedIds: readonly number[];
+}
+
+/** Of a chosen token. Natural logarithms of what the model gave, before temperature, bias, penalties, masks and filters; -9999 at least. */
+export interface ChosenLogprobs {
+  readonly logprob: number;
+  /** Likeliest first; up to TOP_LOGPROBS, without those of no probability. */
+  readonly top: readonly { readonly id: number; readonly logprob: number }[];
+}
 
 export interface BatchEntry {
   readonly sequence: SequenceSlot;
@@ -25,6 +38,10 @@ export interface BatchEntry {
    * the token before it. The next step must name its tokens: "sampled" may stand for any of these.
    */
   readonly verify?: boolean;
+  /**
+   * With output `sample`: for each token that is chosen, which ones it may be: a bit an id, lowest first, in ceil(vocabSize / 32) words. Without them it may be any.
+   */
+  readonly masks?: readonly Uint32Array<ArrayBuffer>[];
   /** For `draft`: the token of this entry, from 0, after which one is drafted; the last by default. */
   readonly draftAfter?: number;
 }
@@ -45,6 +62,8 @@ export interface Batch {
    */
   readonly output: "none" | "sample" | "lastLogits" | "allLogits" | "hidden";
   readonly capture?: Capture;
+  /** With output `sample`, in `forward`: keeps log-probabilities for `logprobs`. */
+  readonly logprobs?: boolean;
 }
 
 export interface RoutingCapture {
@@ -98,8 +117,11 @@ export interface Stage {
   /** Forgets tokens from `length` on. The cut may not lie within a block that others hold. */
   truncate(sequence: SequenceSlot, length: number): Promise<void>;
   close(sequence: SequenceSlot): Promise<void>;
-  /** Sets how tokens of a sequence are chosen from now on; greedy until then. */
-  setSampling(sequence: SequenceSlot, parameters: SamplingParameters): Promise<void>;
+  /**
+   * Sets how tokens of a sequence are chosen from now on; greedy until then. What is chosen later counts for penalties by itself.
+   * @param history what penalties know of the sequence; nothing by default
+   */
+  setSampling(sequence: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void>;
   /** @throws ModelError for a batch that does not fit, DeviceLostError or GpuError. Nothing has changed if it throws a ModelError. */
   forward(batch: Batch): Promise<StepOutput>;
   /**
@@ -109,6 +131,8 @@ export interface Stage {
   draft(batch: Batch): Promise<StepOutput>;
   /** Tokens sampled by steps `first .. first + count`: for each step, one for each entry that was not quiet, in their order, or one for each token of an entry that was verified. Waits for the device. */
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
+  /** Log-probabilities of what `sampled` gives, in the same order; nothing for steps whose batch did not ask for them. */
+  logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]>;
   /** As `sampled`, for steps of `draft`. */
   drafted(first: number, count: number): Promise<readonly (readonly number[])[]>;
   destroy(): Promise<void>;

@@ -1,5 +1,6 @@
 /** The two random models on one device: goldens, what must not depend on how a prompt is cut, several stages, bad input. */
 import type { DenoEngine } from "@shoal/gpu/deno";
+import { adjusting } from "./cases/adjusting.ts";
 import { badInput } from "./cases/badInput.ts";
 import { goldenMicro } from "./cases/goldenMicro.ts";
 import { invariants } from "./cases/invariants.ts";
@@ -17,6 +18,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
     ...invariants(models),
     ...layerRanges(models),
     ...sharedKv(models),
+    ...adjusting(models),
     ...badInput(models),
     ...memory(models, ["ragged-v3-fp8", "micro-v2-bf16"]),
     models.closing(),

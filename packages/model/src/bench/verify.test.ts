@@ -37,6 +37,10 @@ class RuleStage implements Stage {
     return { step: this.#sampled.length - 1, ...(output === "allLogits" && { logits }) };
   }
 
+  logprobs(): Promise<never> {
+    return Promise.reject(new Error("nobody asks for these"));
+  }
+
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
     return this.#sampled.slice(first, first + count).map((id) => [id]);
   }

@@ -1,0 +1,118 @@
+/** The rows of a step: what a batch asks for, checked before anything changes. */
+import { TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER } from "@shoal/kernels";
+import { ModelError } from "./errors.ts";
+import type { SequenceSlot } from "./kvCache.ts";
+import type { LogitAdjuster } from "./logitAdjuster.ts";
+import type { Batch, BatchEntry } from "./stage.ts";
+
+export interface PlannedStep {
+  readonly tokens: number[];
+  readonly positions: number[];
+  readonly sequences: number[];
+  /** Rows after which a token is chosen, or whose logits are wanted: the last of each entry, unless it says otherwise. */
+  readonly chosenRows: number[];
+  /** Of each of these: which tokens may be chosen. */
+  readonly masks: (Uint32Array<ArrayBuffer> | undefined)[];
+}
+
+export interface StepPlannerParts {
+  readonly plan: { readonly contextTokens: number; readonly maxTokens: number; readonly mtp: boolean };
+  readonly vocab: number;
+  readonly adjuster: LogitAdjuster;
+  readonly lengthOf: (sequence: SequenceSlot) => number;
+}
+
+export class StepPlanner {
+  readonly #parts: StepPlannerParts;
+
+  constructor(parts: StepPlannerParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * @param at the rows whose positions are repeated, by a draft, instead of those that continue each sequence
+   * @throws ModelError
+   */
+  plan({ entries, output }: Batch, at?: PlannedStep): PlannedStep {
+    const { adjuster, lengthOf } = this.#parts;
+    const { contextTokens, maxTokens } = this.#parts.plan;
+    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], chosenRows: [], masks: [] };
+    const seen = new Set<number>();
+    for (const entry of entries) {
+      const { sequence } = entry;
+      if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
+      seen.add(sequence);
+      const start = at ? at.positions[at.sequences.indexOf(sequence)] : lengthOf(sequence);
+      if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
+      const ids = this.#checkedIds(entry);
+      const chosen = chosenRows(entry, output, at !== undefined);
+      if (entry.masks && (output !== "sample" || at)) throw new ModelError("bad-batch", "Cannot mask in a step that chooses no token");
+      plan.masks.push(...adjuster.checkedMasks(entry, chosen.length));
+      for (const row of chosen) plan.chosenRows.push(plan.tokens.length + row);
+      for (const [index, id] of ids.entries()) {
+        plan.tokens.push(id);
+        plan.positions.push(start + index);
+        plan.sequences.push(sequence);
+      }
+      const end = start + ids.length;
+      if (end > contextTokens)
+        throw new ModelError("context-exceeded", `Cannot extend a sequence to ${end} tokens, expected at most ${contextTokens}`);
+    }
+    if (plan.tokens.length === 0 || plan.tokens.length > maxTokens)
+      throw new ModelError("bad-batch", `Cannot run a batch of ${plan.tokens.length} tokens, expected 1 to ${maxTokens}`);
+    return plan;
+  }
+
+  #checkedIds({ sequence, tokens, verify = false }: BatchEntry): readonly number[] {
+    const { vocab, adjuster } = this.#parts;
+    if (verify && !this.#parts.plan.mtp) throw new ModelError("unsupported", "Cannot verify a draft: this stage has no MTP module");
+    // Its two tokens are chosen at once, and the second's penalties depend on the first.
+    if (verify && adjuster.dependsOnHistory(sequence))
+      throw new ModelError("unsupported", `Cannot verify a draft of sequence ${sequence}: it has penalties`);
+    const drafted = verify ? [TOKEN_FROM_DRAFT] : [];
+    if (tokens === "sampled") return [TOKEN_FROM_SAMPLER, ...drafted];
+    if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
+    const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocab);
+    if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocab - 1}`);
+    return verify ? [...tokens, ...drafted] : tokens;
+  }
+}
+
+/** What a stage in the middle computes from: [tokens, stride] f32. */
+export function hiddenRows({ entries }: Batch, hiddenSize: number, stride: number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(entries.reduce((sum, entry) => sum + rowCount(entry), 0) * stride);
+  let row = 0;
+  for (const entry of entries) {
+    const { hidden } = entry;
+    const count = rowCount(entry);
+    if (hidden?.length !== count * hiddenSize)
+      throw new ModelError(
+        "bad-batch",
+        `Cannot run a batch: ${hidden?.length ?? 0} hidden values for ${count} tokens, expected ${count * hiddenSize}`,
+      );
+    for (let token = 0; token < count; token++, row++)
+      values.set(hidden.subarray(token * hiddenSize, (token + 1) * hiddenSize), row * stride);
+  }
+  return values;
+}
+
+/** Rows of the step that an entry takes. */
+export function rowCount({ tokens, verify = false }: BatchEntry): number {
+  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
+}
+
+/** Rows of an entry after which a token is chosen, from 0. */
+function chosenRows(entry: BatchEntry, output: Batch["output"], drafting: boolean): readonly number[] {
+  const { quiet = false, verify = false, draftAfter } = entry;
+  const rows = rowCount(entry);
+  if (quiet && output === "sample") return [];
+  if (verify) {
+    if (output !== "sample" || drafting)
+      throw new ModelError("bad-batch", "Cannot verify a draft in this step, expected a forward step that samples");
+    return Array.from({ length: rows }, (_, row) => row);
+  }
+  if (draftAfter === undefined) return [rows - 1];
+  if (!drafting || !Number.isInteger(draftAfter) || draftAfter < 0 || draftAfter >= rows)
+    throw new ModelError("bad-batch", `Cannot draft after token ${draftAfter} of an entry, expected 0 to ${rows - 1} in a drafting step`);
+  return [draftAfter];
+}
