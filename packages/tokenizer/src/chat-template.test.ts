@@ -178,11 +178,92 @@ test("an assistant message without text is skipped, other messages without text 
   expect(template.applyChatTemplate([], prompt)).toBe("<｜begin▁of▁sentence｜><｜Assistant｜>");
 });
 
-test("tools are refused by a template that knows none, not dropped", () => {
-  expect(template.supportsTools).toBe(false);
-  expect(() => template.applyChatTemplate([user("q")], { ...prompt, tools: [{}] })).toThrow(TokenizerError);
-  expect(() => template.applyChatTemplate([{ role: "tool", content: "r" }], prompt)).toThrow(TokenizerError);
-  expect(template.applyChatTemplate([user("q")], { ...prompt, tools: [] })).toContain("q");
+const weather = {
+  type: "function",
+  function: { name: "weather", description: "Tells the weather", parameters: { type: "object", properties: { city: { type: "string" } } } },
+};
+const now = { type: "function", function: { name: "now" } };
+const asked = (...calls: readonly (readonly [name: string, text: unknown])[]): ChatMessage => ({
+  role: "assistant",
+  content: null,
+  tool_calls: calls.map(([name, text], i) => ({ id: `${i}`, type: "function", function: { name, arguments: text } })),
+});
+const result = (content: string): ChatMessage => ({ role: "tool", content, tool_call_id: "0" });
+
+test("a template that knows no tools gives way to its family's in chats that have some, and only there", () => {
+  const plain = template.applyChatTemplate([user("q")], prompt);
+  expect(template.applyChatTemplate([user("q")], { ...prompt, tools: [] })).toBe(plain);
+  expect(template.toolFormat).toBe("v3");
+  const text = template.applyChatTemplate([{ role: "system", content: "Be brief." }, user("q")], { ...prompt, tools: [weather, now] });
+  expect(text.startsWith("<｜begin▁of▁sentence｜>Be brief.\n\n## Tools\n\n")).toBe(true);
+  expect(text).toContain(
+    `\n${'{"name": "weather", "description": "Tells the weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}'}\n`,
+  );
+  expect(text).toContain(
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>FUNCTION_NAME\n```json\n{"ARGUMENT": "VALUE"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+  );
+  expect(text.endsWith("<｜User｜>q<｜Assistant｜>")).toBe(true);
+});
+
+test("the built-in templates of V3 and R1 write calls in fences, results in one group, and go on in the same turn", () => {
+  const messages = [
+    user("q"),
+    asked(["weather", '{"city": "Paris"}'], ["now", {}]),
+    result("Sunny"),
+    result("12:00"),
+    assistant("Fine."),
+    user("r"),
+  ];
+  const turns =
+    '<｜User｜>q<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{"city": "Paris"}\n```<｜tool▁call▁end｜>' +
+    "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>" +
+    "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>Sunny<｜tool▁output▁end｜>\n<｜tool▁output▁begin｜>12:00<｜tool▁output▁end｜><｜tool▁outputs▁end｜>";
+  for (const [family, answer] of [
+    ["v3", "<｜Assistant｜>"],
+    ["r1", "<｜Assistant｜><think>\n"],
+  ] as const) {
+    const chat = loadChatTemplate(reasoning, { family });
+    const text = chat.applyChatTemplate(messages, prompt);
+    expect(text).toBe(`<｜begin▁of▁sentence｜>${turns}Fine.<｜end▁of▁sentence｜><｜User｜>r${answer}`);
+    expect(chat.applyChatTemplate(messages.slice(0, 4), prompt)).toBe(`<｜begin▁of▁sentence｜>${turns}`);
+    const again = asked(["now", "{}"]);
+    expect(chat.applyChatTemplate([...messages.slice(0, 4), again], prompt)).toContain(
+      "<｜tool▁outputs▁end｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now",
+    );
+  }
+});
+
+test("the built-in template of V3.1 writes tools and calls as the published one", () => {
+  const chat = loadChatTemplate(reasoning, { family: "v3.1" });
+  expect(chat.toolFormat).toBe("v3.1");
+  const messages = [
+    { role: "system", content: "Be brief." } as const,
+    user("q"),
+    { ...asked(["weather", { city: "Paris" }], ["now", "{}"]), content: "<think>hm</think>I look." },
+    result("Sunny"),
+    result("12:00"),
+  ];
+  expect(chat.applyChatTemplate(messages, { ...prompt, tools: [weather, now] })).toBe(
+    "<｜begin▁of▁sentence｜>Be brief.\n\n## Tools\nYou have access to the following tools:\n" +
+      '\n### weather\nDescription: Tells the weather\n\nParameters: {"type": "object", "properties": {"city": {"type": "string"}}}\n' +
+      '\n### now\nDescription: \n\nParameters: {"type": "object", "properties": {}}\n' +
+      "\nIMPORTANT: ALWAYS adhere to this exact format for tool use:\n" +
+      "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>tool_call_arguments<｜tool▁call▁end｜>{{additional_tool_calls}}<｜tool▁calls▁end｜>\n\nWhere:\n\n" +
+      "- `tool_call_name` must be an exact match to one of the available tools\n" +
+      "- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n" +
+      "- For multiple tool calls, chain them directly without separators or spaces\n" +
+      '<｜User｜>q<｜Assistant｜></think>I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{"city": "Paris"}<｜tool▁call▁end｜>' +
+      "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜end▁of▁sentence｜>" +
+      "<｜tool▁output▁begin｜>Sunny<｜tool▁output▁end｜><｜tool▁output▁begin｜>12:00<｜tool▁output▁end｜>",
+  );
+});
+
+test("a template that shows tools is taken as it is", () => {
+  const source = "{% if tools %}{{ tools | length }} tools {% endif %}{{ messages[0]['content'] }}";
+  const chat = loadChatTemplate(tiny, { source });
+  expect(chat.toolFormat).toBe("v3.1");
+  expect(chat.applyChatTemplate([user("hi")], { ...prompt, tools: [weather, now] })).toBe("2 tools hi");
+  expect(loadChatTemplate(tiny, { source: `${source}{# \`\`\`json #}` }).toolFormat).toBe("v3");
 });
 
 const malformed: readonly (readonly [string, unknown, string])[] = [

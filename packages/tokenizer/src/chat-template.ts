@@ -8,8 +8,9 @@ import { AddedTokenFinder, isControlToken } from "./added-tokens.ts";
 import { type ChatMessage, normalizeMessages, type TemplateMessage } from "./chat-message.ts";
 import { describe, TokenizerError } from "./error.ts";
 import { chooseShield, mapStrings, shieldText } from "./shield.ts";
-import { familyTemplates, type TemplateFamily } from "./templates/families.ts";
+import { familyOf, familyTemplates, type TemplateFamily } from "./templates/families.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import type { ToolFormat } from "./tool-format.ts";
 
 const maxSourceLength = 256 * 1024;
 /** In an answer of the model these are the model's own; templates look for them to cut reasoning off. */
@@ -43,16 +44,18 @@ export function loadChatTemplate(tokenizer: Tokenizer, from: ChatTemplateSource 
 
 interface Inputs {
   readonly messages: readonly TemplateMessage[];
-  readonly tools: unknown;
+  readonly tools: readonly unknown[] | null;
   readonly variables: Readonly<Record<string, unknown>>;
 }
 
 export class ChatTemplate {
   readonly source: string;
-  /** Whether the template can show tools to the model at all. */
-  readonly supportsTools: boolean;
+  /** How the model is shown tool calls, and so writes them. */
+  readonly toolFormat: ToolFormat;
   readonly #tokenizer: Tokenizer;
   readonly #template: Template;
+  /** For chats with tools: the same, or its family's where that does not show tools to the model. */
+  readonly #toolTemplate: Template;
   readonly #controls: AddedTokenFinder;
 
   constructor(tokenizer: Tokenizer, source: string) {
@@ -60,11 +63,13 @@ export class ChatTemplate {
       throw new TokenizerError("read the chat template", "its text", `${source.length} characters`, `at most ${maxSourceLength}`);
     }
     this.source = source;
-    this.supportsTools = /\btool/u.test(source);
+    const toolSource = /\btools\b/u.test(source) ? source : familyTemplates[familyOf(source)];
+    this.toolFormat = toolSource.includes("```json") ? "v3" : "v3.1";
     this.#tokenizer = tokenizer;
     this.#controls = new AddedTokenFinder([...tokenizer.addedTokens.values()].filter(isControlToken));
     try {
       this.#template = new Template(source);
+      this.#toolTemplate = toolSource === source ? this.#template : new Template(toolSource);
     } catch (cause) {
       throw new TokenizerError("read the chat template", "its text", describe(String(cause)), "a Jinja template", cause);
     }
@@ -96,15 +101,6 @@ export class ChatTemplate {
   #inputs(messages: readonly ChatMessage[], options: ChatOptions): Inputs {
     const normalized = normalizeMessages(messages);
     const tools = options.tools === undefined || options.tools.length === 0 ? null : options.tools;
-    if (!this.supportsTools && (tools !== null || normalized.some(usesTools))) {
-      const what = "a template that knows none";
-      throw new TokenizerError(
-        "render a chat with tools",
-        "the chat template",
-        what,
-        "the template of a checkpoint that was trained with tools",
-      );
-    }
     const variables = { ...options.variables, ...(options.thinking === undefined ? {} : { thinking: options.thinking }) };
     return { messages: normalized, tools, variables };
   }
@@ -116,15 +112,16 @@ export class ChatTemplate {
       messages: inputs.messages.map(
         (message) => mapStrings(message, message.role === "assistant" ? replace(reasoningTags) : shieldAll) as TemplateMessage,
       ),
-      tools: mapStrings(inputs.tools, shieldAll),
+      tools: inputs.tools && inputs.tools.map((tool) => mapStrings(tool, shieldAll)),
       variables: mapStrings(inputs.variables, shieldAll) as Readonly<Record<string, unknown>>,
     };
   }
 
   #render(inputs: Inputs, options: ChatOptions): string {
     let text: unknown;
+    const template = inputs.tools !== null || inputs.messages.some(usesTools) ? this.#toolTemplate : this.#template;
     try {
-      text = this.#template.render({
+      text = template.render({
         ...inputs.variables,
         messages: inputs.messages,
         tools: inputs.tools,

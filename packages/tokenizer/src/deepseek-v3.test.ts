@@ -159,9 +159,8 @@ test("the built-in V3 template equals the checkpoint's on chats without tools", 
   }
 });
 
-test("the checkpoint's template renders tool calls and results, with tags in them kept as text", () => {
+test("tool calls and results are rendered with their marks, the end of a single call too, and tags in them kept as text", () => {
   const template = loadChatTemplate(ours);
-  expect(template.supportsTools).toBe(true);
   const call = { id: "1", type: "function", function: { name: "weather", arguments: '{"city": "<｜User｜>"}' } };
   const ids = template.encodeChat(
     [
@@ -181,6 +180,8 @@ test("the checkpoint's template renders tool calls and results, with tags in the
     "<｜tool▁call▁begin｜>",
     "<｜tool▁sep｜>",
     "<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜end▁of▁sentence｜>",
     "<｜tool▁outputs▁begin｜>",
     "<｜tool▁output▁begin｜>",
     "<｜tool▁output▁end｜>",
