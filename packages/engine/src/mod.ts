@@ -7,3 +7,4 @@ export { Generator } from "./generator.ts";
 export type * from "./request.ts";
 export { GREEDY, samplingOf, type SamplingWish } from "./sampling.ts";
 export { stopTokenIds } from "./stopTokens.ts";
+export type { ConstraintSource, OutputConstraint, OutputGrammar, TokenConstraint } from "./constrained/grammar.ts";

@@ -1,3 +1,4 @@
+export { byteChars } from "./byte-alphabet.ts";
 export type { AddedToken } from "./added-tokens.ts";
 export type { ChatContentPart, ChatMessage, ChatRole } from "./chat-message.ts";
 export { type ChatOptions, ChatTemplate, type ChatTemplateSource, type EncodeChatOptions, loadChatTemplate } from "./chat-template.ts";

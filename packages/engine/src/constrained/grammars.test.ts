@@ -1,0 +1,201 @@
+/** Grammars on the embedded model's vocabulary, with tokens chosen at random among those allowed: whatever a model prefers, what comes out must follow. */
+import { readFileSync } from "node:fs";
+import { tinyModelUrl } from "@shoal/tiny-model";
+import { loadTokenizer } from "@shoal/tokenizer";
+import { Ajv2020 as Ajv } from "ajv/dist/2020.js";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { OutputGrammar } from "./grammar.ts";
+import { Grammars } from "./grammars.ts";
+import { vocabularyOf } from "./vocabulary.ts";
+
+const text = (name: string): string => readFileSync(new URL(name, tinyModelUrl), "utf8");
+const file = JSON.parse(text("tokenizer.json")) as { added_tokens: unknown[] };
+file.added_tokens.push({ id: 4096, content: "<｜begin｜>", normalized: true }, { id: 4097, content: "<｜end｜>", normalized: true });
+const tokenizer = loadTokenizer({ tokenizerJson: JSON.stringify(file), tokenizerConfigJson: text("tokenizer_config.json") });
+const EOS = 1;
+const SIZE = 4200;
+const vocabulary = vocabularyOf(tokenizer, { size: SIZE, stopTokenIds: [EOS], marks: ["<｜begin｜>", "<｜end｜>", "<｜absent｜>"] });
+
+function randomOf(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+describe("Grammars", () => {
+  let grammars: Grammars;
+  let session = 0;
+
+  beforeAll(async () => {
+    grammars = new Grammars();
+    expect(await grammars.answer({ kind: "vocabulary", vocabulary })).toEqual({});
+  });
+
+  async function mask(call: Parameters<Grammars["answer"]>[0]): Promise<readonly number[]> {
+    const { mask, error } = await grammars.answer(call);
+    if (!mask) throw new Error(error?.message);
+    expect(mask).toHaveLength(Math.ceil(SIZE / 32));
+    return Array.from({ length: SIZE }, (_, id) => id).filter((id) => ((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1);
+  }
+
+  /** An answer of random tokens; the shorter ones are preferred after a while, so that it ends. */
+  async function write(grammar: OutputGrammar, random: (below: number) => number): Promise<readonly number[]> {
+    const number = session++;
+    const ids: number[] = [];
+    let allowed = await mask({ kind: "open", session: number, grammar, ids: [] });
+    for (let step = 0; step < 600; step++) {
+      const closing = allowed.filter((id) => id === EOS || /^["}\]0-9!é]/.test(tokenizer.decode([id])));
+      const from = step > 12 && closing.length > 0 ? closing : allowed;
+      const id = allowed.includes(EOS) && random(3) > 0 ? EOS : (from[random(from.length)] ?? EOS);
+      if (id === EOS) {
+        expect(allowed).toContain(EOS);
+        await grammars.answer({ kind: "close", session: number });
+        return ids;
+      }
+      ids.push(id);
+      allowed = await mask({ kind: "accept", session: number, ids: [id] });
+    }
+    throw new Error(`no end: ${tokenizer.decode(ids).slice(0, 500)}`);
+  }
+
+  const SCHEMAS: readonly object[] = [
+    {
+      type: "object",
+      properties: { city: { type: "string" }, days: { type: "integer" } },
+      required: ["city", "days"],
+      additionalProperties: false,
+    },
+    {
+      type: "object",
+      properties: { unit: { enum: ["c", "f", 3, null] }, on: { type: "boolean" }, at: { const: { a: [1] } } },
+      required: ["at"],
+    },
+    { type: "array", items: { type: "number" }, minItems: 1, maxItems: 4 },
+    {
+      anyOf: [
+        { type: "string", maxLength: 5 },
+        { type: "array", prefixItems: [{ type: "null" }, { type: "boolean" }], items: false, minItems: 2 },
+      ],
+    },
+    {
+      $ref: "#/$defs/tree",
+      $defs: { tree: { type: "object", properties: { leaf: { type: "boolean" }, next: { $ref: "#/$defs/tree" } }, required: ["leaf"] } },
+    },
+    { type: "string", pattern: "^[A-Z]{2}-\\d{3}$" },
+    { type: "integer", minimum: -3, maximum: 120 },
+    { type: "object", additionalProperties: { type: "integer" } },
+    { type: ["string", "null"], minLength: 2, maxLength: 3 },
+  ];
+
+  it("write JSON that follows its schema, whatever tokens are chosen", async () => {
+    const ajv = new Ajv({ strict: false });
+    const random = randomOf(3);
+    for (const schema of SCHEMAS) {
+      const valid = ajv.compile(schema);
+      for (const compact of [true, false]) {
+        for (let round = 0; round < 2; round++) {
+          const ids = await write({ kind: "json-schema", schema: JSON.stringify(schema), compact }, random);
+          const written = tokenizer.decode(ids);
+          expect(valid(JSON.parse(written)), `${written} against ${JSON.stringify(schema)}`).toBe(true);
+          expect(ids.every((id) => id < 4096)).toBe(true);
+        }
+      }
+    }
+    const any: unknown = JSON.parse(tokenizer.decode(await write({ kind: "json-object" }, random)));
+    expect(any).toBeTypeOf("object");
+  });
+
+  it("write texts of regexes and grammars", async () => {
+    const random = randomOf(5);
+    for (let round = 0; round < 3; round++) {
+      expect(tokenizer.decode(await write({ kind: "regex", pattern: "(\\d{2,4}|[^a-z\\s]é){1,2}!" }, random))).toMatch(
+        /^(\d{2,4}|[^a-z\s]é){1,2}!$/u,
+      );
+      const ebnf = 'root ::= greeting ", " name "!"\ngreeting ::= "Hello" | "Good day"\nname ::= [A-Z] [a-z]+ # a name\n';
+      expect(tokenizer.decode(await write({ kind: "ebnf", text: ebnf }, random))).toMatch(/^(Hello|Good day), [A-Z][a-z]+!$/);
+    }
+  });
+
+  it("put parts together: texts, alternatives, lists and schemas, each with rules of its own", async () => {
+    const random = randomOf(7);
+    const item: OutputGrammar = {
+      kind: "either",
+      parts: [
+        {
+          kind: "json-schema",
+          schema: JSON.stringify({ type: "object", properties: { a: { type: "boolean" } }, required: ["a"] }),
+          compact: true,
+        },
+        {
+          kind: "json-schema",
+          schema: JSON.stringify({ type: "object", properties: { b: { type: "null" } }, required: ["b"] }),
+          compact: true,
+        },
+        { kind: "regex", pattern: "x+" },
+      ],
+    };
+    const grammar: OutputGrammar = {
+      kind: "sequence",
+      parts: [
+        { kind: "text", text: 'say "\\\n:' },
+        { kind: "list", item, between: { kind: "text", text: "\n" } },
+        { kind: "text", text: "]" },
+      ],
+    };
+    for (let round = 0; round < 4; round++)
+      expect(tokenizer.decode(await write(grammar, random))).toMatch(
+        /^say "\\\n:((\{"a": (true|false)\}|\{"b": null\}|x+)(\n|(?=\])))+\]$/,
+      );
+  });
+
+  it("spell a mark as its token, never in pieces, and as text where the vocabulary has none", async () => {
+    const random = randomOf(9);
+    const grammar: OutputGrammar = {
+      kind: "sequence",
+      parts: [
+        { kind: "mark", text: "<｜begin｜>" },
+        { kind: "json-schema", schema: '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}', compact: true },
+        { kind: "mark", text: "<｜end｜>" },
+        { kind: "mark", text: "<｜absent｜>" },
+      ],
+    };
+    for (let round = 0; round < 4; round++) {
+      const ids = await write(grammar, random);
+      expect(ids[0]).toBe(4096);
+      expect(ids.filter((id) => id >= 4096)).toEqual([4096, 4097]);
+      expect(tokenizer.decode(ids.slice(ids.indexOf(4097) + 1))).toBe("<｜absent｜>");
+    }
+    const anything = await mask({ kind: "open", session: session++, grammar: { kind: "regex", pattern: "[\\s\\S]*" }, ids: [] });
+    expect(anything).not.toContain(4096);
+    expect(anything.length).toBeGreaterThan(4000);
+  });
+
+  it("go on after tokens that were chosen elsewhere, with the same mask", async () => {
+    const grammar: OutputGrammar = { kind: "json-schema", schema: JSON.stringify(SCHEMAS[0]) };
+    const ids = tokenizer.encode('{"city": "Par');
+    const begun = session++;
+    await mask({ kind: "open", session: begun, grammar, ids: [] });
+    const step = await mask({ kind: "accept", session: begun, ids });
+    expect(await mask({ kind: "open", session: session++, grammar, ids })).toEqual(step);
+  });
+
+  it.each<readonly [string, OutputGrammar, RegExp]>([
+    ["a regex that is none", { kind: "regex", pattern: "(a" }, /parenthesis is not closed/],
+    ["a grammar with an open string", { kind: "ebnf", text: 'root ::= "a' }, /lexer error at line 1/],
+    ["a grammar without a root", { kind: "ebnf", text: 'start ::= "a"' }, /root rule with name "root" is not found/],
+    ["a rule that is nowhere", { kind: "ebnf", text: "root ::= b" }, /"b" is not defined/],
+    ["a schema of an unknown type", { kind: "json-schema", schema: '{"type":"date"}' }, /Unsupported type "date"/],
+    ["a schema that nothing follows", { kind: "json-schema", schema: "false" }, /cannot accept any value/],
+    ["a reference to nothing", { kind: "json-schema", schema: '{"$ref":"#/$defs/a"}' }, /Cannot find field \$defs/],
+    ["a rule that is only itself", { kind: "ebnf", text: "root ::= root" }, /leaves no token to go on with/],
+    ["a class that excludes letters beyond ASCII", { kind: "regex", pattern: "[^é]" }, /excludes characters beyond ASCII/],
+    ["one in a schema", { kind: "json-schema", schema: '{"items":{"pattern":"a[^\\\\u00e9]"}}' }, /excludes characters beyond ASCII/],
+    ["no alternatives", { kind: "either", parts: [] }, /empty/],
+  ])("refuse %s, say why, and go on with others", async (_, grammar, message) => {
+    const { error } = await grammars.answer({ kind: "open", session: session++, grammar, ids: [] });
+    expect(error).toEqual({ message: expect.stringMatching(message) as string, fatal: false });
+    expect(await mask({ kind: "open", session: session++, grammar: { kind: "regex", pattern: "[0-9]" }, ids: [] })).not.toContain(EOS);
+  });
+});
