@@ -197,7 +197,7 @@ test("a template that knows no tools gives way to its family's in chats that hav
   const text = template.applyChatTemplate([{ role: "system", content: "Be brief." }, user("q")], { ...prompt, tools: [weather, now] });
   expect(text.startsWith("<｜begin▁of▁sentence｜>Be brief.\n\n## Tools\n\n")).toBe(true);
   expect(text).toContain(
-    `\n${'{"name": "weather", "description": "Tells the weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}'}\n`,
+    '\n{"name": "weather", "description": "Tells the weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}\n',
   );
   expect(text).toContain(
     '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>FUNCTION_NAME\n```json\n{"ARGUMENT": "VALUE"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',

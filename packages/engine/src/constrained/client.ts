@@ -148,7 +148,7 @@ export class GrammarClient {
   /** The thread is of no use any more. @param guilty who is to blame; without one all sessions end, for another thread would fare no better */
   #lose(guilty: Session | undefined, error: Error): void {
     this.#drop();
-    for (const session of [...this.#sessions.values()]) {
+    for (const session of this.#sessions.values()) {
       session.known = false;
       if (session === guilty || !guilty) this.#fail(session, error);
       else if (session.waiting) this.#ask(session, []);

@@ -2,7 +2,9 @@
  * Loads xgrammar's WASM in pages and their workers, where its bundle needs nothing but `location`. One instance a thread: bundlers give a module once, so an instance whose C++ has
  * failed goes with its worker.
  */
-export type Xgrammar = typeof import("@mlc-ai/web-xgrammar");
+import type * as xgrammar from "@mlc-ai/web-xgrammar";
+
+export type Xgrammar = typeof xgrammar;
 
 /** @param printError hears what the C++ prints before it gives up, which is all that it says of an error */
 export async function loadXgrammar(printError: (text: string) => void): Promise<Xgrammar> {

@@ -5,8 +5,9 @@
  */
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import type * as xgrammar from "@mlc-ai/web-xgrammar";
 
-export type Xgrammar = typeof import("@mlc-ai/web-xgrammar");
+export type Xgrammar = typeof xgrammar;
 
 /** @param printError hears what the C++ prints before it gives up, which is all that it says of an error */
 export async function loadXgrammar(printError: (text: string) => void): Promise<Xgrammar> {

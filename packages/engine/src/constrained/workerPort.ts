@@ -3,7 +3,7 @@ import type { GrammarPort, GrammarReply } from "./protocol.ts";
 
 export function workerGrammarPort(worker: Worker): GrammarPort {
   return {
-    send: (call) => worker.postMessage(call),
+    send: (call) => worker.postMessage(call, []),
     hear: (onReply, onDeath) => {
       worker.addEventListener("message", ({ data }: MessageEvent<GrammarReply>) => onReply(data));
       worker.addEventListener("error", (event) => {
