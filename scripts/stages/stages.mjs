@@ -72,6 +72,12 @@ export const STAGES = [
     lane: GPU_LANE,
     run: runLeastDevice,
   },
+  {
+    name: "net",
+    about: "peers over WebRTC in network namespaces of their own, in Deno; needs Linux, root, gcc and iproute2",
+    inOk: false,
+    run: runNetTests,
+  },
   { name: "e2e", about: "Playwright, with Chromium", inOk: false, run: runPlaywright },
 ];
 
@@ -120,6 +126,19 @@ async function runGpuTests({ root, deno, env, run }, engine) {
   if (files.length === 0) return missing("packages/**/*.gpu.test.ts");
   const results = [];
   for (const file of files) results.push(await runGpuFile({ root, deno, env, run }, file, { SHOAL_WEBGPU: engine }));
+  return sum(results);
+}
+
+/**
+ * One process a file, as with the GPU tests, and by the same runner.
+ * @param {StageContext} context
+ * @returns {Promise<StageResult>}
+ */
+async function runNetTests(context) {
+  const files = ["packages", "apps", "e2e"].flatMap((dir) => filesUnder(context.root, dir, (name) => name.endsWith(".net.test.ts")));
+  if (files.length === 0) return missing("packages/**/*.net.test.ts");
+  const results = [];
+  for (const file of files) results.push(await runGpuFile(context, file, {}));
   return sum(results);
 }
 
