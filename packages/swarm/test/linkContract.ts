@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { MAX_MESSAGE_BYTES } from "../src/link/frames.ts";
 import type { Lane } from "../src/link/lane.ts";
+import type { Link } from "../src/link/link.ts";
 import { StripedLink } from "../src/link/stripedLink.ts";
 import { WINDOW_MESSAGES } from "../src/link/reassembly.ts";
 
@@ -38,7 +39,7 @@ export function pattern(bytes: number, seed: number): Uint8Array<ArrayBuffer> {
 }
 
 /** The next messages of a link, in order. */
-export function inbox(link: StripedLink): { take(): Promise<Uint8Array>; readonly waiting: number } {
+export function inbox(link: Link): { take(): Promise<Uint8Array>; readonly waiting: number } {
   const arrived: Uint8Array[] = [];
   const takers: ((message: Uint8Array) => void)[] = [];
   link.listen((message) => {

@@ -1,0 +1,79 @@
+/** What a peer says of itself to all, signed: which layers it holds, how fast it is, whom it reaches how quickly. Times in milliseconds. */
+import { z } from "zod";
+import { SwarmError, malformed } from "../errors.ts";
+import { type Identity, type Signed, peerIdSchema, sign, signedSchema, verify } from "./identity.ts";
+import { type Membership, type MembershipRules, checkMembership, membershipSchema } from "./membership.ts";
+
+export const MAX_LAYERS = 1024;
+const MAX_NEIGHBOURS = 64;
+const ms = z.number().min(0).max(3_600_000);
+const layer = z.int().min(0).max(MAX_LAYERS);
+
+export const announcementSchema = z
+  .strictObject({
+    peer: peerIdSchema,
+    /** SHA-256 of the model's manifest. */
+    model: z.string().regex(/^[0-9a-f]{64}$/),
+    /** When the peer started, by its own clock, and a count: later ones replace earlier ones. Compared only with the same peer's. */
+    started: z
+      .int()
+      .min(0)
+      .max(2 ** 53 - 1),
+    number: z
+      .int()
+      .min(0)
+      .max(2 ** 32),
+    /** `claiming`: weights are on their way. `leaving`: no new work, please. */
+    state: z.enum(["claiming", "serving", "leaving", "client"]),
+    /** Layers held, or claimed; null for a client. */
+    layers: z.strictObject({ begin: layer, end: layer }).nullable(),
+    /** Of the device, for weights and KV cache; 0 for a client. */
+    memoryBytes: z
+      .number()
+      .min(0)
+      .max(2 ** 50),
+    /** Measured: one token through all of its layers. */
+    stepMs: ms,
+    /** Requests under way for each that it could serve at once. */
+    load: z.number().min(0).max(1000),
+    freeKvTokens: z
+      .int()
+      .min(0)
+      .max(2 ** 31),
+    rtts: z.record(peerIdSchema, ms).refine((all) => Object.keys(all).length <= MAX_NEIGHBOURS),
+    kind: z.enum(["deno", "browser"]),
+  })
+  .refine(({ layers }) => layers === null || layers.begin < layers.end, { path: ["layers"], message: "begin before end" })
+  .refine(({ state, layers }) => (state === "client") === (layers === null), { path: ["layers"], message: "null for clients only" });
+export type Announcement = z.infer<typeof announcementSchema>;
+
+/** As it travels: with the membership, so that whoever hears of a peer first by others can check it. */
+const envelopeSchema = z.strictObject({ membership: membershipSchema, announcement: signedSchema });
+/** Bytes of one, encoded. */
+export const MAX_ANNOUNCEMENT_BYTES = 32 * 1024;
+
+export async function encodeAnnouncement(identity: Identity, membership: Membership, announcement: Announcement): Promise<Uint8Array> {
+  const signed: Signed = await sign(identity, "announcement", announcement);
+  return new TextEncoder().encode(JSON.stringify({ membership, announcement: signed }));
+}
+
+/** @throws SwarmError malformed or not-a-member */
+export async function decodeAnnouncement(bytes: Uint8Array, rules: MembershipRules): Promise<Announcement> {
+  if (bytes.byteLength > MAX_ANNOUNCEMENT_BYTES)
+    throw malformed("an announcement", "its length", bytes.byteLength, `at most ${MAX_ANNOUNCEMENT_BYTES} bytes`);
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw malformed("an announcement", "it", "no JSON", "a JSON object");
+  }
+  const envelope = envelopeSchema.safeParse(json);
+  if (!envelope.success)
+    throw malformed("an announcement", `'${envelope.error.issues[0]?.path.join(".")}'`, "not as expected", "an envelope");
+  const { membership, announcement: signed } = envelope.data;
+  await checkMembership(membership, signed.by, rules);
+  const announcement = await verify(signed, "announcement", announcementSchema);
+  if (announcement.peer !== signed.by)
+    throw new SwarmError("not-a-member", `Cannot take an announcement of '${announcement.peer}' signed by '${signed.by}'`);
+  return announcement;
+}
