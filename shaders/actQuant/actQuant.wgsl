@@ -6,25 +6,16 @@
 // Dispatch: [ceil(groups / 4), rows] workgroups of 64; a group is 16 invocations of 8 columns.
 // s = max(amax, 1e-4) / 448, with UE8M0 the next power of two.
 //
-// Numerics: every code and value is the one that IEEE f32 gives, divisions rounded to nearest, ties of the code to even, although WGSL's division may be off
-// by 2.5 units in the last place. s comes from an integer division. A rough quotient picks the code below, and integers decide which side of the midpoint to
-// the next code it is: a midpoint is M * 2^k, M of 5 bits, so M times the significand of s is exact in 32 bits, and so is the difference to |x|.
-// A quotient so near to a midpoint that f32 would have rounded it there counts as a tie.
+// Numerics: every code and value is the one that IEEE f32 gives, divisions rounded to nearest, ties of the code to even (lib/fp8_encode.wgsl).
+#include "lib/fp8_encode.wgsl"
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
 
 var<workgroup> partial: array<f32, 64>;
 
-// floor(max(amax, 1e-4) / 448 * 2^n) for the n that leaves 24 bits, rounded to nearest: the bits of s.
+// max(amax, 1e-4) / 448, rounded to nearest: the bits of s.
 fn scale_bits(amax: f32) -> u32 {
-  let bits = bitcast<u32>(max(amax, 1e-4));
-  let significand = (bits & 0x7fffffu) | 0x800000u;
-  // 448 is 7 * 2^6. A quotient by 7 needs 2 or 3 bits more to be of 24 bits.
-  let shift = select(3u, 2u, (significand << 2u) >= (7u << 23u));
-  let numerator = significand << shift;
-  let quotient = numerator / 7u + select(0u, 1u, numerator % 7u >= 4u);
-  // The exponent is that of amax - 6 - shift; adding rather than joining carries a quotient of 2^24 over. No s is subnormal, since amax is at least 1e-4.
-  let result = (((bits >> 23u) - 7u - shift) << 23u) + quotient;
+  let result = fp8_scale_bits(max(amax, 1e-4));
 #if UE8M0
   return (result + 0x7fffffu) & 0x7f800000u;
 #else
@@ -33,36 +24,7 @@ fn scale_bits(amax: f32) -> u32 {
 }
 
 fn quantize(value: f32, scale: f32) -> f32 {
-  let magnitude = abs(value);
-  let value_bits = bitcast<u32>(magnitude);
-  let bits = bitcast<u32>(scale);
-  let rough = min(magnitude / scale, 448.0);
-  // The code below: of a normal the bits themselves, rebased; of a subnormal (under 2^-6) the multiple of 2^-9.
-  var code = u32(rough * 512.0);
-  if (rough >= 0.015625) {
-    code = (bitcast<u32>(rough) >> 20u) - (120u << 3u);
-  }
-  // The midpoint to the next code, m * 2^k with m of 5 bits.
-  var m = 17u + 2u * (code & 7u);
-  var k = i32(code >> 3u) - 11;
-  if (code < 8u) {
-    let zeros = countLeadingZeros(2u * code + 1u) - 27u;
-    m = (2u * code + 1u) << zeros;
-    k = -10 - i32(zeros);
-  }
-  let significand = (bits & 0x7fffffu) | 0x800000u;
-  let product = i32(m * significand);
-  // |x| in the same unit. Far below the midpoint (a negative shift) it need not be exact, nor can it be far above.
-  let shift = i32(value_bits >> 23u) - i32(bits >> 23u) - k;
-  var difference = -product;
-  if (shift >= 0) {
-    difference = i32(((value_bits & 0x7fffffu) | 0x800000u) << min(u32(shift), 7u)) - product;
-  }
-  // Half a unit in the last place of an f32 quotient, in that unit: significand * 2^-20, below a power of two half of that.
-  let half_unit = i32(significand >> select(20u, 21u, m == 16u && difference < 0));
-  let tie = abs(difference) <= half_unit;
-  code += select(select(0u, 1u, difference > 0), code & 1u, tie);
-  code = min(code, 0x7eu);
+  let code = fp8_encode(abs(value), scale);
   let decoded = select(bitcast<f32>((code << 20u) + (120u << 23u)), f32(code) * 0.001953125, code < 8u);
   return select(decoded, -decoded, value < 0.0) * scale;
 }

@@ -1,23 +1,19 @@
 // Attention of absorbed queries over the paged latent cache, scores and values summed exactly (lib/exactSum.wgsl): mla/attention.wgsl, the same on every device.
 //
 // q         [tokens, Q_STRIDE] f32, per head [LATENT | ROPE]
-// cache     [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: latent, key part, zeros
+// cache     [blocks, BLOCK_SIZE, CACHE_ROW] in CACHE_FORMAT: latent, key part, zeros
 // attended  [tokens, HEADS, 16 CHUNKS] f32: the latents weighted by softmax(SCALE q k), zeros beyond LATENT
 //
 // Dispatch: (HEADS, tokens) workgroups of 64. A tile is 64 positions: an invocation scores one, then has every position of VECTORS times four columns. The softmax is
 // online (Milakov & Gimelshein, arXiv 1805.02867); a factor that fades earlier tiles is as exact as the sums.
 #include "lib/batch.wgsl"
-#include "lib/kv_cache.wgsl"
+#include "lib/kv_rows.wgsl"
 #include "lib/precise.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
 @group(0) @binding(2) var<storage, read> q: array<f32>;
-#if CACHE_FORMAT == f16
-@group(0) @binding(3) var<storage, read> cache: array<vec2<u32>>;
-#else
-@group(0) @binding(3) var<storage, read> cache: array<vec4<f32>>;
-#endif
+@group(0) @binding(3) var<storage, read> cache: array<CacheUnit>;
 @group(0) @binding(4) var<storage, read_write> attended: array<vec4<f32>>;
 
 const TILE: u32 = 64u;
@@ -30,15 +26,6 @@ var<workgroup> rows: array<u32, TILE>;
 var<workgroup> scores: array<f32, TILE>;
 // hi, lo of e^(score - largest)
 var<workgroup> shares: array<vec2<f32>, TILE>;
-
-fn cached(index: u32) -> vec4<f32> {
-#if CACHE_FORMAT == f16
-  let words = cache[index];
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-#else
-  return cache[index];
-#endif
-}
 
 fn scaled(sum: ExactSum, factor: ExactSum) -> ExactSum {
   let zero = vec4<f32>(0.0);
@@ -82,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     var products = zero;
     for (var v = 0u; v < QUERY_VECTORS; v++) {
-      products = exact_add_products(products, query[v], cached(row + v));
+      products = exact_add_products(products, query[v], cached(row, v));
     }
     let score = normalized(exact_add_scaled(zero, exact_across(products, zero, zero, zero), vec4<f32>(SCALE)));
     rows[local] = row;
@@ -110,7 +97,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var n = 0u; n < VECTORS; n++) {
         let vector = local + n * TILE;
         if (vector < CHUNKS * 4u) {
-          let value = cached(rows[p] + vector);
+          let value = cached(rows[p], vector);
           sums[n] = exact_add_products(sums[n], vec4<f32>(share.x), value);
           sums[n].lo += share.y * value;
         }

@@ -3,7 +3,7 @@
 // Flash-decoding (Dao et al. 2023) with an online softmax: Milakov & Gimelshein, arXiv 1805.02867.
 //
 // q        [tokens, Q_STRIDE] f32, per head [LATENT | ROPE]
-// cache    [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: latent, key part, zeros
+// cache    [blocks, BLOCK_SIZE, CACHE_ROW] in CACHE_FORMAT: latent, key part, zeros
 // partial  [tokens, SPLITS, HEADS, 4 RECORD_VECTORS] f32: sum over the range of exp(score - max) * latent, zeros up to 16 CHUNKS; then max, and the
 //          sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written; such ranges come last.
 //
@@ -14,7 +14,7 @@
 // Constants, besides shapes: GROUP_HEADS (a multiple of 4), WORKGROUP (a multiple of GROUP_HEADS / 4), POSITIONS, VECTORS (times WORKGROUP at least 4 CHUNKS),
 // Q_VECTORS (whether heads of q start at multiples of four), SCALE (of scores).
 #include "lib/batch.wgsl"
-#include "lib/kv_cache.wgsl"
+#include "lib/kv_rows.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -23,11 +23,7 @@
 #else
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 #endif
-#if CACHE_FORMAT == f16
-@group(0) @binding(3) var<storage, read> cache: array<vec2<u32>>;
-#else
-@group(0) @binding(3) var<storage, read> cache: array<vec4<f32>>;
-#endif
+@group(0) @binding(3) var<storage, read> cache: array<CacheUnit>;
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;
 
 const NEUTRAL: f32 = -3e38;
@@ -45,15 +41,6 @@ var<workgroup> lane_values: array<vec4<f32>, WORKGROUP>;
 var<workgroup> weights: array<vec4<f32>, TILE * QUADS>;
 var<workgroup> decay: array<vec4<f32>, QUADS>;
 var<workgroup> rows: array<u32, TILE>;
-
-fn cached(index: u32) -> vec4<f32> {
-#if CACHE_FORMAT == f16
-  let words = cache[index];
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-#else
-  return cache[index];
-#endif
-}
 
 fn query(base: u32, vector: u32) -> vec4<f32> {
 #if Q_VECTORS
@@ -113,7 +100,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let q2 = query(queries.z, v);
       let q3 = query(queries.w, v);
       for (var p = 0u; p < POSITIONS; p++) {
-        let key = cached(at[p] + v);
+        let key = cached(at[p], v);
         scores[p] += vec4<f32>(dot(q0, key), dot(q1, key), dot(q2, key), dot(q3, key));
       }
     }
@@ -155,7 +142,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           sums[n][h * 4u + 3u] *= d.w;
         }
         for (var p = 0u; p < min(TILE, end - tile); p++) {
-          let value = cached(rows[p] + vector);
+          let value = cached(rows[p], vector);
           for (var h = 0u; h < QUADS; h++) {
             let w = weights[p * QUADS + h];
             sums[n][h * 4u] += w.x * value;

@@ -3,7 +3,7 @@
 // Flash-decoding (Dao et al. 2023) with an online softmax: Milakov & Gimelshein, arXiv 1805.02867.
 //
 // q        [tokens, Q_STRIDE] f32, per head [LATENT | ROPE]
-// cache    [blocks, BLOCK_SIZE, 4 CACHE_VECTORS] in CACHE_FORMAT: latent, key part, zeros
+// cache    [blocks, BLOCK_SIZE, CACHE_ROW] in CACHE_FORMAT: latent, key part, zeros
 // partial  [tokens, SPLITS, HEADS, 4 RECORD_VECTORS] f32: sum over the range of exp(score - max) * latent, zeros up to 16 CHUNKS; then
 //          max, and the sum of exp(score - max). A range without positions has max -3e38 and sum 0, and its latent part is not written;
 //          such ranges come last.
@@ -21,7 +21,7 @@
 // or 4), VECTORS (times VALUE_LANES at least 4 CHUNKS), WHOLE_GROUPS (GROUP_HEADS divides HEADS), Q_VECTORS (heads of q start at
 // multiples of four), SCALE (of scores).
 #include "lib/batch.wgsl"
-#include "lib/kv_cache.wgsl"
+#include "lib/kv_rows.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -30,11 +30,7 @@
 #else
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 #endif
-#if CACHE_FORMAT == f16
-@group(0) @binding(3) var<storage, read> cache: array<vec2<u32>>;
-#else
-@group(0) @binding(3) var<storage, read> cache: array<vec4<f32>>;
-#endif
+@group(0) @binding(3) var<storage, read> cache: array<CacheUnit>;
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;
 
 const NEUTRAL: f32 = -3e38;
@@ -61,15 +57,6 @@ var<workgroup> slices: array<vec4<f32>, ROUND_SUMS * SLICES>;
 var<workgroup> weights: array<vec4<f32>, TILE * QUADS>;
 var<workgroup> decay: array<vec4<f32>, QUADS>;
 var<workgroup> rows: array<u32, TILE>;
-
-fn cached(index: u32) -> vec4<f32> {
-#if CACHE_FORMAT == f16
-  let words = cache[index];
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-#else
-  return cache[index];
-#endif
-}
 
 // A vector of the head that is `offset` heads behind `first`. Heads past the last repeat it, and write nothing.
 fn query(token: u32, first: u32, offset: u32, vector: u32) -> vec4<f32> {
@@ -168,10 +155,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var b3 = vec4<f32>(0.0);
     if (end - tile > PLACES) {
       for (var v = slice; v < WIDTH_VECTORS; v += SLICES) {
-        let key0 = cached(at.x + v);
-        let key1 = cached(at.y + v);
-        let key2 = cached(at.z + v);
-        let key3 = cached(at.w + v);
+        let key0 = cached(at.x, v);
+        let key1 = cached(at.y, v);
+        let key2 = cached(at.z, v);
+        let key3 = cached(at.w, v);
         let a = query_quad(token, octet_head, v);
         a0 = add_scores(a0, a, key0);
         a1 = add_scores(a1, a, key1);
@@ -185,7 +172,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
     } else {
       for (var v = slice; v < WIDTH_VECTORS; v += SLICES) {
-        let key = cached(at.x + v);
+        let key = cached(at.x, v);
         a0 = add_scores(a0, query_quad(token, octet_head, v), key);
         b0 = add_scores(b0, query_quad(token, octet_head + 4u, v), key);
       }
@@ -282,10 +269,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
         // Weights past the end are zero.
         for (var four = 0u; four < fours; four++) {
-          let value0 = cached(rows[four * 4u] + vector);
-          let value1 = cached(rows[four * 4u + 1u] + vector);
-          let value2 = cached(rows[four * 4u + 2u] + vector);
-          let value3 = cached(rows[four * 4u + 3u] + vector);
+          let value0 = cached(rows[four * 4u], vector);
+          let value1 = cached(rows[four * 4u + 1u], vector);
+          let value2 = cached(rows[four * 4u + 2u], vector);
+          let value3 = cached(rows[four * 4u + 3u], vector);
           let w = four * 4u * QUADS + value_quad;
           sums[s] += weighted(weights[w], value0);
           sums[s + 1u] += weighted(weights[w + 1u], value0);

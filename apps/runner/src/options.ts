@@ -106,7 +106,7 @@ export const OPTIONS = {
   "log-prompts": toggle("write the text of requests to the log too"),
 
   mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),
-  kv: choice("number format of the KV cache", ["f32", "f16"]),
+  kv: choice("number format of the KV cache", ["f32", "f16", "fp8"]),
   context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
   webgpu: choice("which WebGPU: Deno's own, Dawn, or what works best (default)", ["auto", "wgpu", "dawn"]),
   tuning: choice("use the table of fastest variants that 'shoal tune' made (default), or not", ["on", "off"]),

@@ -99,5 +99,6 @@ describe("kvBytesPerToken()", () => {
     expect(kvBytesPerToken(V3)).toBe(70_272);
     expect(kvBytesPerToken(V3, "f32")).toBe(140_544);
     expect(kvBytesPerToken(V3, "f16", 1)).toBe(1152);
+    expect(kvBytesPerToken(V3, "fp8", 1)).toBe(656);
   });
 });

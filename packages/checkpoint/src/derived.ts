@@ -6,9 +6,8 @@
  */
 import type { ModelConfig } from "./config.ts";
 
-export type KvFormat = "f16" | "f32";
+export type KvFormat = "f16" | "f32" | "fp8";
 
-const KV_BYTES: Readonly<Record<KvFormat, number>> = { f16: 2, f32: 4 };
 const { fround } = Math;
 
 /** YaRN's attention factor: 1 where nothing is scaled. */
@@ -64,7 +63,13 @@ export function kvValuesPerLayer(config: ModelConfig): number {
   return config.kvLoraRank + config.qkRopeHeadDim;
 }
 
+/** The latent in e4m3 with an f32 scale for every 128, the key in bf16, in whole vectors of 16 bytes: FlashMLA's row. */
+function fp8KvBytes({ kvLoraRank, qkRopeHeadDim }: ModelConfig): number {
+  const latent = Math.ceil(kvLoraRank / 4) * 4 + Math.ceil(kvLoraRank / 128) * 4;
+  return Math.ceil((latent + qkRopeHeadDim * 2) / 16) * 16;
+}
+
 /** Bytes of KV cache for one token. `layers`: the main ones by default; the MTP layer has a cache of its own. */
 export function kvBytesPerToken(config: ModelConfig, format: KvFormat = "f16", layers: number = config.nLayers): number {
-  return kvValuesPerLayer(config) * KV_BYTES[format] * layers;
+  return layers * (format === "fp8" ? fp8KvBytes(config) : kvValuesPerLayer(config) * (format === "f16" ? 2 : 4));
 }

@@ -1,13 +1,13 @@
 /**
  * Multi-head latent attention: its shape, its paged cache, and the buffers of a step that it reads.
  *
- * The cache of a layer is [blocks, blockSize, stride]; a position's row holds the normed latent (kvLoraRank), then the rotated key part that all heads
- * share (qkRopeHeadDim), then zeros. Position p of sequence slot s lies in block `blockTable[s, p / blockSize]`, row p % blockSize. The absorbed form
+ * The cache of a layer is [blocks, blockSize, row]; kvRow.ts says what a position's row holds. Position p of sequence slot s lies in block `blockTable[s, p / blockSize]`, row p % blockSize. The absorbed form
  * (DeepSeek-V3 inference/model.py, attn_impl "absorb") attends over these rows directly, as one key-value head.
  */
-import type { ShaderConstants } from "@shoal/gpu";
+import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Step } from "./batch.ts";
-import { type WeightMatrix, type WeightPart, roundUp } from "./weights.ts";
+import { type KvFormat, kvRowBytes } from "./kvRow.ts";
+import type { WeightMatrix, WeightPart } from "./weights.ts";
 
 export interface MlaShape {
   readonly nHeads: number;
@@ -18,17 +18,14 @@ export interface MlaShape {
   readonly kvLoraRank: number;
 }
 
-export type KvFormat = "f32" | "f16";
-
 /** One layer's cache. */
 export interface KvCache {
   readonly buffer: GPUBuffer;
-  /** f16 values lie in pairs in u32. */
   readonly format: KvFormat;
   /** Positions in a block. */
   readonly blockSize: number;
-  /** Elements from one position to the next: kvCacheStride(). */
-  readonly stride: number;
+  /** From one position to the next: kvRowBytes(). */
+  readonly rowBytes: number;
 }
 
 export interface StepBuffers extends Step {
@@ -39,26 +36,24 @@ export interface StepBuffers extends Step {
   readonly ropeTable: GPUBuffer;
 }
 
-/** Elements of a cached position. */
-export function kvCacheStride({ kvLoraRank, qkRopeHeadDim }: Pick<MlaShape, "kvLoraRank" | "qkRopeHeadDim">): number {
-  return roundUp(kvLoraRank + qkRopeHeadDim, 8);
-}
+/** Bytes of what shaders index a cache by: a vector of four elements, with fp8 a word. */
+const UNIT_BYTES: Readonly<Record<KvFormat, number>> = { f32: 16, f16: 8, fp8: 4 };
 
-export function kvBlockBytes(shape: Pick<MlaShape, "kvLoraRank" | "qkRopeHeadDim">, format: KvFormat, blockSize: number): number {
-  return blockSize * kvCacheStride(shape) * (format === "f16" ? 2 : 4);
-}
-
-/** Constants of lib/batch.wgsl and lib/kv_cache.wgsl. */
-export function kvCacheConstants(shape: MlaShape, step: StepBuffers, cache: KvCache): ShaderConstants {
-  const stride = kvCacheStride(shape);
-  if (cache.stride !== stride)
-    throw new RangeError(`Cannot use a latent cache with a stride of ${cache.stride} elements, expected ${stride}`);
+/** Constants of lib/batch.wgsl, lib/kv_cache.wgsl and lib/kv_rows.wgsl. */
+export function kvCacheConstants(gpu: GpuContext, shape: MlaShape, step: StepBuffers, cache: KvCache): ShaderConstants {
+  const { format, blockSize, rowBytes } = cache;
+  const expected = kvRowBytes(shape, format);
+  if (rowBytes !== expected) throw new RangeError(`Cannot use a latent cache with rows of ${rowBytes} bytes, expected ${expected}`);
   return {
     MAX_TOKENS: step.maxTokens,
     BLOCKS_PER_SEQUENCE: step.blocksPerSequence,
-    BLOCK_SIZE: cache.blockSize,
-    CACHE_FORMAT: cache.format,
-    CACHE_VECTORS: stride / 4,
+    BLOCK_SIZE: blockSize,
+    CACHE_FORMAT: format,
+    CACHE_ROW: rowBytes / UNIT_BYTES[format],
+    ...(format === "fp8" && {
+      CACHE_WHOLE: shape.kvLoraRank % 4 === 0 && shape.qkRopeHeadDim % 4 === 0,
+      FP8_DECODE: gpu.dialect.fp8Decode,
+    }),
   };
 }
 

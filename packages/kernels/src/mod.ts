@@ -4,7 +4,8 @@ export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mla
 export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";
 export { type QAbsorbSpec, qAbsorb } from "./qAbsorb/kernel.ts";
 export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
-export { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBytes, kvCacheStride } from "./mla.ts";
+export type { KvCache, MlaShape, StepBuffers } from "./mla.ts";
+export { type KvFormat, type KvRowShape, fp8KvRow, kvRowBytes, kvRowElements } from "./kvRow.ts";
 export { ropeTable } from "./ropeTable.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";

@@ -3,8 +3,8 @@ import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type KvFormat,
   type MlaShape,
-  kvBlockBytes,
-  kvCacheStride,
+  kvRowBytes,
+  kvRowElements,
   kvWrite,
   mlaAttention,
   mlaOutput,
@@ -42,6 +42,8 @@ const CASES: readonly Case[] = [
   { format: "f32", splits: 1, chunk: TOKENS, tolerance: 5e-6 },
   { format: "f32", splits: 3, chunk: 1, tolerance: 5e-6 },
   { format: "f16", splits: 2, chunk: 5, tolerance: 1e-3 },
+  // e4m3 keeps 4 bits: half a unit in the last place is 2^-4 of a value, and the sums' errors are smaller than the largest value's.
+  { format: "fp8", splits: 2, chunk: 5, tolerance: 2 ** -4 },
 ];
 
 export async function tests(webgpu: DenoEngine): Promise<readonly { name: string; run: () => Promise<void> | void }[]> {
@@ -102,10 +104,10 @@ async function golden(
     const rows = nHeads * (qkNopeHeadDim + vHeadDim);
     const kvB = { format: "f32", rows, cols: kvLoraRank, stride: kvLoraRank, parts: [{ buffer: weights, rowStart: 0, rows }] } as const;
     const cache = {
-      buffer: room("cache", BLOCKS * kvBlockBytes(SHAPE, format, BLOCK_SIZE)),
+      buffer: room("cache", BLOCKS * BLOCK_SIZE * kvRowBytes(SHAPE, format)),
       format,
       blockSize: BLOCK_SIZE,
-      stride: kvCacheStride(SHAPE),
+      rowBytes: kvRowBytes(SHAPE, format),
     };
     const gamma = upload("gamma", new Float32Array(tensor("mla.kv_a_layernorm")));
     const blockTable = upload("block table", Uint32Array.from(BLOCK_TABLE));
@@ -140,12 +142,12 @@ async function golden(
       ]);
       values.set(unpadded(new Float32Array(await gpu.read(out)), tokens, outWidth, strides.out), first * outWidth);
     }
-    const elements = cacheElements(await gpu.read(cache.buffer), format);
+    const elements = cacheElements(await gpu.read(cache.buffer), SHAPE, format);
     const cached = new Float64Array(TOKENS * kvWidth);
     const expected = new Float64Array(TOKENS * kvWidth);
     const [latents, keys] = [tensor("mla.latent_cache"), tensor("mla.rope_cache")];
     for (let t = 0; t < TOKENS; t++) {
-      const row = ((BLOCK_TABLE[4 + Math.floor(t / BLOCK_SIZE)] ?? 0) * BLOCK_SIZE + (t % BLOCK_SIZE)) * cache.stride;
+      const row = ((BLOCK_TABLE[4 + Math.floor(t / BLOCK_SIZE)] ?? 0) * BLOCK_SIZE + (t % BLOCK_SIZE)) * kvRowElements(SHAPE);
       cached.set(elements.subarray(row, row + kvWidth), t * kvWidth);
       expected.set(latents.subarray(t * kvLoraRank, (t + 1) * kvLoraRank), t * kvWidth);
       expected.set(keys.subarray(t * qkRopeHeadDim, (t + 1) * qkRopeHeadDim), t * kvWidth + kvLoraRank);

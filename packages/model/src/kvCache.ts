@@ -5,11 +5,9 @@
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import { AdapterLimitError, type GpuContext } from "@shoal/gpu";
-import { type KvCache, type MlaShape, kvBlockBytes, kvCacheStride } from "@shoal/kernels";
+import { type KvCache, type KvFormat, type MlaShape, kvRowBytes } from "@shoal/kernels";
 import { ModelError } from "./errors.ts";
 import { bindingBytes } from "./weights/layout.ts";
-
-export type KvFormat = "f32" | "f16";
 
 /** Tokens in a block: small enough that a short chat wastes little, large enough that tables stay short. */
 export const KV_BLOCK_SIZE = 32;
@@ -58,7 +56,8 @@ export class PagedKvCache {
     const { config, format, maxSequences, contextTokens, totalTokens = contextTokens } = options;
     const shape = mlaShape(config);
     const blocks = Math.max(maxSequences, Math.ceil(totalTokens / KV_BLOCK_SIZE));
-    const bytes = blocks * kvBlockBytes(shape, format, KV_BLOCK_SIZE);
+    const rowBytes = kvRowBytes(shape, format);
+    const bytes = blocks * KV_BLOCK_SIZE * rowBytes;
     const most = bindingBytes(gpu.limits);
     if (bytes > most)
       throw new AdapterLimitError(
@@ -76,7 +75,7 @@ export class PagedKvCache {
       buffer: gpu.buffer({ label: `KV cache ${layer}`, size: bytes, kind: "kvCache" }),
       format,
       blockSize: KV_BLOCK_SIZE,
-      stride: kvCacheStride(shape),
+      rowBytes,
     }));
     this.blockTable = gpu.buffer({ label: "block table", size: maxSequences * this.blocksPerSequence * 4, kind: "tables" });
     // Popped from the end: lowest numbers first.

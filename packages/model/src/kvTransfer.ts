@@ -1,15 +1,16 @@
 /** A sequence's KV rows as bytes, so that another stage of the same layers can go on where one stopped. */
 import type { GpuContext } from "@shoal/gpu";
+import type { KvCache, KvFormat } from "@shoal/kernels";
 import { ModelError } from "./errors.ts";
-import { KV_BLOCK_SIZE, type KvFormat, type PagedKvCache, type SequenceSlot } from "./kvCache.ts";
+import { KV_BLOCK_SIZE, type PagedKvCache, type SequenceSlot } from "./kvCache.ts";
 
 export interface KvSnapshot {
   readonly format: KvFormat;
   /** Positions. */
   readonly tokens: number;
-  /** Elements of a position: the latent, the rotated key part, and padding. */
-  readonly stride: number;
-  /** By layer, the MTP module's last where the stage has one: [tokens, stride] in `format`. */
+  /** Of a position in a layer. */
+  readonly rowBytes: number;
+  /** By layer, the MTP module's last where the stage has one: [tokens, rowBytes]. The kernels' kvRow.ts has the bytes' meaning. */
   readonly layers: readonly Uint8Array<ArrayBuffer>[];
 }
 
@@ -17,11 +18,10 @@ export interface KvSnapshot {
 export async function exportKv(gpu: GpuContext, kv: PagedKvCache, sequence: SequenceSlot): Promise<KvSnapshot> {
   const tokens = kv.length(sequence);
   const blocks = kv.blocks(sequence);
-  const { format, stride } = layout(kv);
-  const rowBytes = stride * elementBytes(format);
+  const { format, rowBytes } = layout(kv);
   const blockBytes = KV_BLOCK_SIZE * rowBytes;
   const layers: Uint8Array<ArrayBuffer>[] = [];
-  if (tokens === 0) return { format, tokens, stride, layers: kv.layers.map(() => new Uint8Array()) };
+  if (tokens === 0) return { format, tokens, rowBytes, layers: kv.layers.map(() => new Uint8Array()) };
   const staging = gpu.buffer({ label: "KV rows read", size: blocks.length * blockBytes, kind: "readback" });
   try {
     for (const { buffer } of kv.layers) {
@@ -37,7 +37,7 @@ export async function exportKv(gpu: GpuContext, kv: PagedKvCache, sequence: Sequ
   } finally {
     gpu.destroyBuffer(staging);
   }
-  return { format, tokens, stride, layers };
+  return { format, tokens, rowBytes, layers };
 }
 
 /**
@@ -47,8 +47,7 @@ export async function exportKv(gpu: GpuContext, kv: PagedKvCache, sequence: Sequ
 export function importKv(gpu: GpuContext, kv: PagedKvCache, snapshot: KvSnapshot): SequenceSlot {
   checkSnapshot(kv, snapshot);
   const { tokens, layers } = snapshot;
-  const { format, stride } = layout(kv);
-  const blockBytes = KV_BLOCK_SIZE * stride * elementBytes(format);
+  const blockBytes = KV_BLOCK_SIZE * layout(kv).rowBytes;
   const sequence = kv.open();
   try {
     kv.extend([{ sequence, tokens }]);
@@ -66,26 +65,22 @@ export function importKv(gpu: GpuContext, kv: PagedKvCache, snapshot: KvSnapshot
 }
 
 function checkSnapshot(kv: PagedKvCache, snapshot: KvSnapshot): void {
-  const { format, stride } = layout(kv);
+  const { format, rowBytes } = layout(kv);
   const refuse = (field: string, actual: unknown, expected: unknown): never => {
     throw new ModelError("bad-batch", `Cannot import a KV snapshot: ${field} is ${String(actual)}, expected ${String(expected)}`);
   };
   const { tokens, layers } = snapshot;
   if (!Number.isSafeInteger(tokens) || tokens < 0 || tokens > kv.contextTokens) refuse("tokens", tokens, `0 to ${kv.contextTokens}`);
   if (snapshot.format !== format) refuse("format", snapshot.format, format);
-  if (snapshot.stride !== stride) refuse("stride", snapshot.stride, stride);
+  if (snapshot.rowBytes !== rowBytes) refuse("rowBytes", snapshot.rowBytes, rowBytes);
   if (layers.length !== kv.layers.length) refuse("the number of layers", layers.length, kv.layers.length);
-  const bytes = tokens * stride * elementBytes(format);
+  const bytes = tokens * rowBytes;
   for (const [layer, rows] of layers.entries())
     if (rows.byteLength !== bytes) refuse(`the bytes of layer ${layer}`, rows.byteLength, bytes);
 }
 
-function layout(kv: PagedKvCache): { readonly format: KvFormat; readonly stride: number } {
+function layout(kv: PagedKvCache): Pick<KvCache, "format" | "rowBytes"> {
   const [first] = kv.layers;
   if (!first) throw new ModelError("unsupported", "Cannot move KV rows: this stage has no layers");
   return first;
-}
-
-function elementBytes(format: KvFormat): number {
-  return format === "f16" ? 2 : 4;
 }

@@ -1,10 +1,10 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { GREEDY, encodeBatch, encodeSamplingParams } from "@shoal/kernels";
+import { GREEDY, type KvFormat, encodeBatch, encodeSamplingParams } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
-import { type KvBlock, type KvFormat, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
+import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
 import { type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
 import { LogitAdjuster } from "./logitAdjuster.ts";
 import { logprobRing, readLogprobs } from "./logprobRing.ts";

@@ -1,5 +1,6 @@
 export { ModelError, type ModelErrorCode } from "./errors.ts";
-export { KV_BLOCK_SIZE, type KvBlock, type KvFormat, type SequenceSlot } from "./kvCache.ts";
+export type { KvFormat } from "@shoal/kernels";
+export { KV_BLOCK_SIZE, type KvBlock, type SequenceSlot } from "./kvCache.ts";
 export type { KvSnapshot } from "./kvTransfer.ts";
 export {
   DEFAULT_CONTEXT_TOKENS,

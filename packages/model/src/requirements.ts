@@ -1,9 +1,18 @@
 /** What a run takes of a device, from the config and the headers alone, so that it can be refused before anything is loaded. Pure. */
-import { type CheckpointSource, type ModelConfig, kvBytesPerToken } from "@shoal/checkpoint";
+import { type CheckpointSource, type ModelConfig } from "@shoal/checkpoint";
 import { AdapterLimitError } from "@shoal/gpu";
-import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, attentionPartialRows, roundUp } from "@shoal/kernels";
+import {
+  CHUNK,
+  FORMAT_BYTES,
+  type KvFormat,
+  SCALE_BLOCK,
+  type WeightFormat,
+  attentionPartialRows,
+  kvRowBytes,
+  roundUp,
+} from "@shoal/kernels";
 import { halvesRoom } from "./activations.ts";
-import { KV_BLOCK_SIZE, type KvFormat } from "./kvCache.ts";
+import { KV_BLOCK_SIZE } from "./kvCache.ts";
 import { weightBytes } from "./weights/footprint.ts";
 import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
 
@@ -34,7 +43,7 @@ export function memoryRequirements(checkpoint: Pick<CheckpointSource, "config" |
   const weights = weightBytes(checkpoint, { mtp });
   const layers = config.nLayers + (mtp ? 1 : 0);
   const blocks = Math.max(run.maxSequences, Math.ceil((run.kvTokens ?? run.contextTokens) / KV_BLOCK_SIZE));
-  const kvCache = blocks * KV_BLOCK_SIZE * kvBytesPerToken(config, run.kvFormat, layers);
+  const kvCache = blocks * KV_BLOCK_SIZE * kvRowBytes(config, run.kvFormat) * layers;
   const activations = activationBuffers(config, run).reduce((sum, { bytes, buffers = 1 }) => sum + bytes * buffers, 0);
   return { weights, kvCache, activations, total: weights + kvCache + activations };
 }
@@ -101,7 +110,7 @@ export function checkAdapter(limits: BindingLimits, checkpoint: Pick<CheckpointS
   for (const { what, bytes } of activationBuffers(config, run))
     refuse(`hold the ${what} of ${run.maxTokens} tokens`, bytes, "compute fewer tokens at once (--chunk)");
   const kvTokens = run.kvTokens ?? run.contextTokens;
-  const kvLayer = kvBytesPerToken(config, run.kvFormat, 1) * roundUp(kvTokens, KV_BLOCK_SIZE);
+  const kvLayer = kvRowBytes(config, run.kvFormat) * roundUp(kvTokens, KV_BLOCK_SIZE);
   refuse(`keep ${kvTokens} tokens in a layer's KV cache`, kvLayer, "use a shorter context (--context)");
   const format = storedFormat(checkpoint);
   const expertBytes = (width: number): number =>

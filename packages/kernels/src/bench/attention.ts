@@ -3,7 +3,8 @@
  * tokens are compared.
  */
 import type { GpuContext } from "@shoal/gpu";
-import { type MlaShape, kvCacheStride } from "../mla.ts";
+import { kvRowBytes } from "../kvRow.ts";
+import type { MlaShape } from "../mla.ts";
 import { mlaAttention, partialBytes } from "../mlaAttention/kernel.ts";
 import { mergeReference, mlaAttentionReference } from "../mlaAttention/reference.ts";
 import { attentionSplits } from "../mlaAttention/splits.ts";
@@ -176,7 +177,7 @@ async function attention(gpu: GpuContext, keep: Keep, random: Random, item: Case
     assertClose(merged.subarray(0, COMPARED_HEADS * kvLoraRank), expected, TOLERANCE, `attended latents of ${variant}`);
   };
   // All heads, and all tokens of a sequence, share one read of the cache at best.
-  const bytes = (batch ? tokens : 1) * context * kvCacheStride(shape) * 2;
+  const bytes = (batch ? tokens : 1) * context * kvRowBytes(shape, "f16");
   const pairs = positions.reduce((sum, position) => sum + position + 1, 0);
   return { dispatches, verify, bytes, flops: 2 * nHeads * pairs * (width + kvLoraRank) };
 }

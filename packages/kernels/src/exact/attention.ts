@@ -54,7 +54,7 @@ export async function exactAttention(gpu: GpuContext, spec: ExactAttentionSpec):
   const chunks = Math.ceil(shape.kvLoraRank / CHUNK);
   const constants = {
     ...headConstants(shape),
-    ...kvCacheConstants(shape, step, cache),
+    ...kvCacheConstants(gpu, shape, step, cache),
     CHUNKS: chunks,
     VECTORS: Math.ceil((chunks * 4) / TILE),
     Q_STRIDE: qStride,

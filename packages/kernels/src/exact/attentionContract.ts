@@ -1,6 +1,7 @@
 /** Tolerance: as contract.ts; for attention one and a half units in the last place, and 2^-26 of the largest result, which is what exact_exp (shaders/lib/precise.wgsl) is off by. */
 import type { GpuContext } from "@shoal/gpu";
-import type { KvFormat, MlaShape } from "../mla.ts";
+import type { KvFormat } from "../kvRow.ts";
+import type { MlaShape } from "../mla.ts";
 import { fillCache } from "../mlaAttention/contract.ts";
 import { mlaAttentionReference } from "../mlaAttention/reference.ts";
 import { mlaOutputReference } from "../mlaOutput/reference.ts";
@@ -53,6 +54,7 @@ const CASES: readonly Case[] = [
     ],
   },
   { sizes: [2, 128, 64, 128, 512], weights: "bf16", cache: "f32", rows: [[0, 200]] },
+  { sizes: [2, 16, 8, 16, 160], weights: "f32", cache: "fp8", rows: [[0, 90]] },
 ];
 
 export const exactAttentionContract: readonly ContractCase[] = CASES.map((item, index) => ({

@@ -27,7 +27,7 @@ export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<reado
     {
       ...workgroupConstants(gpu),
       ...headConstants(shape),
-      ...kvCacheConstants(shape, step, cache),
+      ...kvCacheConstants(gpu, shape, step, cache),
       X_STRIDE: xStride,
       X_OFFSET: xOffset,
       EPSILON: { f32: epsilon },
@@ -36,7 +36,7 @@ export async function kvWrite(gpu: GpuContext, spec: KvWriteSpec): Promise<reado
     label,
   );
   const buffers = { batch: step.batch, block_table: step.blockTable, rope_table: step.ropeTable, x, gamma, cache: cache.buffer };
-  const bytes = tokens * cache.stride * (cache.format === "f16" ? 6 : 8);
+  const bytes = tokens * ((shape.kvLoraRank + shape.qkRopeHeadDim) * 4 + cache.rowBytes);
   return [kernel.dispatch(buffers, [tokens, 1, 1], { bytes }, label)];
 }
 

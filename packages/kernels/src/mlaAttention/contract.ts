@@ -1,9 +1,10 @@
 /**
  * Tolerance: 1e-5 of the largest result. Sums are f32, and exp may be wrong by 3 + 2 |x| units in the last place (WGSL, "Accuracy of Built-in Functions"); here |x| stays under 40
- * where a weight matters. An f16 cache has the same tolerance, because the reference reads the values that it stores.
+ * where a weight matters. f16 and fp8 caches have the same tolerance, because the reference reads the values that they store.
  */
 import type { GpuContext } from "@shoal/gpu";
-import type { KvFormat, MlaShape } from "../mla.ts";
+import type { KvFormat } from "../kvRow.ts";
+import type { MlaShape } from "../mla.ts";
 import {
   type ContractCase,
   type Random,
@@ -116,6 +117,21 @@ const CASES: readonly Case[] = [
       [1, 64],
     ],
   },
+  {
+    heads: 16,
+    latent: 512,
+    rope: 64,
+    format: "fp8",
+    blockSize: 32,
+    splits: 4,
+    variant: "16x32r2",
+    rows: [
+      [1, 300],
+      [0, 33],
+    ],
+  },
+  // Words that hold latents and keys, and a last group of 30 columns.
+  { heads: 3, latent: 158, rope: 6, format: "fp8", blockSize: 4, splits: 2, variant: "8x64r4", rows: [[1, 131]] },
 ];
 
 export const mlaAttentionContract: readonly ContractCase[] = CASES.map((item, index) => ({

@@ -37,7 +37,7 @@ export async function mlaAttention(gpu: GpuContext, spec: MlaAttentionSpec): Pro
     shader,
     {
       ...headConstants(shape),
-      ...kvCacheConstants(shape, step, cache),
+      ...kvCacheConstants(gpu, shape, step, cache),
       CHUNKS: Math.ceil(kvLoraRank / CHUNK),
       SPLITS: splits,
       ...constants,

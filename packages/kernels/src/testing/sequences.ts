@@ -1,8 +1,9 @@
 /** Sequences in a paged latent cache whose blocks are scattered, and a step over them. */
 import type { GpuContext } from "@shoal/gpu";
-import { type KvCache, type KvFormat, type MlaShape, type StepBuffers, kvBlockBytes, kvCacheStride } from "../mla.ts";
+import { type KvFormat, type KvRowShape, kvRowBytes, kvRowElements } from "../kvRow.ts";
+import { decodeKvRows, encodeKvRows } from "../kvWrite/rows.ts";
+import type { KvCache, MlaShape, StepBuffers } from "../mla.ts";
 import { ropeTable } from "../ropeTable.ts";
-import { f16ToNumber, numberToF16 } from "./matrices.ts";
 import type { Random } from "./random.ts";
 import { uploadBatch } from "./steps.ts";
 
@@ -16,7 +17,7 @@ export interface TestSequences {
   readonly cache: KvCache;
   /** The rope table, [positions, rope / 2, 2]. */
   readonly table: Float32Array;
-  /** Element index of a cached row, as the block table has it. */
+  /** Index of a cached row's first element, as the block table has it: rows are kvRowElements() apart, in every format. */
   readonly rowOf: (row: TestRow) => number;
 }
 
@@ -25,7 +26,7 @@ export interface TestSequencesOptions {
   readonly rows: readonly TestRow[];
   readonly format: KvFormat;
   readonly blockSize: number;
-  /** Elements of the cache by element index; all zero if not given. */
+  /** Elements of the cache by element index; all zero if not given. Afterwards they are what the format keeps of them. */
   readonly fill?: (rowOf: (row: TestRow) => number, elements: Float32Array) => void;
 }
 
@@ -46,14 +47,15 @@ export function testSequences(
     blockTable[i] = b;
     blockTable[j] = a;
   }
-  const stride = kvCacheStride(shape);
+  const stride = kvRowElements(shape);
   const rowOf = ({ sequence, position }: TestRow): number => {
     const block = blockTable[sequence * blocksPerSequence + Math.floor(position / blockSize)] ?? 0;
     return (block * blockSize + (position % blockSize)) * stride;
   };
-  const elements = new Float32Array((kvBlockBytes(shape, "f32", blockSize) / 4) * blockTable.length);
+  const elements = new Float32Array(stride * blockSize * blockTable.length);
   fill?.(rowOf, elements);
-  const stored = format === "f32" ? elements : Uint16Array.from(elements, numberToF16);
+  const stored = encodeKvRows(shape, format, elements);
+  elements.set(decodeKvRows(shape, format, stored));
   const pairs = shape.qkRopeHeadDim / 2;
   const invFreq = Float64Array.from({ length: pairs }, (_, i) => 10000 ** (-i / pairs));
   const table = ropeTable(invFreq, positions, 1);
@@ -69,12 +71,12 @@ export function testSequences(
     blocksPerSequence,
     ropeTable: gpu.upload("rope table", table, "weights"),
   };
-  const cache = { buffer: gpu.upload("cache", stored, "kvCache"), format, blockSize, stride };
+  const cache = { buffer: gpu.upload("cache", stored, "kvCache"), format, blockSize, rowBytes: kvRowBytes(shape, format) };
   for (const buffer of [step.batch, step.blockTable, step.ropeTable, cache.buffer]) keep(buffer);
   return { step, cache, table, rowOf };
 }
 
 /** What a cache's buffer holds, as numbers by element index. */
-export function cacheElements(bytes: ArrayBuffer, format: KvFormat): Float32Array {
-  return format === "f32" ? new Float32Array(bytes) : Float32Array.from(new Uint16Array(bytes), f16ToNumber);
+export function cacheElements(bytes: ArrayBuffer, shape: KvRowShape, format: KvFormat): Float32Array {
+  return decodeKvRows(shape, format, new Uint8Array(bytes));
 }

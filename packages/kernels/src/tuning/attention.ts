@@ -1,5 +1,6 @@
 /** Attention over the latent cache: of one decoded token, and of a prompt. Only the last tokens and first heads are compared. */
-import { type MlaShape, kvCacheStride } from "../mla.ts";
+import { kvRowBytes } from "../kvRow.ts";
+import type { MlaShape } from "../mla.ts";
 import { mlaAttention, partialBytes } from "../mlaAttention/kernel.ts";
 import { mergeReference, mlaAttentionReference } from "../mlaAttention/reference.ts";
 import { attentionSplits } from "../mlaAttention/splits.ts";
@@ -58,5 +59,5 @@ export function attentionCase(model: string, shape: MlaShape, contextTokens: num
 
 /** Bytes of the cache that a case has, for choosing contexts that a binding holds. */
 export function cacheBytes(shape: MlaShape, contextTokens: number): number {
-  return (contextTokens + BLOCK_SIZE) * kvCacheStride(shape) * 2;
+  return (contextTokens + BLOCK_SIZE) * kvRowBytes(shape, "f16");
 }

@@ -40,5 +40,5 @@ export function encodeTime(gpu: GpuContext, commands: readonly Command[]): numbe
 
 /** Bytes that a sequence of so many positions takes in the cache, over all layers of a stage. */
 export function kvCacheBytes({ layers }: Pick<PagedKvCache, "layers">, positions: number): number {
-  return layers.reduce((sum, { stride, format }) => sum + positions * stride * (format === "f16" ? 2 : 4), 0);
+  return layers.reduce((sum, { rowBytes }) => sum + positions * rowBytes, 0);
 }

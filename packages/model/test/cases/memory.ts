@@ -8,13 +8,13 @@ import type { CheckpointName, GpuTest, Models } from "../support/models.ts";
 
 /** Of the stored bytes: rows up to 16 elements, stacked matrices up to 128 rows, small BF16 tensors as f32. Much of it only in models as small as these. */
 const PADDING: Readonly<Record<CheckpointName, number>> = { tiny: 0.001, "ragged-v3-fp8": 0.06, "micro-v2-bf16": 0.09 };
-const OPTIONS: LocalStageOptions = { contextTokens: 256, maxTokens: 64, maxSequences: 2, kvFormat: "f16" };
+const OPTIONS: LocalStageOptions = { contextTokens: 256, maxTokens: 64, maxSequences: 2 };
 
 export function memory(models: Models, names: readonly CheckpointName[]): readonly GpuTest[] {
   return names.flatMap((name) =>
     [false, true].map((mtp) => ({
       name: `${name}${mtp ? " with its MTP module" : ""}: the ledger has every buffer, weights once as stored, as predicted`,
-      run: () => accounted(models, name, { ...OPTIONS, mtp }),
+      run: () => accounted(models, name, { ...OPTIONS, mtp, kvFormat: mtp ? "fp8" : "f16" }),
     })),
   );
 }
@@ -39,7 +39,11 @@ async function accounted(models: Models, name: CheckpointName, options: LocalSta
     assert.ok(padding >= 0 && padding <= PADDING[name], `weights take ${weights} bytes for ${stored} stored ones`);
 
     const subgroupMatrix = gpu.dialect.subgroupMatrix !== undefined;
-    const predicted = memoryRequirements(checkpoint, { ...stagePlan(checkpoint.config, options), kvFormat: "f16", subgroupMatrix });
+    const predicted = memoryRequirements(checkpoint, {
+      ...stagePlan(checkpoint.config, options),
+      kvFormat: options.kvFormat ?? "f16",
+      subgroupMatrix,
+    });
     assert.equal(weights, predicted.weights, "weights");
     assert.equal(kvCache, predicted.kvCache, "KV cache");
     const ratio = activations / predicted.activations;

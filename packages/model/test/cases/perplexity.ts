@@ -1,17 +1,12 @@
-/**
- * Perplexity of prose that training did not see, against an independent implementation: windows of 512 tokens, each alone after a BOS.
- */
+/** Perplexity of prose that training did not see, against an independent implementation; and what an FP8 KV cache makes of it. */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import type { LocalStage, NumericMode } from "@shoal/model";
-import { loadTokenizer } from "@shoal/tokenizer";
+import type { NumericMode } from "@shoal/model";
 import { check, report } from "../support/compare.ts";
-import { logitsOf, withSequence } from "../support/drive.ts";
 import { FIXTURES } from "../support/golden.ts";
 import type { GpuTest, Models } from "../support/models.ts";
+import { heldOutProse, windowNll } from "../support/perplexity.ts";
 
-const WINDOW = 512;
-const BOS = 0;
 /** Exact sums take a software adapter ten seconds a window: SHOAL_LONG=1 takes all ten of w8a8. */
 const WINDOWS: Readonly<Record<NumericMode, number>> = { w8a32: 10, w8a8: process.env["SHOAL_LONG"] === "1" ? 10 : 2 };
 /**
@@ -19,6 +14,9 @@ const WINDOWS: Readonly<Record<NumericMode, number>> = { w8a32: 10, w8a8: proces
  * move single logits by up to 5, up or down, so only the sum says something.
  */
 const TOLERANCE: Readonly<Record<NumericMode, number>> = { w8a32: 1e-5, w8a8: 5e-3 };
+const FP8_WINDOWS = 3;
+/** Of the sum of those windows; measured: 3e-3 in either direction, where a scale of the wrong group gives more than 0.5. */
+const FP8_TOLERANCE = 0.01;
 
 interface Expected {
   readonly tokens: number;
@@ -30,17 +28,12 @@ export function perplexity(models: Models): readonly GpuTest[] {
   const cases = (["w8a32", "w8a8"] as const).map((mode) => ({
     name: `${mode} likelihood of held-out prose is the reference's within ${TOLERANCE[mode]} in each of ${WINDOWS[mode]} windows`,
     run: async () => {
-      const { tokenizerJson, tokenizerConfigJson } = await models.checkpoint("tiny");
-      const tokenizer = loadTokenizer({
-        tokenizerJson: tokenizerJson ?? "",
-        ...(tokenizerConfigJson !== null && { tokenizerConfigJson }),
-      });
-      const ids = tokenizer.encode(readFileSync(`${FIXTURES}heldout-prose.txt`, "utf8"));
+      const ids = await heldOutProse(models);
       check(ids.length === expected[mode].tokens, `the prose has ${ids.length} tokens, expected ${expected[mode].tokens}`);
       const on = await models.tiny(mode);
       const errors: number[] = [];
       for (const [window, want] of expected[mode].window_nll_sums.slice(0, WINDOWS[mode]).entries()) {
-        const sum = await windowNll(on, ids.slice(window * WINDOW, (window + 1) * WINDOW));
+        const sum = await windowNll(on, ids, window);
         errors.push(Math.abs(sum - want) / want);
       }
       report(`relative errors ${errors.map((error) => error.toExponential(1)).join(", ")}`);
@@ -48,19 +41,18 @@ export function perplexity(models: Models): readonly GpuTest[] {
       check(bad < 0, `window ${bad} is off by ${errors[bad]}, expected at most ${TOLERANCE[mode]}`);
     },
   }));
-  return [...cases];
-}
-
-/** Sum over the window's tokens of -ln p(token | BOS and those before it). */
-async function windowNll(on: LocalStage, window: readonly number[]): Promise<number> {
-  const vocab = on.config.vocabSize;
-  const inputs = [BOS, ...window.slice(0, -1)];
-  const rows = await withSequence(on, (sequence) => logitsOf(on, sequence, inputs));
-  return window.reduce((sum, id, row) => sum + negativeLogLikelihood(rows.subarray(row * vocab, (row + 1) * vocab), id), 0);
-}
-
-function negativeLogLikelihood(row: Float32Array, id: number): number {
-  const largest = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-  const total = row.reduce((sum, value) => sum + Math.exp(value - largest), 0);
-  return Math.log(total) + largest - (row[id] ?? Number.NaN);
+  const fp8: GpuTest = {
+    name: `an FP8 KV cache changes the likelihood of held-out prose by less than ${100 * FP8_TOLERANCE} %, and not by nothing`,
+    run: async () => {
+      const ids = await heldOutProse(models);
+      const on = await models.stage("tiny", { kvFormat: "fp8", contextTokens: 512, maxTokens: 256, maxOutputs: 256 });
+      const wanted = expected.w8a32.window_nll_sums.slice(0, FP8_WINDOWS).reduce((sum, window) => sum + window, 0);
+      let sum = 0;
+      for (let window = 0; window < FP8_WINDOWS; window++) sum += await windowNll(on, ids, window);
+      const change = (sum - wanted) / wanted;
+      report(`changed by ${(100 * change).toFixed(3)} %`);
+      check(Math.abs(change) < FP8_TOLERANCE && Math.abs(change) > 1e-5, `changed by ${change}`);
+    },
+  };
+  return [...cases, fp8];
 }

@@ -76,11 +76,11 @@ export function sharedKv(models: Models): readonly GpuTest[] {
       );
     },
   };
-  const moving: GpuTest = {
-    name: "a sequence exported from one stage goes on in another with the same tokens",
+  const moving = (["f32", "fp8"] as const).map((kvFormat) => ({
+    name: `a sequence exported from one stage goes on in another with the same tokens, with a KV cache in ${kvFormat}`,
     run: async () => {
-      const from = await models.stage(NAME, { kvFormat: "f32", contextTokens: 256, maxTokens: 160, maxOutputs: 160 });
-      const to = await models.stage(NAME, { kvFormat: "f32", contextTokens: 192, maxTokens: 160, maxOutputs: 160, maxSequences: 2 });
+      const from = await models.stage(NAME, { kvFormat, contextTokens: 256, maxTokens: 160, maxOutputs: 160 });
+      const to = await models.stage(NAME, { kvFormat, contextTokens: 192, maxTokens: 160, maxOutputs: 160, maxSequences: 2 });
       const ids = (await prompt("case2")).slice(0, 77);
       const { freeKvBlocks } = await to.describe();
       const [snapshot, expected] = await withSequence(from, async (sequence) => {
@@ -97,13 +97,14 @@ export function sharedKv(models: Models): readonly GpuTest[] {
         check(tokens.join() === expected.join(), `went on with ${tokens.join()}, expected ${expected.join()}`);
         await to.close(moved);
         await refuses(() => to.importKv({ ...snapshot, format: "f16" }), "a snapshot in another format");
+        await refuses(() => to.importKv({ ...snapshot, rowBytes: snapshot.rowBytes + 16 }), "a snapshot of other rows");
         await refuses(() => to.importKv({ ...snapshot, tokens: 300 }), "a snapshot that says it is longer");
         await refuses(() => to.importKv({ ...snapshot, layers: snapshot.layers.slice(1) }), "a snapshot that lacks a layer");
       });
       check((await to.describe()).freeKvBlocks === freeKvBlocks, "blocks of a refused or closed import are still held");
     },
-  };
-  return [sharing, quiet, moving];
+  }));
+  return [sharing, quiet, ...moving];
 }
 
 async function withBlocks(

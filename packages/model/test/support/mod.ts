@@ -3,3 +3,4 @@ export type { DenoEngine } from "@shoal/gpu/deno";
 export { check, report } from "./compare.ts";
 export { type Golden, readGolden } from "./golden.ts";
 export { type GpuTest, Models } from "./models.ts";
+export { WINDOW, heldOutProse, windowNll } from "./perplexity.ts";

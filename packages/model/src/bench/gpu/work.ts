@@ -3,7 +3,7 @@
  * depends on how they are written. Pure.
  */
 import { type CheckpointSource, type TensorSpec, kvBytesPerToken, tensorSchema } from "@shoal/checkpoint";
-import type { KvFormat } from "../../kvCache.ts";
+import type { KvFormat } from "@shoal/kernels";
 import type { RoutingCapture } from "../../stage.ts";
 import type { LayerRange } from "../../weights/model.ts";
 import type { StepWork } from "./result.ts";
