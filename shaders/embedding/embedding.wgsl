@@ -2,7 +2,7 @@
 //
 // weights     [rows of this part, 16 CHUNKS] in WEIGHT_FORMAT (bf16, f16, f32): rows ROW_START .. ROW_START + ROW_COUNT of the table [VOCAB, ..]
 // last_tokens [sequence slots] u32, sampled
-// last_drafts [sequence slots] u32, drafted
+// last_drafts [MAX_DRAFTS, DRAFT_STRIDE] u32, by sequence slot: drafted
 // out         [tokens, OUT_STRIDE] f32; whole chunks are written, zeros beyond the last column
 //
 // Dispatch: one workgroup of 64 a token, for each part; a part that does not hold the token's row leaves it to the others.
@@ -17,6 +17,7 @@
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;
 
 const TOKEN_FROM_SAMPLER: u32 = 0xffffffffu;
+// Less i: draft number i.
 const TOKEN_FROM_DRAFT: u32 = 0xfffffffeu;
 
 @compute @workgroup_size(64)
@@ -28,8 +29,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var id = token_id(token);
   if (id == TOKEN_FROM_SAMPLER) {
     id = last_tokens[token_sequence(token)];
-  } else if (id == TOKEN_FROM_DRAFT) {
-    id = last_drafts[token_sequence(token)];
+  } else if (id > TOKEN_FROM_DRAFT - MAX_DRAFTS) {
+    id = last_drafts[(TOKEN_FROM_DRAFT - id) * DRAFT_STRIDE + token_sequence(token)];
   }
   id = select(0u, id, id < VOCAB);
   if (id < ROW_START || id >= ROW_START + ROW_COUNT) {

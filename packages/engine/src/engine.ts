@@ -12,15 +12,18 @@ import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } fro
 import { checkSampling } from "./sampling.ts";
 import { type Placed, type ScheduledEntry, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
 import { SpeculationPacer } from "./speculation.ts";
-import { chooseAndDraft } from "./verifiedStep.ts";
+import { type MadeDrafts, chooseAndDraft } from "./verifiedStep.ts";
 
 export interface EngineOptions {
   /** Most tokens computed in one step; by default, and at most, what the stage allows. */
   readonly stepTokens?: number;
   /** Whether prompts may begin with KV blocks of earlier requests; true by default. */
   readonly prefixCache?: boolean;
-  /** Whether the model's MTP module drafts, where it has one and that turns out faster; true by default. `always` leaves out the trials. */
-  readonly drafts?: boolean | "always";
+  /**
+   * How many tokens the model's MTP module may draft for a stream in each step: as many as turns out fastest from `least`, 0 by default, to `most`, by default what the stage allows.
+   * Or none at all: false.
+   */
+  readonly drafts?: false | { readonly least?: number; readonly most?: number };
   /** Gives a stage in place of one whose device was lost: what ran goes on there. Without it such a loss ends every request. */
   readonly reopen?: (lost: unknown) => Promise<Stage>;
 }
@@ -43,9 +46,9 @@ export class Engine implements InferenceEngine {
   #ended: Error | undefined;
   #closing = false;
   #reopens = 0;
-  readonly #speculation = new SpeculationPacer();
-  /** The drafting step whose drafts the next step verifies. */
-  #draftStep: number | undefined;
+  readonly #speculation: SpeculationPacer;
+  /** What the next step verifies. */
+  #made: MadeDrafts | undefined;
   #wake: () => void = () => {};
   #idle: (() => void)[] = [];
   readonly #loop: Promise<void>;
@@ -56,6 +59,7 @@ export class Engine implements InferenceEngine {
     this.#description = description;
     this.#blocks = new BlockLedger(stage, description, options.prefixCache ?? true);
     this.#readings = new Readings(stage);
+    this.#speculation = new SpeculationPacer(description.maxDrafts);
     this.#loop = this.#run();
   }
 
@@ -170,7 +174,7 @@ export class Engine implements InferenceEngine {
     await this.#admit();
     const step = await this.#plan();
     if (step.entries.length > 0) {
-      if (step.drafting) {
+      if (step.drafts > 0) {
         await this.#submitVerified(step);
         return true;
       }
@@ -246,18 +250,19 @@ export class Engine implements InferenceEngine {
   }
 
   /** The next step, with blocks for it: from the cache if need be, or else from whoever came last. */
-  async #plan(): Promise<ScheduledStep & { readonly drafting: boolean }> {
+  async #plan(): Promise<ScheduledStep> {
     for (;;) {
-      const drafting = this.#drafting;
+      const next = this.#nextDrafts;
       // Before drafts every token must be known.
-      if (drafting && this.#readings.pending) {
+      if (next > 0 && this.#readings.pending) {
         this.#readings.read();
         await this.#take();
         continue;
       }
       const { contextTokens } = this.#description;
       const limits = { stepTokens: this.#stepTokens, blockSize: this.#blocks.blockSize };
-      const step = { ...schedule(this.#running, drafting ? { ...limits, drafting: { contextTokens } } : limits), drafting };
+      const drafting = { contextTokens, made: this.#made?.count ?? 0, next };
+      const step = schedule(this.#running, next > 0 ? { ...limits, drafting } : limits);
       const missing = step.blocks - this.#free;
       if (missing <= 0 || (await this.#blocks.evict(missing)) >= missing) return step;
       if (this.#readings.pending) {
@@ -293,38 +298,41 @@ export class Engine implements InferenceEngine {
     if (!quiet && placement.length === placement.prefillTokens) await this.#blocks.remember(request, placement);
   }
 
-  /** Whether the next step verifies drafts and makes new ones. */
-  get #drafting(): boolean {
-    const { hasMtp, maxOutputs } = this.#description;
-    const { drafts = true } = this.#options;
+  /** Tokens that the next step drafts for each stream, after verifying those of the step before; 0 for a plain one. */
+  get #nextDrafts(): number {
+    const { maxDrafts, maxOutputs } = this.#description;
+    const { drafts = {} } = this.#options;
     const streams = this.#running.length;
-    if (!hasMtp || drafts === false || streams === 0 || 2 * streams > Math.min(maxOutputs, this.#stepTokens)) return false;
-    if (drafts === "always") return true;
-    this.#speculation.expect(streams);
-    return this.#speculation.drafts;
+    const room = Math.floor(Math.min(maxOutputs, this.#stepTokens) / streams) - 1;
+    if (drafts === false || streams === 0) return 0;
+    const most = Math.min(maxDrafts, drafts.most ?? maxDrafts, room);
+    if (most < 1) return 0;
+    return this.#speculation.next(streams, Math.min(drafts.least ?? 0, most), most);
   }
 
   #forgetDrafts(): void {
-    this.#draftStep = undefined;
+    this.#made = undefined;
     for (const { placement } of this.#running) placement.draftIndex = undefined;
   }
 
-  async #submitVerified({ entries }: ScheduledStep): Promise<void> {
+  async #submitVerified(step: ScheduledStep): Promise<void> {
     const begin = performance.now();
+    const { entries, drafts } = step;
     const decodes = entries.every(isDecode);
-    const { step, chosen } = await chooseAndDraft(this.#stage, entries, this.#draftStep);
-    this.#draftStep = step;
+    this.#readings.interrupt();
+    const { made, chosen, verified } = await chooseAndDraft(this.#stage, step, this.#made);
+    this.#made = made;
     this.#count({ steps: 1 });
     for (const entry of entries) await this.#rememberPrompt(entry);
     await this.#giveOut(chosen);
-    if (decodes) this.#speculation.record(chosen.length, performance.now() - begin);
+    if (decodes) this.#speculation.record({ drafts, steps: 1, ms: performance.now() - begin, verified });
   }
 
   /** Waits for the oldest reading and gives its tokens out. */
   async #take(): Promise<void> {
-    const { tokens, decodeMs } = await this.#readings.next();
+    const { tokens, steps, decodeMs } = await this.#readings.next();
     await this.#giveOut(tokens);
-    if (decodeMs !== undefined && this.#description.hasMtp) this.#speculation.record(tokens.length, decodeMs);
+    if (decodeMs !== undefined) this.#speculation.record({ drafts: 0, steps, ms: decodeMs, verified: [] });
   }
 
   async #giveOut(tokens: KnownTokens["tokens"]): Promise<void> {
@@ -371,7 +379,7 @@ export class Engine implements InferenceEngine {
         this.#description = description;
         this.#blocks = new BlockLedger(stage, description, this.#options.prefixCache ?? true);
         this.#readings = new Readings(stage);
-        this.#draftStep = undefined;
+        this.#made = undefined;
         this.#waiting = requests.filter(({ ended }) => !ended);
         for (const request of requests) request.conclude();
         return;

@@ -19,6 +19,7 @@ export interface SubmittedStep {
 
 export interface KnownTokens {
   readonly tokens: readonly { readonly row: SampledRow; readonly id: number }[];
+  readonly steps: number;
   /** Since the reading before arrived, if nothing but decoding was in between. */
   readonly decodeMs: number | undefined;
 }
@@ -71,10 +72,15 @@ export class Readings {
     this.#readings.push({ steps, tokens });
   }
 
+  /** Other work lies between the last reading and the next. */
+  interrupt(): void {
+    this.#arrivedAt = 0;
+  }
+
   /** The oldest reading's tokens, when they are there: each with whom it is for, in the order in which they were chosen. */
   async next(): Promise<KnownTokens> {
     const reading = this.#readings[0];
-    if (!reading) return { tokens: [], decodeMs: undefined };
+    if (!reading) return { tokens: [], steps: 0, decodeMs: undefined };
     const tokens = await reading.tokens;
     this.#readings.shift();
     const now = performance.now();
@@ -86,6 +92,6 @@ export class Readings {
       if (ids.length !== rows.length) throw new Error(`The stage gave ${ids.length} tokens for a step that chose ${rows.length}`);
       return rows.map((row, place) => ({ row, id: ids[place] ?? 0 }));
     });
-    return { tokens: known, decodeMs };
+    return { tokens: known, steps: reading.steps.length, decodeMs };
   }
 }

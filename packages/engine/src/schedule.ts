@@ -13,22 +13,24 @@ export interface ScheduledEntry {
   readonly tokens: readonly number[] | "sampled";
   /** A prompt's chunk before its last: no token is chosen after it. */
   readonly quiet: boolean;
-  /** A drafted token follows, and one is chosen after each. */
-  readonly verify: boolean;
+  /** So many drafted tokens follow, and one is chosen after each. */
+  readonly verify: number;
 }
 
 export interface ScheduledStep {
   readonly entries: readonly ScheduledEntry[];
   /** KV blocks that the sequences need beyond those that they have. */
   readonly blocks: number;
+  /** Tokens to draft after it, where drafts are made. */
+  readonly drafts: number;
 }
 
 export interface ScheduleLimits {
   /** Most tokens in a step. */
   readonly stepTokens: number;
   readonly blockSize: number;
-  /** Steps wait for one another, so every token is known here, and drafts are verified. */
-  readonly drafting?: { readonly contextTokens: number };
+  /** Steps wait for one another, so every token is known here; drafts of the step before are verified, and new ones made. */
+  readonly drafting?: { readonly contextTokens: number; readonly made: number; readonly next: number };
 }
 
 export interface Placed {
@@ -43,16 +45,14 @@ export function schedule(running: readonly Placed[], { stepTokens, blockSize, dr
   for (const placed of running) {
     const { request, placement } = placed;
     if (placement.length < placement.prefillTokens || placement.chosen >= request.mostTokens) continue;
-    const verify =
-      drafting !== undefined &&
-      placement.draftIndex !== undefined &&
-      placement.length + 2 <= drafting.contextTokens &&
-      placement.chosen + 2 <= request.mostTokens;
+    const most = placement.draftIndex === undefined ? 0 : (drafting?.made ?? 0);
+    const room = Math.min((drafting?.contextTokens ?? 0) - placement.length, request.mostTokens - placement.chosen) - 1;
+    const verify = Math.max(0, Math.min(most, room, budget - 1));
     // What the stage sampled last need not be the stream's last token: after a wrong draft it is what would have followed that.
     const known = placement.length < request.knownLength;
     const tokens = known ? request.ids(placement.length, placement.length + 1) : "sampled";
     entries.push({ ...placed, tokens, quiet: false, verify });
-    budget -= verify ? 2 : 1;
+    budget -= 1 + verify;
   }
   for (const placed of running) {
     const { request, placement } = placed;
@@ -60,16 +60,22 @@ export function schedule(running: readonly Placed[], { stepTokens, blockSize, dr
     if (missing <= 0) continue;
     const count = Math.min(missing, budget);
     if (count <= 0) break;
-    entries.push({ ...placed, tokens: request.ids(placement.length, placement.length + count), quiet: count < missing, verify: false });
+    entries.push({ ...placed, tokens: request.ids(placement.length, placement.length + count), quiet: count < missing, verify: 0 });
     budget -= count;
   }
-  const blocks = entries.reduce((sum, entry) => sum + blocksToGrow(entry.placement.length, rowCount(entry), blockSize), 0);
-  return { entries, blocks };
+  // The first draft is made at the position of the last token, further ones beyond it.
+  const room = entries.flatMap((entry) => (entry.quiet ? [] : (drafting?.contextTokens ?? 0) - entry.placement.length - rowCount(entry)));
+  const drafts = drafting ? Math.min(drafting.next, 1 + Math.min(...room)) : 0;
+  const blocks = entries.reduce((sum, entry) => {
+    const further = entry.quiet ? 0 : Math.max(0, drafts - 1);
+    return sum + blocksToGrow(entry.placement.length, rowCount(entry) + further, blockSize);
+  }, 0);
+  return { entries, blocks, drafts };
 }
 
 /** Rows of the step that an entry takes. */
 export function rowCount({ tokens, verify }: Pick<ScheduledEntry, "tokens" | "verify">): number {
-  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
+  return (tokens === "sampled" ? 1 : tokens.length) + verify;
 }
 
 /** Whether an entry is a stream's next token and not part of a prompt. */

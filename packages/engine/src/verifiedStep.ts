@@ -1,80 +1,104 @@
 /**
  * A step that verifies the drafts of the one before and makes new ones. A draft is right if it is the token that the model chooses at its place, with the same noise where tokens are
- * drawn: so what comes out is what would come out without drafts, token for token, and its distribution is the model's own. (Rejection sampling, Leviathan et al.,
- * arXiv 2211.17192, keeps the distribution but not the tokens.)
+ * drawn, and so were those before it: so what comes out is what would come out without drafts, token for token, and its distribution is the model's own. (Rejection sampling, Leviathan
+ * et al., arXiv 2211.17192, keeps the distribution but not the tokens.)
  *
  * Drafts come from the MTP module (DeepSeek-V3, arXiv 2412.19437, section 2.2), which runs over every row that the model has run over, prompts included.
  */
 import type { BatchEntry, Stage } from "@shoal/model";
 import type { KnownTokens } from "./readings.ts";
-import { type ScheduledEntry, rowCount } from "./schedule.ts";
+import { type ScheduledEntry, type ScheduledStep, rowCount } from "./schedule.ts";
+
+/** What a drafting step made, which the placements' `draftIndex` belong to. */
+export interface MadeDrafts {
+  /** Of the first drafts; further ones are steps of their own behind it. */
+  readonly step: number;
+  /** For each stream. */
+  readonly count: number;
+}
 
 export interface DraftedStep {
-  /** Of the drafts. */
-  readonly step: number;
+  readonly made: MadeDrafts;
   readonly chosen: KnownTokens["tokens"];
+  /** Of each entry that verified. */
+  readonly verified: readonly { readonly drafts: number; readonly right: number }[];
 }
 
 interface Outcome {
   readonly entry: ScheduledEntry;
-  /** Tokens that the model chose and that follow one another: two where the draft was right. */
+  /** Tokens that the model chose and that follow one another: one, and one for each draft that was right. */
   readonly ids: readonly number[];
   /** Of the next token after each of the entry's rows. */
   readonly next: readonly number[];
+  /** Positions whose tokens stand. */
+  readonly length: number;
 }
 
-/** @param draftStep the drafting step before, which the placements' `draftIndex` belong to; entries that verify have one */
+/** @param made by the step before; entries that verify were in it */
 export async function chooseAndDraft(
   stage: Stage,
-  entries: readonly ScheduledEntry[],
-  draftStep: number | undefined,
+  { entries, drafts }: Pick<ScheduledStep, "entries" | "drafts">,
+  made: MadeDrafts | undefined,
 ): Promise<DraftedStep> {
   const { step } = await stage.forward({
     entries: entries.map(({ placement: { slot }, tokens, quiet, verify }) => ({
       sequence: slot,
       tokens,
       ...(quiet && { quiet }),
-      ...(verify && { verify }),
+      ...(verify > 0 && { verify }),
     })),
     output: "sample",
   });
-  const verifies = draftStep !== undefined && entries.some(({ verify }) => verify);
+  const verifies = made !== undefined && entries.some(({ verify }) => verify > 0);
   // Both readings at once: a wait may cost more than a step.
-  const [[chosen = []], [drafts = []]] = await Promise.all([stage.sampled(step, 1), verifies ? stage.drafted(draftStep, 1) : [[]]]);
-  const outcomes = outcomesOf(entries, chosen, drafts);
-  const output = await stage.draft({ entries: outcomes.map(draftEntry), output: "sample" });
+  const [[chosen = []], guesses] = await Promise.all([stage.sampled(step, 1), verifies ? stage.drafted(made.step, made.count) : []]);
+  const outcomes = outcomesOf(entries, chosen, guesses);
+  const output = await stage.draft({ entries: outcomes.map(draftEntry), output: "sample", drafts });
   let index = 0;
-  for (const { entry, ids } of outcomes) {
-    const { placement, quiet, verify } = entry;
-    placement.length += rowCount(entry);
-    if (quiet) continue;
-    placement.draftIndex = index++;
-    placement.chosen += ids.length;
-    if (!verify || ids.length === 2) continue;
-    placement.length--;
-    await stage.truncate(placement.slot, placement.length);
+  for (const { entry, ids, length } of outcomes) {
+    const { placement, quiet } = entry;
+    // Further drafts go on from the last position.
+    const held = quiet ? length : Math.max(placement.length + rowCount(entry), length + drafts - 1);
+    placement.length = length;
+    if (!quiet) {
+      placement.draftIndex = index++;
+      placement.chosen += ids.length;
+    }
+    if (held > length) await stage.truncate(placement.slot, length);
   }
-  const known = outcomes.flatMap(({ entry, ids }) =>
-    ids.map((id) => ({ row: { request: entry.request, placement: entry.placement }, id })),
-  );
-  return { step: output.step, chosen: known };
+  return {
+    made: { step: output.step, count: drafts },
+    chosen: outcomes.flatMap(({ entry, ids }) => ids.map((id) => ({ row: { request: entry.request, placement: entry.placement }, id }))),
+    verified: outcomes.flatMap(({ entry: { verify }, ids }) => (verify > 0 ? [{ drafts: verify, right: ids.length - 1 }] : [])),
+  };
 }
 
-function outcomesOf(entries: readonly ScheduledEntry[], chosen: readonly number[], drafts: readonly number[]): readonly Outcome[] {
+/** @param guesses by number of the draft, by stream */
+function outcomesOf(
+  entries: readonly ScheduledEntry[],
+  chosen: readonly number[],
+  guesses: readonly (readonly number[])[],
+): readonly Outcome[] {
   let at = 0;
   return entries.map((entry) => {
     const { request, placement, quiet, verify } = entry;
-    const { length } = placement;
     const rows = rowCount(entry);
-    if (quiet) return { entry, ids: [], next: request.ids(length + 1, length + rows + 1) };
-    const [first = 0, second = 0] = chosen.slice(at, at + (verify ? 2 : 1));
-    at += verify ? 2 : 1;
-    if (!verify) return { entry, ids: [first], next: [...request.ids(length + 1, length + rows), first] };
-    const right = drafts[placement.draftIndex ?? -1] === first;
-    return { entry, ids: right ? [first, second] : [first], next: [first, second] };
+    const end = placement.length + rows;
+    if (quiet) return { entry, ids: [], next: request.ids(placement.length + 1, end + 1), length: end };
+    const own = chosen.slice(at, at + 1 + verify);
+    at += own.length;
+    let right = 0;
+    while (right < verify && guesses[right]?.[placement.draftIndex ?? -1] === own[right]) right++;
+    const next = [...request.ids(placement.length + 1, end - verify), ...own];
+    return { entry, ids: own.slice(0, 1 + right), next, length: end - verify + right };
   });
 }
 
-function draftEntry({ entry: { placement, quiet, verify }, ids, next }: Outcome): BatchEntry {
-  return { sequence: placement.slot, tokens: next, ...(quiet && { quiet }), ...(verify && { draftAfter: ids.length - 1 }) };
+/** Rows of wrong drafts are left out where no other rows follow: a step's rows cannot be skipped. */
+function draftEntry({ entry: { placement, quiet, verify }, ids, next }: Outcome, index: number, all: readonly Outcome[]): BatchEntry {
+  const sequence = placement.slot;
+  if (quiet) return { sequence, tokens: next, quiet };
+  const rows = next.length - verify + ids.length - 1;
+  if (index === all.length - 1) return { sequence, tokens: next.slice(0, rows) };
+  return { sequence, tokens: next, draftAfter: rows - 1 };
 }

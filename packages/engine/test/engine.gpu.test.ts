@@ -105,7 +105,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           stopTokenIds: [],
         });
         const results: { readonly ids: string; readonly steps: number }[] = [];
-        for (const drafts of [false, "always"] as const)
+        for (const drafts of [false, { least: 3 }] as const)
           await withEngine(
             async (engine) => {
               await checkAnswers(
@@ -122,7 +122,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         const [plain, drafted] = results;
         check(drafted?.ids === plain?.ids, `drawn with drafts ${drafted?.ids}, without ${plain?.ids}`);
         report(`${plain?.steps} steps for 32 tokens without drafts, ${drafted?.steps} with`);
-        check((drafted?.steps ?? 32) < 26, "no fewer steps");
+        check((drafted?.steps ?? 32) < 24, "no fewer steps");
       },
     },
     {

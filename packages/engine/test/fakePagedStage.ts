@@ -14,6 +14,8 @@ import type {
   TokenHistory,
 } from "@shoal/model";
 
+const MOST_DRAFTS = 3;
+
 export interface FakePagedStageOptions {
   readonly maxSequences: number;
   readonly blocks: number;
@@ -34,7 +36,7 @@ interface FakeSequence {
   readonly blocks: KvBlock[];
   sampling: SamplingParameters;
   last: number;
-  draft: number;
+  drafts: number[];
   /** Rows of the step before, for drafts. */
   rows: number;
 }
@@ -76,6 +78,7 @@ export class FakePagedStage implements Stage {
       hasEmbedding: true,
       hasHead: true,
       hasMtp: this.#options.mistaken !== undefined,
+      maxDrafts: this.#options.mistaken ? MOST_DRAFTS : 0,
       vocabSize: 1000,
       contextTokens,
       maxSequences,
@@ -94,7 +97,7 @@ export class FakePagedStage implements Stage {
     const slot = Array.from({ length: maxSequences }, (_, index) => index).find((index) => !this.#sequences.has(index));
     if (slot === undefined) throw new Error("all sequences are in use");
     for (const block of prefix) this.#hold(block, 1);
-    this.#sequences.set(slot, { length: prefix.length * blockSize, blocks: [...prefix], sampling: GREEDY, last: -1, draft: -1, rows: 0 });
+    this.#sequences.set(slot, { length: prefix.length * blockSize, blocks: [...prefix], sampling: GREEDY, last: -1, drafts: [], rows: 0 });
     return slot as SequenceSlot;
   }
 
@@ -115,19 +118,22 @@ export class FakePagedStage implements Stage {
     }
   }
 
-  /** Only ever by a draft that was wrong. */
+  /** Only ever by drafts: those that were wrong, and the positions of further ones. */
   async truncate(slot: SequenceSlot, length: number): Promise<void> {
     this.#check();
     const { blockSize } = this.#options;
     const sequence = this.#sequence(slot);
-    if (length !== sequence.length - 1) throw new Error(`cut from ${sequence.length} to ${length}`);
-    sequence.length = length;
-    const block = sequence.blocks.at(-1);
-    if (block === undefined || (this.#holders[block] ?? 0) !== 1) throw new Error("a block that others hold is cut");
-    this.#contents[block]?.pop();
-    if (length % blockSize > 0) return;
-    sequence.blocks.pop();
-    this.#hold(block, -1);
+    if (length >= sequence.length || length < sequence.length - 2 * MOST_DRAFTS)
+      throw new Error(`cut from ${sequence.length} to ${length}`);
+    while (sequence.length > length) {
+      sequence.length--;
+      const block = sequence.blocks.at(-1);
+      if (block === undefined || (this.#holders[block] ?? 0) !== 1) throw new Error("a block that others hold is cut");
+      this.#contents[block]?.pop();
+      if (sequence.length % blockSize > 0) continue;
+      sequence.blocks.pop();
+      this.#hold(block, -1);
+    }
   }
 
   async close(slot: SequenceSlot): Promise<void> {
@@ -146,17 +152,14 @@ export class FakePagedStage implements Stage {
     this.#check();
     const { maxTokens, maxOutputs = this.#options.maxSequences } = this.#options;
     if (output !== "sample") throw new Error(`output ${output}`);
-    const total = entries.reduce(
-      (sum, { tokens, verify }) => sum + (tokens === "sampled" ? 1 : tokens.length) + (verify === true ? 1 : 0),
-      0,
-    );
+    const total = entries.reduce((sum, { tokens, verify = 0 }) => sum + (tokens === "sampled" ? 1 : tokens.length) + verify, 0);
     if (total < 1 || total > maxTokens) throw new Error(`a step of ${total} tokens`);
-    const outputs = entries.reduce((sum, { quiet, verify }) => sum + (quiet === true ? 0 : verify === true ? 2 : 1), 0);
+    const outputs = entries.reduce((sum, { quiet, verify = 0 }) => sum + (quiet === true ? 0 : 1 + verify), 0);
     if (outputs > maxOutputs) throw new Error("too many outputs");
     if (new Set(entries.map(({ sequence }) => sequence)).size < entries.length) throw new Error("a sequence twice in a step");
     const sampled: number[] = [];
     for (const sequence of this.#sequences.values()) sequence.rows = 0;
-    for (const { sequence: slot, tokens, quiet = false, verify = false } of entries) {
+    for (const { sequence: slot, tokens, quiet = false, verify = 0 } of entries) {
       const sequence = this.#sequence(slot);
       const ids = tokens === "sampled" ? [sequence.last] : tokens;
       if (ids.some((id) => id < 0)) throw new Error("nothing was sampled for this sequence");
@@ -164,32 +167,42 @@ export class FakePagedStage implements Stage {
       // As on a device, whatever the entry says of being quiet, nothing is chosen from a prompt's middle.
       sequence.last = quiet ? -1 : this.#options.rule(this.#ids(sequence), sequence.sampling);
       if (!quiet) sampled.push(sequence.last);
-      sequence.rows = ids.length + (verify ? 1 : 0);
-      if (!verify) continue;
-      if (sequence.draft < 0) throw new Error("nothing was drafted for this sequence");
-      this.#append(sequence, sequence.draft);
-      sequence.last = this.#options.rule(this.#ids(sequence), sequence.sampling);
-      sampled.push(sequence.last);
+      sequence.rows = ids.length + verify;
+      if (verify > sequence.drafts.length) throw new Error(`${verify} drafts to verify, but ${sequence.drafts.length} were made`);
+      for (const draft of sequence.drafts.slice(0, verify)) {
+        this.#append(sequence, draft);
+        sequence.last = this.#options.rule(this.#ids(sequence), sequence.sampling);
+        sampled.push(sequence.last);
+      }
     }
     this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled, logprobs });
     return { step: this.steps.length - 1 };
   }
 
-  async draft({ entries }: Batch): Promise<StepOutput> {
+  async draft({ entries, drafts: count = 1 }: Batch): Promise<StepOutput> {
     this.#check();
-    const drafts: number[] = [];
-    for (const { sequence: slot, tokens, quiet = false, draftAfter } of entries) {
+    const drafts: number[][] = Array.from({ length: count }, () => []);
+    for (const [index, { sequence: slot, tokens, quiet = false, draftAfter }] of entries.entries()) {
       const sequence = this.#sequence(slot);
-      if (tokens === "sampled" || tokens.length !== sequence.rows) throw new Error(`drafts of ${tokens.length} rows, not ${sequence.rows}`);
+      const missing = sequence.rows - tokens.length;
+      if (tokens === "sampled" || missing < 0 || (missing > 0 && index < entries.length - 1))
+        throw new Error(`drafts of ${tokens.length} rows, not ${sequence.rows}`);
       if (quiet) continue;
       const row = draftAfter ?? tokens.length - 1;
-      const known = [...this.#ids(sequence).slice(0, sequence.length - tokens.length + row + 1), tokens[row] ?? -1];
-      const right = this.#options.rule(known, sequence.sampling);
-      sequence.draft = this.#options.mistaken?.(known) === true ? (right + 1) % 900 : right;
-      drafts.push(sequence.draft);
+      const known = [...this.#ids(sequence).slice(0, sequence.length - sequence.rows + row + 1), tokens[row] ?? -1];
+      sequence.drafts = [];
+      for (const step of drafts) {
+        // A draft lies beside the token before the one that it follows.
+        if (known.length - 1 > sequence.length) this.#append(sequence, -1);
+        const right = this.#options.rule(known, sequence.sampling);
+        const draft = this.#options.mistaken?.(known) === true ? (right + 1) % 900 : right;
+        sequence.drafts.push(draft);
+        step.push(draft);
+        known.push(draft);
+      }
     }
-    this.drafts.push(drafts);
-    return { step: this.drafts.length - 1 };
+    this.drafts.push(...drafts);
+    return { step: this.drafts.length - count };
   }
 
   async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {

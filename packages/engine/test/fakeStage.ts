@@ -41,6 +41,7 @@ export class FakeStage implements Stage {
       hasEmbedding: true,
       hasHead: true,
       hasMtp: false,
+      maxDrafts: 0,
       vocabSize: 1 << 20,
       contextTokens,
       maxSequences: 1,

@@ -2,8 +2,20 @@
 
 /** Stands for the token last sampled for the sequence, so that the next step can be submitted before that token is known here. */
 export const TOKEN_FROM_SAMPLER = 0xffffffff;
-/** Stands for the token last drafted for the sequence. */
-export const TOKEN_FROM_DRAFT = 0xfffffffe;
+/** Most tokens drafted at once: with the one before them they are what a step for few tokens takes. */
+export const MAX_DRAFTS = 3;
+const FIRST_DRAFT = 0xfffffffe;
+
+/** Stands for draft number `index`, from 0, of those last drafted for the sequence. */
+export function tokenFromDraft(index: number): number {
+  return FIRST_DRAFT - index;
+}
+
+/** The number of the draft that an id stands for. */
+export function draftOf(id: number): number | undefined {
+  const index = FIRST_DRAFT - id;
+  return index >= 0 && index < MAX_DRAFTS ? index : undefined;
+}
 
 /** The buffer, and how many tokens and outputs it has room for. */
 export interface Step {
@@ -12,7 +24,7 @@ export interface Step {
 }
 
 export interface BatchRows {
-  /** Token ids, TOKEN_FROM_SAMPLER or TOKEN_FROM_DRAFT. */
+  /** Token ids, TOKEN_FROM_SAMPLER or tokenFromDraft(). */
   readonly tokens: readonly number[];
   /** Place in the sequence, from 0. */
   readonly positions: readonly number[];

@@ -68,6 +68,8 @@ export interface Activations {
   readonly logits: Matrix2D;
   /** Hidden states after the last norm, for the MTP module. */
   readonly finalNormed: Matrix2D;
+  /** Of the MTP module's outputs [outputs, hidden], for its next draft. */
+  readonly recycled: Matrix2D;
   /** [tokens, 2 * hidden], and the embedding before it. */
   readonly mtpEmbedding: Matrix2D;
   readonly mtpInput: Matrix2D;
@@ -137,6 +139,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     outputsNormed: matrix("outputs normed", hasHead ? maxOutputs : 1, hiddenSize),
     logits: matrix("logits", hasHead ? maxOutputs : 1, hasHead ? vocabSize : 1),
     finalNormed: matrix("final normed", hasMtp ? maxTokens : 1, hiddenSize),
+    recycled: matrix("recycled", hasMtp ? maxOutputs : 1, hiddenSize),
     mtpEmbedding: matrix("MTP embedding", hasMtp ? maxTokens : 1, hiddenSize),
     mtpInput: matrix("MTP input", hasMtp ? maxTokens : 1, 2 * hiddenSize),
   };

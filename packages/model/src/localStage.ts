@@ -1,14 +1,14 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { GREEDY, type KvFormat, encodeBatch, encodeSamplingParams } from "@shoal/kernels";
+import { GREEDY, type KvFormat, MAX_DRAFTS, encodeBatch, encodeSamplingParams, tokenFromDraft } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
 import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
 import { type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
 import { LogitAdjuster } from "./logitAdjuster.ts";
 import { logprobRing, readLogprobs } from "./logprobRing.ts";
-import { type StepShape, Programs } from "./programs.ts";
+import { type MtpRecycling, type StepShape, Programs } from "./programs.ts";
 import type { NumericMode } from "./recorder.ts";
 import { checkAdapter } from "./requirements.ts";
 import { Sampler } from "./sampler.ts";
@@ -32,6 +32,8 @@ export interface LocalStageOptions {
   /** Most rows of logits in one step. */
   readonly maxOutputs?: number;
   readonly mtp?: boolean;
+  /** What a further draft goes on from; "post-norm" by default. */
+  readonly mtpRecycling?: MtpRecycling;
   readonly layers?: LayerRange;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
@@ -130,7 +132,7 @@ export class LocalStage implements Stage {
       hasMtp: weights.mtp !== undefined,
     });
     this.#sampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs);
-    this.#draftSampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs);
+    this.#draftSampler = new Sampler(gpu, config.vocabSize, maxSequences, maxOutputs, MAX_DRAFTS);
     const { vocabSize: vocab } = config;
     this.#adjuster = new LogitAdjuster(gpu, { vocab, maxSequences, maxOutputs, logitsStride: this.activations.logits.stride });
     this.#logprobs = logprobRing(gpu, maxOutputs);
@@ -142,6 +144,7 @@ export class LocalStage implements Stage {
       kv: this.kv,
       activations: this.activations,
       mode: options.mode ?? "w8a32",
+      recycling: options.mtpRecycling ?? "post-norm",
       sampler: this.#sampler,
       draftSampler: this.#draftSampler,
       adjuster: this.#adjuster,
@@ -156,6 +159,7 @@ export class LocalStage implements Stage {
       hasEmbedding: layers.begin === 0,
       hasHead: this.#weights.head !== undefined,
       hasMtp: mtp,
+      maxDrafts: mtp ? MAX_DRAFTS : 0,
       vocabSize: this.config.vocabSize,
       contextTokens,
       maxSequences,
@@ -244,7 +248,7 @@ export class LocalStage implements Stage {
   async #submitForward(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     const plan = this.#planner.plan(batch);
     const hidden = this.#plan.layers.begin > 0 ? hiddenRows(batch, this.config.hiddenSize, this.activations.residual.stride) : undefined;
-    return this.#submit(batch, plan, "forward", this.#sampler, () => {
+    return this.#submit(batch, plan, { kind: "forward" }, () => {
       this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
       this.#previous = plan;
       if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
@@ -262,18 +266,38 @@ export class LocalStage implements Stage {
       return held && previous?.sequences[row] === sequence && previous.positions[row] === position;
     });
     if (!fits) throw new ModelError("bad-batch", "Cannot draft: the rows are not those of the step before, expected a prefix of them");
-    return this.#submit(batch, plan, "draft", this.#draftSampler);
+    const { drafts = 1, output } = batch;
+    if (!Number.isInteger(drafts) || drafts < 1 || drafts > MAX_DRAFTS || (drafts > 1 && output !== "sample"))
+      throw new ModelError("bad-batch", `Cannot draft ${drafts} tokens in a row, expected 1 to ${MAX_DRAFTS} in a step that samples`);
+    // Nothing goes on where every entry is quiet.
+    const further = Array.from({ length: plan.chosenRows.length > 0 ? drafts - 1 : 0 }, (_, index) => furtherDraft(plan, index + 1));
+    const submitted = await this.#submit(batch, plan, { kind: "draft", recycles: further.length > 0 }, () => this.#extendFor(further));
+    for (const [index, chain] of further.entries())
+      await this.#submit(batch, chain, { kind: "draft", depth: index + 1, recycles: index + 1 < further.length });
+    return submitted;
+  }
+
+  /** Room for the positions of further drafts. */
+  #extendFor(further: readonly PlannedStep[]): void {
+    const last = further.at(-1);
+    if (!last) return;
+    const growth = last.sequences.map((slot, row) => {
+      const sequence = slot as SequenceSlot;
+      return { sequence, tokens: Math.max(0, (last.positions[row] ?? 0) + 1 - this.kv.length(sequence)) };
+    });
+    this.kv.extend(growth);
   }
 
   /** @param begin what to do once nothing but `begin` itself can refuse the step any more */
   async #submit(
     batch: Batch,
     plan: PlannedStep,
-    kind: StepShape["kind"],
-    sampler: Sampler,
+    which: Pick<StepShape, "kind" | "depth" | "recycles">,
     begin: () => void = () => undefined,
   ): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     const { output, capture } = batch;
+    const { kind } = which;
+    const sampler = kind === "forward" ? this.#sampler : this.#draftSampler;
     const tokens = plan.tokens.length;
     const outputRows =
       output === "none" || output === "hidden" ? [] : output === "allLogits" ? plan.tokens.map((_, row) => row) : plan.chosenRows;
@@ -288,7 +312,7 @@ export class LocalStage implements Stage {
     const chooses = output === "sample" && outputRows.length > 0;
     const slots = plan.chosenRows.map((row) => plan.sequences[row] ?? 0);
     const shape: StepShape = {
-      kind,
+      ...which,
       tokens,
       outputs: outputRows.length,
       identity: outputRows.length === tokens && outputRows.every((row, index) => row === index),
@@ -338,4 +362,15 @@ export class LocalStage implements Stage {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** After a drafting step, draft number `index`: a row for each token that was drafted, one position further. */
+function furtherDraft({ chosenRows, positions, sequences }: PlannedStep, index: number): PlannedStep {
+  return {
+    tokens: chosenRows.map(() => tokenFromDraft(index - 1)),
+    positions: chosenRows.map((row) => (positions[row] ?? 0) + index),
+    sequences: chosenRows.map((row) => sequences[row] ?? 0),
+    chosenRows: chosenRows.map((_, row) => row),
+    masks: chosenRows.map(() => undefined),
+  };
 }

@@ -12,6 +12,7 @@ export {
   loadLocalStage,
   stagePlan,
 } from "./localStage.ts";
+export type { MtpRecycling } from "./programs.ts";
 export type { NumericMode } from "./recorder.ts";
 export { type MemoryRequirements, type RunShape, checkAdapter, memoryRequirements } from "./requirements.ts";
 export type {

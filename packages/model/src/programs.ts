@@ -17,6 +17,10 @@ import type { ModelWeights } from "./weights/model.ts";
 
 export interface StepShape {
   readonly kind: "forward" | "draft";
+  /** Of a draft: how many were made after the step before, which it goes on from; 0 by default. */
+  readonly depth?: number;
+  /** Of a draft: another goes on from it; false by default. */
+  readonly recycles?: boolean;
   readonly tokens: number;
   /** Rows whose logits are computed. */
   readonly outputs: number;
@@ -37,12 +41,19 @@ export interface ProgramParts {
   readonly kv: PagedKvCache;
   readonly activations: Activations;
   readonly mode: NumericMode;
+  readonly recycling: MtpRecycling;
   readonly sampler: SamplerBuffers;
   /** The MTP module's own: its choices never feed the main model. */
   readonly draftSampler: SamplerBuffers;
   readonly adjuster: LogitAdjuster;
   readonly logprobRing: StepRing;
 }
+
+/**
+ * What of itself the MTP module takes in place of the main model's normed state for a further draft: its output after shared_head.norm, which stands where that norm does, or before.
+ * Implementations differ, and the published one drafts no further; only how often drafts are right depends on it.
+ */
+export type MtpRecycling = "post-norm" | "pre-norm";
 
 /** More shapes than this are only seen with prompts of ever new lengths; the oldest is then forgotten. */
 const KEPT_PROGRAMS = 64;
@@ -56,8 +67,19 @@ export class Programs {
   }
 
   async get(shape: StepShape, trace?: Trace): Promise<readonly Command[]> {
-    const { kind, tokens, outputs, identity, choose, capture, adjusts = false, logprobs: keeps = false } = shape;
-    const key = [kind, tokens, outputs, identity, choose, capture, adjusts, keeps].join(" ");
+    const {
+      kind,
+      depth = 0,
+      recycles = false,
+      tokens,
+      outputs,
+      identity,
+      choose,
+      capture,
+      adjusts = false,
+      logprobs: keeps = false,
+    } = shape;
+    const key = [kind, depth, recycles, tokens, outputs, identity, choose, capture, adjusts, keeps].join(" ");
     let program = this.#programs.get(key);
     if (!program) {
       program = shape.kind === "forward" ? await recordForward(this.#parts, shape, trace) : await recordDraft(this.#parts, shape);
@@ -95,13 +117,14 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
   const cache = kv.layers[weights.layers.length];
   if (!mtp || !head || !table || !cache) throw new RangeError("This stage has no MTP module");
   const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
-  const { mtpEmbedding, mtpInput: joined, finalNormed, residual } = activations;
+  const { mtpEmbedding, mtpInput: joined, finalNormed, recycled, residual } = activations;
+  const before = (shape.depth ?? 0) > 0 ? recycled : finalNormed;
   await recordEmbedding(recorder, parts, table, mtpEmbedding);
   recorder.add(
     await mtpInput(gpu, {
       embedding: mtpEmbedding.buffer,
-      hidden: finalNormed.buffer,
-      stride: finalNormed.stride,
+      hidden: before.buffer,
+      stride: before.stride,
       enormGamma: mtp.enorm,
       hnormGamma: mtp.hnorm,
       epsilon: config.rmsNormEps,
@@ -115,13 +138,26 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
   );
   await recorder.linear(mtp.ehProj, joined, residual, { label: "MTP projection" });
   await recordLayer(recorder, mtp.layer, cache);
+  if (shape.recycles === true) await recordRecycled(recorder, parts, shape, mtp.norm);
   if (shape.outputs > 0) await recordHead(recorder, parts, shape, mtp.norm, head.projection, parts.draftSampler);
   return recorder.commands;
 }
 
+/** The module's state in its output rows, for the next draft. */
+async function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, { outputs }: StepShape, gamma: GPUBuffer): Promise<void> {
+  const { gpu, config, activations } = recorder;
+  const { residual, outputsNormed, recycled, step } = activations;
+  const gathered = recycling === "pre-norm" ? recycled : outputsNormed;
+  const spec = { x: residual.buffer, xStride: residual.stride, cols: config.hiddenSize, out: gathered.buffer, outStride: gathered.stride };
+  recorder.add(await gatherRows(gpu, { ...spec, step, outputs, label: "gather MTP state" }));
+  if (recycling === "post-norm")
+    await recorder.norm(gathered, recycled, config.hiddenSize, gamma, config.rmsNormEps, "MTP state norm", outputs);
+}
+
 async function recordEmbedding(recorder: Recorder, parts: ProgramParts, table: WeightMatrix, out: Matrix2D): Promise<void> {
   const { gpu, activations, tokens } = recorder;
-  const latest = { lastTokens: parts.sampler.lastTokens, lastDrafts: parts.draftSampler.lastTokens };
+  const { lastTokens: lastDrafts, slotStride: draftStride } = parts.draftSampler;
+  const latest = { lastTokens: parts.sampler.lastTokens, lastDrafts, draftStride };
   const spec = { table, step: activations.step, ...latest, out: out.buffer, outStride: out.stride, tokens };
   recorder.add(await embedding(gpu, { ...spec, label: "embedding" }));
 }
@@ -158,7 +194,8 @@ async function recordHead(
   else await head.linear(projection, await input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
   for (const command of head.commands) recorder.commands.push(command);
   if (choose === "none") return;
-  const { params, lastTokens, ring, scratch } = sampler;
+  const { params, ring, scratch, slotStride } = sampler;
+  const lastTokens = { buffer: sampler.lastTokens, offset: (shape.depth ?? 0) * slotStride * 4, size: slotStride * 4 };
   const common = { vocab: config.vocabSize, step, outputs, params, ring: ring.buffer, ringRows: ring.rows } as const;
   const raw = { logits: logits.buffer, logitsStride: logits.stride };
   const adjuster = shape.adjusts === true ? parts.adjuster.buffers : undefined;

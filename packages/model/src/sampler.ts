@@ -1,12 +1,17 @@
 /** Where sampled tokens go: the last one of each sequence, and a ring of the last steps' for reading back in batches. */
 import type { GpuContext } from "@shoal/gpu";
-import { GREEDY, MIN_TEMPERATURE, SAMPLING_PARAM_WORDS, encodeSamplingParams, sampleScratchBytes } from "@shoal/kernels";
+import { GREEDY, MIN_TEMPERATURE, SAMPLING_PARAM_WORDS, encodeSamplingParams, roundUp, sampleScratchBytes } from "@shoal/kernels";
 import type { SamplingParameters } from "./stage.ts";
 import { StepRing } from "./stepRing.ts";
 
+/** What bindings may begin at, everywhere. */
+const BINDING_WORDS = 64;
+
 export interface SamplerBuffers {
   readonly params: GPUBuffer;
+  /** [depth, slotStride] u32 */
   readonly lastTokens: GPUBuffer;
+  readonly slotStride: number;
   readonly ring: StepRing;
   readonly scratch: GPUBuffer;
 }
@@ -14,15 +19,18 @@ export interface SamplerBuffers {
 export class Sampler implements SamplerBuffers {
   readonly params: GPUBuffer;
   readonly lastTokens: GPUBuffer;
+  readonly slotStride: number;
   readonly ring: StepRing;
   readonly scratch: GPUBuffer;
   readonly #gpu: GpuContext;
   readonly #greedy: boolean[];
 
-  constructor(gpu: GpuContext, vocab: number, maxSequences: number, maxOutputs: number) {
+  /** @param depth tokens that are kept of each sequence */
+  constructor(gpu: GpuContext, vocab: number, maxSequences: number, maxOutputs: number, depth = 1) {
     this.#gpu = gpu;
     this.params = gpu.buffer({ label: "sampling parameters", size: maxSequences * SAMPLING_PARAM_WORDS * 4, kind: "tables" });
-    this.lastTokens = gpu.buffer({ label: "last tokens", size: maxSequences * 4, kind: "tables" });
+    this.slotStride = roundUp(maxSequences, BINDING_WORDS);
+    this.lastTokens = gpu.buffer({ label: "last tokens", size: depth * this.slotStride * 4, kind: "tables" });
     this.ring = new StepRing(gpu, "sampled tokens", maxOutputs, 1);
     this.scratch = gpu.buffer({ label: "sampling scratch", size: sampleScratchBytes(vocab, maxOutputs), kind: "activations" });
     this.#greedy = Array.from({ length: maxSequences }, () => true);

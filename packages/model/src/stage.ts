@@ -34,10 +34,11 @@ export interface BatchEntry {
   /** With output `sample`: only extend the cache, choose nothing. For the chunks of a prompt before its last. */
   readonly quiet?: boolean;
   /**
-   * With output `sample`: the token last drafted for the sequence follows the others, and a token is chosen after each of them. The draft was right if it is what is chosen after
-   * the token before it. The next step must name its tokens: "sampled" may stand for any of these.
+   * With output `sample`: so many of the tokens last drafted for the sequence, up to `maxDrafts`, follow the others, and a token is chosen after the last of the others and each of
+   * them. A draft was right if it is what is chosen after the token before it, and the drafts before it were right. The next step must name its tokens: "sampled" may stand for any
+   * of these.
    */
-  readonly verify?: boolean;
+  readonly verify?: number;
   /**
    * With output `sample`: for each token that is chosen, which ones it may be: a bit an id, lowest first, in ceil(vocabSize / 32) words. Without them it may be any.
    */
@@ -62,6 +63,8 @@ export interface Batch {
    */
   readonly output: "none" | "sample" | "lastLogits" | "allLogits" | "hidden";
   readonly capture?: Capture;
+  /** With output `sample`, in `draft`: tokens to draft for each entry that is not quiet, one after another; 1 by default, up to `maxDrafts`. */
+  readonly drafts?: number;
   /** With output `sample`, in `forward`: keeps log-probabilities for `logprobs`. */
   readonly logprobs?: boolean;
 }
@@ -90,6 +93,8 @@ export interface StageDescription {
   readonly hasEmbedding: boolean;
   readonly hasHead: boolean;
   readonly hasMtp: boolean;
+  /** Most tokens that `draft` gives for a sequence at once, and that a step verifies; 0 without an MTP module. */
+  readonly maxDrafts: number;
   readonly vocabSize: number;
   readonly contextTokens: number;
   readonly maxSequences: number;
@@ -126,7 +131,8 @@ export interface Stage {
   forward(batch: Batch): Promise<StepOutput>;
   /**
    * Runs the MTP module over rows of the step before, before any of them is cut off: row i takes the token after row i's (`tokens[i]`, or "sampled") and the hidden state of row i.
-   * Samples, or returns logits, as `output` says. Has its own KV cache, at the same positions.
+   * Samples, or returns logits, as `output` says. Has its own KV cache, at the same positions. Further drafts take the draft before, and the module's own state after it; each is a
+   * step of its own, numbered from the one that is returned on. They take a position each, which sequences are extended by where they lack it: truncate them afterwards.
    */
   draft(batch: Batch): Promise<StepOutput>;
   /** Tokens sampled by steps `first .. first + count`: for each step, one for each entry that was not quiet, in their order, or one for each token of an entry that was verified. Waits for the device. */

@@ -1,5 +1,5 @@
 /** The rows of a step: what a batch asks for, checked before anything changes. */
-import { TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER } from "@shoal/kernels";
+import { MAX_DRAFTS, TOKEN_FROM_SAMPLER, tokenFromDraft } from "@shoal/kernels";
 import { ModelError } from "./errors.ts";
 import type { SequenceSlot } from "./kvCache.ts";
 import type { LogitAdjuster } from "./logitAdjuster.ts";
@@ -63,18 +63,20 @@ export class StepPlanner {
     return plan;
   }
 
-  #checkedIds({ sequence, tokens, verify = false }: BatchEntry): readonly number[] {
+  #checkedIds({ sequence, tokens, verify = 0 }: BatchEntry): readonly number[] {
     const { vocab, adjuster } = this.#parts;
-    if (verify && !this.#parts.plan.mtp) throw new ModelError("unsupported", "Cannot verify a draft: this stage has no MTP module");
-    // Its two tokens are chosen at once, and the second's penalties depend on the first.
-    if (verify && adjuster.dependsOnHistory(sequence))
+    if (!Number.isInteger(verify) || verify < 0 || verify > MAX_DRAFTS)
+      throw new ModelError("bad-batch", `Cannot verify ${verify} drafts, expected 0 to ${MAX_DRAFTS}`);
+    if (verify > 0 && !this.#parts.plan.mtp) throw new ModelError("unsupported", "Cannot verify a draft: this stage has no MTP module");
+    // Its tokens are chosen at once, and the second's penalties depend on the first.
+    if (verify > 0 && adjuster.dependsOnHistory(sequence))
       throw new ModelError("unsupported", `Cannot verify a draft of sequence ${sequence}: it has penalties`);
-    const drafted = verify ? [TOKEN_FROM_DRAFT] : [];
+    const drafted = Array.from({ length: verify }, (_, index) => tokenFromDraft(index));
     if (tokens === "sampled") return [TOKEN_FROM_SAMPLER, ...drafted];
     if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
     const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocab);
     if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocab - 1}`);
-    return verify ? [...tokens, ...drafted] : tokens;
+    return verify > 0 ? [...tokens, ...drafted] : tokens;
   }
 }
 
@@ -97,19 +99,19 @@ export function hiddenRows({ entries }: Batch, hiddenSize: number, stride: numbe
 }
 
 /** Rows of the step that an entry takes. */
-export function rowCount({ tokens, verify = false }: BatchEntry): number {
-  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
+export function rowCount({ tokens, verify = 0 }: BatchEntry): number {
+  return (tokens === "sampled" ? 1 : tokens.length) + verify;
 }
 
 /** Rows of an entry after which a token is chosen, from 0. */
 function chosenRows(entry: BatchEntry, output: Batch["output"], drafting: boolean): readonly number[] {
-  const { quiet = false, verify = false, draftAfter } = entry;
+  const { quiet = false, verify = 0, draftAfter } = entry;
   const rows = rowCount(entry);
   if (quiet && output === "sample") return [];
-  if (verify) {
+  if (verify > 0) {
     if (output !== "sample" || drafting)
       throw new ModelError("bad-batch", "Cannot verify a draft in this step, expected a forward step that samples");
-    return Array.from({ length: rows }, (_, row) => row);
+    return Array.from({ length: verify + 1 }, (_, index) => rows - verify - 1 + index);
   }
   if (draftAfter === undefined) return [rows - 1];
   if (!drafting || !Number.isInteger(draftAfter) || draftAfter < 0 || draftAfter >= rows)

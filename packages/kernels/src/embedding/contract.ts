@@ -1,6 +1,6 @@
 /** Exact. */
 import type { GpuContext } from "@shoal/gpu";
-import { TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER } from "../batch.ts";
+import { MAX_DRAFTS, TOKEN_FROM_SAMPLER, tokenFromDraft } from "../batch.ts";
 import {
   type ContractCase,
   assertEqual,
@@ -42,9 +42,16 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const { matrix, values } = randomMatrix(gpu, random, { rows: vocab, cols: width, format, ...(partRows && { partRows }) });
     for (const part of matrix.parts) keep(part.buffer);
     const lastTokens = Uint32Array.from({ length: 5 }, () => random.integer(vocab));
-    const lastDrafts = Uint32Array.from({ length: 5 }, () => random.integer(vocab));
+    const draftStride = 7;
+    const lastDrafts = Uint32Array.from({ length: MAX_DRAFTS * draftStride }, () => random.integer(vocab));
     const ids = Array.from({ length: tokens }, (_, t) =>
-      t % 5 === 3 ? TOKEN_FROM_SAMPLER : t % 5 === 2 ? TOKEN_FROM_DRAFT : t % 7 === 6 ? vocab + random.integer(9) : random.integer(vocab),
+      t % 5 === 3
+        ? TOKEN_FROM_SAMPLER
+        : t % 5 === 2
+          ? tokenFromDraft(random.integer(MAX_DRAFTS))
+          : t % 7 === 6
+            ? vocab + random.integer(9)
+            : random.integer(vocab),
     );
     const sequences = ids.map(() => random.integer(5));
     const outStride = roundUp(width, 16) + 16;
@@ -60,12 +67,13 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
       step,
       lastTokens: last,
       lastDrafts: drafts,
+      draftStride,
       out,
       outStride,
       tokens: tokens + 1,
     });
     const result = await runAndRead(gpu, dispatches, out);
-    const expected = embeddingReference(values, vocab, width, ids, sequences, lastTokens, lastDrafts);
+    const expected = embeddingReference(values, vocab, width, ids, sequences, lastTokens, lastDrafts, draftStride);
     assertEqual(unpadded(result, tokens, width, outStride), expected, "out");
     for (let t = 0; t < tokens; t++)
       assertEqual(

@@ -1,6 +1,6 @@
 /** Rows of the embedding table by token id (shaders/embedding/embedding.wgsl). */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
-import type { Step } from "../batch.ts";
+import { MAX_DRAFTS, type Step } from "../batch.ts";
 import { FORMAT_BYTES, type WeightMatrix, formatConstants } from "../weights.ts";
 
 export interface EmbeddingSpec {
@@ -9,8 +9,9 @@ export interface EmbeddingSpec {
   readonly step: Step;
   /** The token last sampled for each sequence slot, u32. */
   readonly lastTokens: GPUBuffer;
-  /** The token last drafted for each. */
+  /** The tokens last drafted for each: [MAX_DRAFTS, draftStride] u32. */
   readonly lastDrafts: GPUBuffer;
+  readonly draftStride: number;
   /** [tokens, outStride] f32; a multiple of 4, at least the table's stride. */
   readonly out: GPUBuffer;
   readonly outStride: number;
@@ -24,7 +25,7 @@ export interface EmbeddingSpec {
  * @throws RangeError for an fp8 table.
  */
 export async function embedding(gpu: GpuContext, spec: EmbeddingSpec): Promise<readonly Dispatch[]> {
-  const { table, step, lastTokens, lastDrafts, out, outStride, tokens, label = "embedding" } = spec;
+  const { table, step, lastTokens, lastDrafts, draftStride, out, outStride, tokens, label = "embedding" } = spec;
   if (table.format === "fp8") throw new RangeError("Cannot look up embeddings: the table is fp8, expected bf16, f16 or f32");
   const dispatches: Dispatch[] = [];
   for (const part of table.parts) {
@@ -38,6 +39,8 @@ export async function embedding(gpu: GpuContext, spec: EmbeddingSpec): Promise<r
         ROW_COUNT: part.rows,
         CHUNKS: table.stride / 16,
         OUT_STRIDE: outStride,
+        MAX_DRAFTS,
+        DRAFT_STRIDE: draftStride,
       },
       label,
     );

@@ -1,5 +1,5 @@
 /** Embedding lookup on the CPU, for comparison. */
-import { TOKEN_FROM_DRAFT, TOKEN_FROM_SAMPLER } from "../batch.ts";
+import { TOKEN_FROM_SAMPLER, draftOf } from "../batch.ts";
 
 /** out [tokens, width] = rows of table [vocab, width]. */
 export function embeddingReference(
@@ -10,11 +10,14 @@ export function embeddingReference(
   sequences: readonly number[],
   lastTokens: ArrayLike<number>,
   lastDrafts: ArrayLike<number>,
+  draftStride: number,
 ): Float64Array {
   const out = new Float64Array(ids.length * width);
   for (const [t, id] of ids.entries()) {
-    const latest = id === TOKEN_FROM_SAMPLER ? lastTokens : id === TOKEN_FROM_DRAFT ? lastDrafts : undefined;
-    const known = latest ? (latest[sequences[t] ?? 0] ?? 0) : id;
+    const draft = draftOf(id);
+    const slot = sequences[t] ?? 0;
+    const known =
+      id === TOKEN_FROM_SAMPLER ? (lastTokens[slot] ?? 0) : draft === undefined ? id : (lastDrafts[draft * draftStride + slot] ?? 0);
     const row = known < vocab ? known : 0;
     out.set(table.subarray(row * width, (row + 1) * width), t * width);
   }

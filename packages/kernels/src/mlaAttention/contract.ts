@@ -131,7 +131,7 @@ const CASES: readonly Case[] = [
     ],
   },
   // Words that hold latents and keys, and a last group of 30 columns.
-  { heads: 3, latent: 158, rope: 6, format: "fp8", blockSize: 4, splits: 2, variant: "8x64r4", rows: [[1, 131]] },
+  { heads: 3, latent: 158, rope: 6, format: "fp8", blockSize: 4, splits: 2, variant: "plain", rows: [[1, 131]] },
 ];
 
 export const mlaAttentionContract: readonly ContractCase[] = CASES.map((item, index) => ({

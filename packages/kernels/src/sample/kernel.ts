@@ -45,7 +45,7 @@ export interface SampleSpec {
   /** [sequence slots, SAMPLING_PARAM_WORDS], rows by `encodeSamplingParams`. */
   readonly params: GPUBuffer;
   /** [sequence slots] u32: gets the token. */
-  readonly lastTokens: GPUBuffer;
+  readonly lastTokens: BufferRange;
   /** [.., ringRows] u32: the row that the batch names gets the token of output i in column i. */
   readonly ring: GPUBuffer;
   readonly ringRows: number;

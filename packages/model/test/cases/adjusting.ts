@@ -146,7 +146,7 @@ export function adjusting(models: Models): readonly GpuTest[] {
           check((await next()) === before, `after ${what} another token is chosen`);
         }
         await set({ presencePenalty: 1 });
-        const verify = on.forward({ entries: [{ sequence, tokens: [6], verify: true }], output: "sample" });
+        const verify = on.forward({ entries: [{ sequence, tokens: [6], verify: 1 }], output: "sample" });
         const refused = await verify.then(
           () => "",
           (error: unknown) => String(error),

@@ -1,5 +1,5 @@
 /** Decoding with drafts of the MTP module that the model verifies: what is chosen is what it chooses without them, greedy or drawn. */
-import type { LocalStage, SamplingParameters, SequenceSlot } from "@shoal/model";
+import type { LocalStage, MtpRecycling, SamplingParameters, SequenceSlot } from "@shoal/model";
 import { check, report } from "../support/compare.ts";
 import { continuation, prefill, withSequence } from "../support/drive.ts";
 import { readGolden } from "../support/golden.ts";
@@ -7,49 +7,65 @@ import type { GpuTest, Models } from "../support/models.ts";
 
 const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
 
+const GREEDY_CASES: readonly { readonly name: string; readonly drafts: number; readonly recycling?: MtpRecycling }[] = [
+  { name: "capital", drafts: 1 },
+  { name: "story", drafts: 2 },
+  { name: "multiturn", drafts: 3 },
+  { name: "story", drafts: 2, recycling: "pre-norm" },
+  { name: "haystack600", drafts: 3 },
+];
+
 interface Verified {
   readonly tokens: readonly number[];
   readonly steps: number;
 }
 
-/** Decodes `count` tokens after a prompt, two rows a step where a draft is there. */
-async function decodeVerified(on: LocalStage, sequence: SequenceSlot, ids: readonly number[], count: number): Promise<Verified> {
+/** Decodes `count` tokens after a prompt; after the first, a step verifies `drafts` of them. */
+async function decodeVerified(
+  on: LocalStage,
+  sequence: SequenceSlot,
+  ids: readonly number[],
+  count: number,
+  drafts: number,
+): Promise<Verified> {
   await prefill(on, sequence, ids.slice(0, -1), { next: ids.slice(1) });
   const tokens: number[] = [];
   let last = ids.at(-1) ?? 0;
-  let drafted = false;
+  let verify = 0;
   let length = ids.length - 1;
   let steps = 0;
   let draftStep = 0;
   while (tokens.length < count) {
-    const { step } = await on.forward({ entries: [{ sequence, tokens: [last], verify: drafted }], output: "sample" });
-    const [[first = 0, second = 0] = []] = await on.sampled(step, 1);
-    const [[draft] = []] = drafted ? await on.drafted(draftStep, 1) : [[]];
-    const right = drafted && draft === first;
-    // The rejected row too: its draft is just not asked for.
-    const next = drafted ? [first, second] : [first];
-    const output = await on.draft({ entries: [{ sequence, tokens: next, draftAfter: right ? 1 : 0 }], output: "sample" });
+    const { step } = await on.forward({ entries: [{ sequence, tokens: [last], verify }], output: "sample" });
+    const [chosen = []] = await on.sampled(step, 1);
+    const guesses = verify > 0 ? (await on.drafted(draftStep, verify)).flat() : [];
+    let right = 0;
+    while (right < verify && guesses[right] === chosen[right]) right++;
+    // Rejected rows too, now and then: their drafts are just not asked for.
+    const next = steps % 2 === 0 ? chosen : chosen.slice(0, right + 1);
+    const output = await on.draft({ entries: [{ sequence, tokens: next, draftAfter: right }], output: "sample", drafts });
     draftStep = output.step;
-    tokens.push(first);
-    if (right) tokens.push(second);
-    length += right ? 2 : 1;
+    tokens.push(...chosen.slice(0, right + 1));
+    length += right + 1;
     await on.truncate(sequence, length);
-    last = right ? second : first;
-    drafted = true;
+    last = chosen[right] ?? 0;
+    verify = drafts;
     steps++;
   }
   return { tokens: tokens.slice(0, count), steps };
 }
 
 export function drafting(models: Models): readonly GpuTest[] {
-  const greedy = ["capital", "story", "haystack600"].map((name) => ({
-    name: `greedy continuation of '${name}' with verified drafts is the reference's`,
+  const greedy = GREEDY_CASES.map(({ name, drafts, recycling }) => ({
+    name: `greedy continuation of '${name}' with ${drafts} verified drafts a step is the reference's${recycling ? `, ${recycling} recycling` : ""}`,
     run: async () => {
       const golden = await readGolden(`tiny-${name}.safetensors`);
       const expected = golden.ints("greedy_w8a32");
-      const on = await models.tiny("w8a32");
+      const on = recycling
+        ? await models.stage("tiny", { mtp: true, contextTokens: 256, maxTokens: 64, mtpRecycling: recycling })
+        : await models.tiny("w8a32");
       const { tokens, steps } = await withSequence(on, (sequence) =>
-        decodeVerified(on, sequence, golden.ints("input_ids"), expected.length),
+        decodeVerified(on, sequence, golden.ints("input_ids"), expected.length, drafts),
       );
       check(tokens.join() === expected.join(), `${tokens.join()}, expected ${expected.join()}`);
       check(steps < expected.length, `${steps} steps for ${expected.length} tokens: no draft was ever right`);
@@ -57,7 +73,7 @@ export function drafting(models: Models): readonly GpuTest[] {
     },
   }));
   const drawn: GpuTest = {
-    name: "tokens drawn with verified drafts are those drawn without, for the same seed",
+    name: "tokens drawn with three verified drafts a step are those drawn without, for the same seed",
     run: async () => {
       const golden = await readGolden("tiny-story.safetensors");
       const ids = golden.ints("input_ids");
@@ -75,7 +91,7 @@ export function drafting(models: Models): readonly GpuTest[] {
         });
         const verified = await withSequence(on, async (sequence) => {
           await on.setSampling(sequence, sampling);
-          return decodeVerified(on, sequence, ids, count);
+          return decodeVerified(on, sequence, ids, count, 3);
         });
         check(verified.tokens.join() === plain.join(), `seed ${seed}: ${verified.tokens.join()}, without drafts ${plain.join()}`);
         steps += verified.steps;

@@ -1,0 +1,92 @@
+import { describe, expect, it } from "vitest";
+import { SpeculationPacer } from "./speculation.ts";
+
+interface Device {
+  /** Milliseconds of a step, by number of drafts. */
+  readonly stepMs: readonly number[];
+  /** How often the first, second and third draft are right, if those before were. */
+  readonly right: readonly number[];
+  /** Of step times, up and down. */
+  readonly noise?: number;
+}
+
+interface Outcome {
+  readonly ms: number;
+  readonly tokens: number;
+  /** Steps by number of drafts. */
+  readonly steps: number[];
+}
+
+function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams = 1, least = 0, most = 3 } = {}): Outcome {
+  let state = 7;
+  const random = (): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+  const outcome = { ms: 0, tokens: 0, steps: [0, 0, 0, 0] };
+  while (outcome.tokens < tokens * streams) {
+    const drafts = pacer.next(streams, least, most);
+    expect(drafts).toBeGreaterThanOrEqual(least);
+    expect(drafts).toBeLessThanOrEqual(most);
+    const ms = (device.stepMs[drafts] ?? 0) * (1 + (device.noise ?? 0) * (2 * random() - 1));
+    const verified = Array.from({ length: drafts > 0 ? streams : 0 }, () => {
+      let right = 0;
+      while (right < drafts && random() < (device.right[right] ?? 0)) right++;
+      return { drafts, right };
+    });
+    outcome.ms += ms;
+    outcome.tokens += streams + verified.reduce((sum, { right }) => sum + right, 0);
+    outcome.steps[drafts] = (outcome.steps[drafts] ?? 0) + 1;
+    pacer.record({ drafts, steps: 1, ms, verified });
+  }
+  return outcome;
+}
+
+/** Arithmetic is all that a step costs, or next to nothing of it. */
+const CPU: Device = { stepMs: [1, 2.7, 3.8, 4.9], right: [0.8, 0.7, 0.6] };
+const GPU: Device = { stepMs: [1, 1.15, 1.25, 1.35], right: [0.8, 0.7, 0.6] };
+
+describe("SpeculationPacer", () => {
+  it("costs next to nothing where drafts never pay", () => {
+    for (const noise of [0, 0.2, 0.4]) {
+      const { ms, tokens } = run(new SpeculationPacer(3), { ...CPU, noise }, 5000);
+      expect(ms / tokens).toBeLessThan(1.02 + noise / 20);
+    }
+  });
+
+  it("finds the number of drafts that gives most, and stays with it", () => {
+    // Tokens a step: 1, 1.8, 2.36, 2.7.
+    for (const [stepMs, best] of [
+      [GPU.stepMs, 3],
+      [[1, 1.2, 1.35, 2.4], 2],
+      [[1, 1.1, 2, 3], 1],
+    ] as const) {
+      const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 5000);
+      expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.9);
+    }
+  });
+
+  it("goes back to plain steps when drafts become wrong, and to drafts when they are right again", () => {
+    const pacer = new SpeculationPacer(3);
+    run(pacer, GPU, 1000);
+    const wrong = { ...GPU, right: [0.02, 0.02, 0.02] };
+    expect(run(pacer, wrong, 1000).steps[0]).toBeGreaterThan(850);
+    const later = run(pacer, GPU, 20_000).steps;
+    expect(later[3]).toBeGreaterThan(later[0] ?? 0);
+  });
+
+  it("keeps apart what it knows of few streams and of many", () => {
+    const pacer = new SpeculationPacer(3);
+    run(pacer, GPU, 1000);
+    const many = { ...GPU, stepMs: [1, 2, 3, 4] };
+    expect(run(pacer, many, 1000, { streams: 8 }).steps[0]).toBeGreaterThan(900);
+    expect(run(pacer, GPU, 1000).steps[0]).toBeLessThan(50);
+  });
+
+  it("stays between the least and the most", () => {
+    const { steps } = run(new SpeculationPacer(3), CPU, 500, { least: 1, most: 2 });
+    expect(steps[0]).toBe(0);
+    expect(steps[3]).toBe(0);
+    expect(run(new SpeculationPacer(3), GPU, 500, { least: 2, most: 2 }).steps[2]).toBeGreaterThan(100);
+  });
+});
