@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { FakePagedStage, type FakePagedStageOptions } from "../test/fakePagedStage.ts";
+import { FakePagedStage, type FakePagedStageOptions, deviceLost } from "../test/fakePagedStage.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
 import { GREEDY } from "./sampling.ts";
 import type { EngineRequest, EngineResult, RunningRequest } from "./request.ts";
@@ -31,13 +31,6 @@ function randomOf(seed: number): (below: number) => number {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return Math.floor((state / 2 ** 32) * below);
   };
-}
-
-/** As it arrives from a worker: the name is what is left of its class. */
-function deviceLost(): Error {
-  const error = new Error("pulled out");
-  error.name = "DeviceLostError";
-  return error;
 }
 
 const STAGE: FakePagedStageOptions = { maxSequences: 4, blocks: 40, blockSize: 4, contextTokens: 64, maxTokens: 16, rule };
@@ -235,6 +228,31 @@ describe("Engine", () => {
     expect(stages.length).toBe(2);
     await engine.close();
     expect(stages[1]?.freeBlocks).toBe(40);
+  });
+
+  it("goes on with the same tokens wherever the device is lost, also between a step and its drafts", async () => {
+    const options = { ...STAGE, mistaken: (ids: readonly number[]) => ids.length % 5 === 0, maxOutputs: 16 };
+    const wishes = range(0, 5).map((start) =>
+      request(range(start * 30 + 1, 9), { maxNewTokens: 9, stopTokenIds: [], sampling: { ...GREEDY, seed: BigInt(start) } }),
+    );
+    const answer = async (lostAtCall: number): Promise<number> => {
+      const stages = [new FakePagedStage({ ...options, lostAtCall })];
+      const reopen = async (): Promise<FakePagedStage> => {
+        const stage = new FakePagedStage(options);
+        stages.push(stage);
+        return stage;
+      };
+      const engine = await Engine.open(stages[0] ?? (await reopen()), { drafts: { least: 3 }, reopen });
+      const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
+      expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+      const calls = stages[0]?.calls ?? 0;
+      await engine.close();
+      if (stages.length > 1) expect(stages.at(-1)?.freeBlocks).toBe(STAGE.blocks);
+      return calls;
+    };
+    const calls = await answer(0);
+    expect(calls).toBeGreaterThan(40);
+    for (let call = 1; call <= calls; call++) await answer(call);
   });
 
   it("gives up after losing the device again and again", async () => {

@@ -27,6 +27,8 @@ export interface FakePagedStageOptions {
   readonly rule: (ids: readonly number[], sampling: SamplingParameters) => number;
   /** An MTP module that is right about the token after these unless it says so. */
   readonly mistaken?: (ids: readonly number[]) => boolean;
+  /** The device is lost at this call, counted from 1, and stays so. */
+  readonly lostAtCall?: number;
   /** Awaited by every reading. */
   readonly beforeRead?: () => Promise<void>;
 }
@@ -43,11 +45,19 @@ interface FakeSequence {
 
 const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
 
+/** As it arrives from a worker: the name is what is left of its class. */
+export function deviceLost(): Error {
+  const error = new Error("pulled out");
+  error.name = "DeviceLostError";
+  return error;
+}
+
 export class FakePagedStage implements Stage {
   /** Of each step: tokens by sequence. */
   readonly steps: { readonly tokens: readonly number[]; readonly sampled: readonly number[]; readonly logprobs: boolean }[] = [];
   /** What `setSampling` was told, the last of each sequence. */
   readonly histories = new Map<number, TokenHistory | undefined>();
+  calls = 0;
   /** Thrown by calls while set. */
   failure: Error | undefined;
   /** Drafts of each drafting step. */
@@ -275,6 +285,8 @@ export class FakePagedStage implements Stage {
   }
 
   #check(): void {
+    this.calls++;
+    if (this.calls === this.#options.lostAtCall) this.failure = deviceLost();
     if (this.failure) throw this.failure;
   }
 }

@@ -66,6 +66,16 @@ const REFUSALS: readonly Refusal[] = [
     code: "bad-batch",
     ask: (on, a) => on.draft({ entries: [{ sequence: a, tokens: ids(61) }], output: "sample" }),
   },
+  {
+    what: "more drafts in a row than there may be",
+    code: "bad-batch",
+    ask: (on, a) => on.draft({ entries: [{ sequence: a, tokens: ids(60) }], output: "sample", drafts: 4 }),
+  },
+  {
+    what: "half a draft to verify",
+    code: "bad-batch",
+    ask: (on, a) => on.forward({ entries: [{ sequence: a, tokens: [5], verify: 0.5 }], output: "sample" }),
+  },
 ];
 
 /** Of a stage that allows fewer rows of logits than tokens, has no head, or takes hidden states. */
