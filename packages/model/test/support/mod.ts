@@ -1,6 +1,6 @@
 /** For the GPU tests of packages above: devices and stages by name, golden fixtures, checks. */
 export type { DenoEngine } from "@shoal/gpu/deno";
 export { check, report } from "./compare.ts";
-export { type Golden, readGolden } from "./golden.ts";
+export { FIXTURES, type Golden, readGolden } from "./golden.ts";
 export { type GpuTest, Models } from "./models.ts";
 export { WINDOW, heldOutProse, windowNll } from "./perplexity.ts";

@@ -1,0 +1,82 @@
+/**
+ * A device behind a channel: opened once, then stages are loaded onto it, each addressed by a number of its own. The same in a worker and in a process. It trusts whoever
+ * started it: locations are opened as they are given.
+ */
+import type { ModelConfig } from "@shoal/checkpoint";
+import { openLocation } from "@shoal/checkpoint/directory";
+import type { GpuContext } from "@shoal/gpu";
+import { openDenoGpu } from "@shoal/gpu/deno";
+import { type LoadProgress, loadLocalStage } from "@shoal/model";
+import { ClusterError } from "../errors.ts";
+import { StageServer } from "../stage/stageServer.ts";
+import { type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
+import type { FrameChannel } from "../wire/channel.ts";
+import * as schemas from "./schemas.ts";
+
+/** Target of the device's own calls. */
+export const DEVICE = 0;
+
+interface Served {
+  readonly dispatch: Dispatch;
+}
+
+export class DeviceServer {
+  #gpu: GpuContext | undefined;
+  readonly #objects = new Map<number, Served>();
+  #nextTarget = DEVICE + 1;
+  #progress: LoadProgress = { loadedBytes: 0, totalBytes: 0 };
+
+  serve(channel: FrameChannel): void {
+    answerCalls(channel, this.dispatch);
+  }
+
+  readonly dispatch: Dispatch = (target, method, body) => {
+    if (target !== DEVICE) {
+      const object = this.#objects.get(target);
+      if (!object) throw new ClusterError("refused", `Cannot call '${method}' of object ${target}: there is none of that number`);
+      return object.dispatch(target, method, body);
+    }
+    switch (method) {
+      case "open":
+        return this.#open(parsed(schemas.openRequest, method, body));
+      case "loadStage":
+        return this.#loadStage(parsed(schemas.loadStageRequest, method, body));
+      case "progress":
+        return this.#progress;
+      default:
+        throw new ClusterError("refused", `Cannot call '${method}': a device has no such method`);
+    }
+  };
+
+  async #open({ webgpu, adapterName }: schemas.OpenRequest): Promise<schemas.DeviceReport> {
+    if (this.#gpu) throw new ClusterError("refused", "Cannot open the device: it is open");
+    const gpu = await openDenoGpu({ webgpu, ...(adapterName !== undefined && { adapterName }) });
+    this.#gpu = gpu;
+    return { adapter: gpu.adapter, engine: gpu.dialect.engine, maxBindingBytes: gpu.limits.maxStorageBufferBindingSize };
+  }
+
+  async #loadStage({ location, config, options }: schemas.LoadStageRequest): Promise<number> {
+    const gpu = this.#device();
+    const checkpoint = await openLocation(location, { ...(config && { config: config as unknown as ModelConfig }) });
+    try {
+      const stage = await loadLocalStage(gpu, checkpoint, {
+        ...schemas.stageOptions(options),
+        onProgress: (progress) => (this.#progress = progress),
+      });
+      return this.#add(new StageServer(stage));
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  #add(object: Served): number {
+    const target = this.#nextTarget++;
+    this.#objects.set(target, object);
+    return target;
+  }
+
+  #device(): GpuContext {
+    if (!this.#gpu) throw new ClusterError("refused", "Cannot use the device: it is not open");
+    return this.#gpu;
+  }
+}

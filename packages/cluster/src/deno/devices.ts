@@ -1,0 +1,134 @@
+/** Devices in workers and in processes of their own, and what can be loaded onto them. */
+import type { ModelConfig } from "@shoal/checkpoint";
+import type { LoadProgress, LocalStageOptions } from "@shoal/model";
+import { streamChannel } from "../channels/stream.ts";
+import { workerChannel } from "../channels/port.ts";
+import { ClusterError } from "../errors.ts";
+import { RemoteStage } from "../stage/remoteStage.ts";
+import { Caller, parsed } from "../wire/calls.ts";
+import type { FrameChannel } from "../wire/channel.ts";
+import type { ActivationFormat } from "../wire/tensor.ts";
+import { DEVICE } from "./deviceServer.ts";
+import * as schemas from "./schemas.ts";
+
+export interface DeviceOptions {
+  readonly webgpu?: "auto" | "wgpu" | "dawn";
+  /** Part of the adapter's name: Dawn only. */
+  readonly adapterName?: string;
+  /** For errors and tables. */
+  readonly name?: string;
+  /** Of a process: for a driver that shows one GPU, the variable that says which. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface StageRequest {
+  readonly location: string;
+  readonly config?: ModelConfig | undefined;
+  readonly options: Omit<LocalStageOptions, "onProgress" | "signal">;
+  readonly activations?: ActivationFormat;
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+const PROGRESS_MS = 200;
+
+/** A device somewhere else. */
+export class RemoteDevice {
+  readonly report: schemas.DeviceReport;
+  readonly name: string;
+  readonly #caller: Caller;
+  readonly #kill: () => void;
+
+  private constructor(caller: Caller, report: schemas.DeviceReport, kill: () => void) {
+    this.#caller = caller;
+    this.report = report;
+    this.name = caller.peer;
+    this.#kill = kill;
+  }
+
+  /** @throws GpuErrors by name, PeerLostError; whatever was started is ended then */
+  static async open(
+    channel: FrameChannel,
+    { webgpu = "auto", adapterName, name = "a device" }: DeviceOptions,
+    kill: () => void,
+  ): Promise<RemoteDevice> {
+    const caller = new Caller(channel, { peer: name });
+    try {
+      const request = { webgpu, ...(adapterName !== undefined && { adapterName }) };
+      const report = parsed(schemas.deviceReport, "open result", await caller.call(DEVICE, "open", request));
+      return new RemoteDevice(caller, report, kill);
+    } catch (error) {
+      kill();
+      throw error;
+    }
+  }
+
+  /** Resolves when it is gone. */
+  get lost(): Promise<Error> {
+    return this.#caller.lost;
+  }
+
+  async loadStage({ location, config, options, activations = "f32", onProgress }: StageRequest): Promise<RemoteStage> {
+    const target = await this.#load("loadStage", { location, ...(config && { config }), options }, onProgress);
+    return new RemoteStage({ caller: this.#caller, target }, { activations });
+  }
+
+  /** Ends the worker or the process, whatever it is doing. */
+  close(): void {
+    this.#kill();
+  }
+
+  async #load(method: string, request: unknown, onProgress: StageRequest["onProgress"]): Promise<number> {
+    const loading = this.#caller.call(DEVICE, method, request);
+    if (onProgress) this.#reportProgress(loading, onProgress);
+    return parsed(schemas.target, `${method} result`, await loading);
+  }
+
+  #reportProgress(loading: Promise<unknown>, onProgress: (progress: LoadProgress) => void): void {
+    const timer = setInterval(() => {
+      this.#caller.call(DEVICE, "progress", null).then(
+        (body) => onProgress(parsed(schemas.progress, "progress", body)),
+        // A report that is lost is no loss.
+        () => undefined,
+      );
+    }, PROGRESS_MS);
+    const stop = (): void => clearInterval(timer);
+    loading.then(stop, stop);
+  }
+}
+
+/** In a worker: for adapters that one process can have several of. */
+export function openWorkerDevice(options: DeviceOptions = {}): Promise<RemoteDevice> {
+  const worker = new Worker(new URL("./deviceWorker.ts", import.meta.url), { type: "module", name: options.name ?? "device" });
+  const channel = workerChannel(worker);
+  return RemoteDevice.open(channel, options, () => channel.close("it was ended"));
+}
+
+/** In a process of its own: where a driver shows one GPU a process, or crashes should stay one device's matter. */
+export async function openProcessDevice(options: DeviceOptions = {}): Promise<RemoteDevice> {
+  const script = new URL("./deviceProcess.ts", import.meta.url).pathname;
+  let process: Deno.ChildProcess;
+  try {
+    process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "-A", script],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+      ...(options.env && { env: { ...options.env } }),
+    }).spawn();
+  } catch (error) {
+    throw new ClusterError("cannot-start", `Cannot start a process for ${options.name ?? "a device"}: ${String(error)}`, { cause: error });
+  }
+  const kill = (): void => {
+    try {
+      process.kill("SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  };
+  const channel = streamChannel(process.stdout, process.stdin, { end: kill });
+  void process.status.then(({ code, signal }) => channel.close(`its process ended with ${signal ?? code}`));
+  return RemoteDevice.open(channel, options, () => {
+    channel.close("it was ended");
+    kill();
+  });
+}

@@ -1,0 +1,54 @@
+/** What a device is asked. */
+import type { LocalStageOptions } from "@shoal/model";
+import { z } from "zod";
+
+const size = z
+  .int()
+  .min(0)
+  .max(2 ** 31);
+
+export const openRequest = z.strictObject({ webgpu: z.enum(["auto", "wgpu", "dawn"]), adapterName: z.string().max(200).optional() });
+
+const stageOptionsSchema = z.strictObject({
+  mode: z.enum(["w8a32", "w8a8"]).optional(),
+  kvFormat: z.enum(["f32", "f16"]).optional(),
+  contextTokens: size.optional(),
+  maxSequences: size.optional(),
+  kvTokens: size.optional(),
+  maxTokens: size.optional(),
+  maxOutputs: size.optional(),
+  mtp: z.boolean().optional(),
+  layers: z.strictObject({ begin: size, end: size }).optional(),
+});
+
+export const loadStageRequest = z.strictObject({
+  /** Where `openLocation` finds the checkpoint. */
+  location: z.string().max(4096),
+  /** A ModelConfig instead of the checkpoint's own. */
+  config: z.record(z.string(), z.unknown()).optional(),
+  options: stageOptionsSchema,
+});
+
+export const deviceReport = z.strictObject({
+  adapter: z.strictObject({
+    vendor: z.string(),
+    architecture: z.string(),
+    device: z.string(),
+    description: z.string(),
+    isSoftware: z.boolean(),
+  }),
+  engine: z.enum(["wgpu", "dawn", "browser"]),
+  maxBindingBytes: z.number(),
+});
+
+export const target = z.int().min(1).max(0xffffffff);
+export const progress = z.looseObject({ loadedBytes: z.number(), totalBytes: z.number() });
+
+export type OpenRequest = z.infer<typeof openRequest>;
+export type LoadStageRequest = z.infer<typeof loadStageRequest>;
+export type DeviceReport = z.infer<typeof deviceReport>;
+
+/** Without the keys that are undefined. */
+export function stageOptions(options: z.infer<typeof stageOptionsSchema>): LocalStageOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}

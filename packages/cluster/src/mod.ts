@@ -1,0 +1,10 @@
+export { memoryChannel } from "./channels/memory.ts";
+export { type PortLike, portChannel, workerChannel } from "./channels/port.ts";
+export { type StreamChannelOptions, streamChannel } from "./channels/stream.ts";
+export { ClusterError, type ClusterErrorCode, PeerLostError, isLoss } from "./errors.ts";
+export { RemoteStage, type RemoteStageOptions, type RemoteTarget, remoteStage } from "./stage/remoteStage.ts";
+export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
+export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls } from "./wire/calls.ts";
+export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES } from "./wire/channel.ts";
+export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame } from "./wire/frame.ts";
+export { type ActivationFormat, Tensor } from "./wire/tensor.ts";

@@ -1,0 +1,95 @@
+/** Batches, step outputs and KV snapshots as bodies of frames, and back. */
+import type { Batch, BatchEntry, KvSnapshot, RoutingCapture, SequenceSlot, StepOutput } from "@shoal/model";
+import type { z } from "zod";
+import { type ActivationFormat, Tensor, expectTensor } from "../wire/tensor.ts";
+import type * as schemas from "./schemas.ts";
+
+type Floats = Float32Array<ArrayBuffer>;
+
+/** Rows of a step that an entry takes. */
+export function entryRows({ tokens, verify = false }: Pick<BatchEntry, "tokens" | "verify">): number {
+  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
+}
+
+export function batchBody({ entries, output, capture }: Batch, activations: ActivationFormat): unknown {
+  return {
+    batch: {
+      entries: entries.map(({ hidden, ...entry }) => ({
+        ...entry,
+        ...(hidden && { hidden: matrix(hidden, entryRows(entry), activations) }),
+      })),
+      output,
+      ...(capture && { capture }),
+    },
+    activations,
+  };
+}
+
+export function batchOf({ entries, output, capture }: z.infer<typeof schemas.batch>): Batch {
+  return {
+    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, draftAfter }) => ({
+      sequence: sequence as SequenceSlot,
+      tokens,
+      ...(hidden && { hidden: expectTensor("hidden", hidden, "f32", [-1, -1]) }),
+      ...(quiet !== undefined && { quiet }),
+      ...(verify !== undefined && { verify }),
+      ...(draftAfter !== undefined && { draftAfter }),
+    })),
+    output,
+    ...(capture && {
+      capture: {
+        ...(capture.hidden !== undefined && { hidden: capture.hidden }),
+        ...(capture.routing !== undefined && { routing: capture.routing }),
+      },
+    }),
+  };
+}
+
+/** @param tokens rows of the step @param vocabSize columns of logits */
+export function outputBody(output: StepOutput, tokens: number, vocabSize: number, activations: ActivationFormat): unknown {
+  const { step, logits, hidden, layerHidden, routing } = output;
+  return {
+    step,
+    ...(logits && { logits: matrix(logits, logits.length / vocabSize, "f32") }),
+    ...(hidden && { hidden: matrix(hidden, tokens, activations) }),
+    ...(layerHidden && { layerHidden: layerHidden.map((rows) => matrix(rows, tokens, "f32")) }),
+    ...(routing && {
+      routing: routing.map(({ layer, indices, weights }) => ({
+        layer,
+        indices: new Tensor(indices, [tokens, indices.length / tokens]),
+        weights: matrix(weights, tokens, "f32"),
+      })),
+    }),
+  };
+}
+
+export function outputOf({ step, logits, hidden, layerHidden, routing }: z.infer<typeof schemas.stepOutput>, tokens: number): StepOutput {
+  const rows = (field: string, tensor: Tensor, count: number): Floats => expectTensor(field, tensor, "f32", [count, -1]);
+  return {
+    step,
+    ...(logits && { logits: rows("logits", logits, -1) }),
+    ...(hidden && { hidden: rows("hidden", hidden, tokens) }),
+    ...(layerHidden && { layerHidden: layerHidden.map((tensor) => rows("layerHidden", tensor, tokens)) }),
+    ...(routing && {
+      routing: routing.map(({ layer, indices, weights }): RoutingCapture => ({
+        layer,
+        indices: expectTensor("indices", indices, "i32", [tokens, -1]),
+        weights: rows("weights", weights, tokens),
+      })),
+    }),
+  };
+}
+
+export function snapshotBody({ format, tokens, stride, layers }: KvSnapshot): unknown {
+  return { format, tokens, stride, layers: layers.map((rows) => new Tensor(rows)) };
+}
+
+export function snapshotOf({ format, tokens, stride, layers }: z.infer<typeof schemas.kvSnapshot>): KvSnapshot {
+  return { format, tokens, stride, layers: layers.map((rows) => expectTensor("layers", rows, "u8", [-1])) };
+}
+
+function matrix(values: Floats, rows: number, format: ActivationFormat): Tensor {
+  // A length that does not fit is the stage's to refuse, in its own words.
+  const fits = rows > 0 && values.length % rows === 0;
+  return fits ? new Tensor(values, [rows, values.length / rows], format) : new Tensor(values, [1, values.length], format);
+}

@@ -1,0 +1,88 @@
+/** What the calls of a stage carry. Sizes are bounded here; whether a batch makes sense the stage itself decides. */
+import { z } from "zod";
+import { Tensor } from "../wire/tensor.ts";
+
+/** Far above what a step may hold, and small enough to look at. */
+const MAX_ENTRIES = 1024;
+const MAX_STEP_TOKENS = 65_536;
+const MAX_BLOCKS = 1_000_000;
+/** A stage keeps the tokens of so many steps. */
+const MAX_STEPS_READ = 64;
+
+const tensor = z.instanceof(Tensor);
+const index = z.int().min(0).max(0xffffffff);
+const steps = z.int().min(0).max(MAX_STEPS_READ);
+
+const slot = index;
+const blocks = z.array(index).max(MAX_BLOCKS);
+const tokens = z.union([z.literal("sampled"), z.array(index).max(MAX_STEP_TOKENS)]);
+const formats = z.enum(["f32", "f16", "fp8"]);
+
+export const batchEntry = z.strictObject({
+  sequence: slot,
+  tokens,
+  hidden: tensor.optional(),
+  quiet: z.boolean().optional(),
+  verify: z.boolean().optional(),
+  draftAfter: z.int().optional(),
+});
+
+export const batch = z.strictObject({
+  entries: z.array(batchEntry).max(MAX_ENTRIES),
+  output: z.enum(["none", "sample", "lastLogits", "allLogits", "hidden"]),
+  capture: z.strictObject({ hidden: z.boolean().optional(), routing: z.boolean().optional() }).optional(),
+});
+
+export const samplingParameters = z.strictObject({
+  temperature: z.number(),
+  topP: z.number(),
+  topK: z.number(),
+  minP: z.number(),
+  seed: z.bigint(),
+});
+
+export const kvSnapshot = z.strictObject({
+  format: z.enum(["f32", "f16"]),
+  tokens: index,
+  stride: index,
+  layers: z.array(tensor).max(512),
+});
+
+export const stepOutput = z.strictObject({
+  step: index,
+  logits: tensor.optional(),
+  hidden: tensor.optional(),
+  layerHidden: z.array(tensor).max(512).optional(),
+  routing: z
+    .array(z.strictObject({ layer: index, indices: tensor, weights: tensor }))
+    .max(512)
+    .optional(),
+});
+
+export const stageDescription = z.strictObject({
+  layers: z.strictObject({ begin: index, end: index }),
+  hasEmbedding: z.boolean(),
+  hasHead: z.boolean(),
+  hasMtp: z.boolean(),
+  vocabSize: index,
+  contextTokens: index,
+  maxSequences: index,
+  maxTokens: index,
+  maxOutputs: index,
+  memory: z.record(z.string().max(64), z.number()),
+  freeKvBlocks: index,
+  kvBlockSize: z.int().min(1).max(65_536),
+});
+
+export const slotOnly = z.strictObject({ sequence: slot });
+export const openCall = z.strictObject({ prefix: blocks });
+export const retainCall = z.strictObject({ sequence: slot, first: index, count: index });
+export const releaseCall = z.strictObject({ blocks });
+export const truncateCall = z.strictObject({ sequence: slot, length: index });
+export const samplingCall = z.strictObject({ sequence: slot, parameters: samplingParameters });
+export const stepCall = z.strictObject({ batch, activations: formats });
+export const readCall = z.strictObject({ first: index, count: steps });
+export const slotResult = slot;
+export const blocksResult = blocks;
+export const tokensResult = z.array(z.array(index).max(MAX_STEP_TOKENS)).max(MAX_STEPS_READ);
+export const nothing = z.null();

@@ -1,0 +1,167 @@
+/**
+ * Answers the frames of one client by calling a stage. Several clients may share a stage, each over a channel of its own: a client has its own step numbers, touches only the
+ * sequences and KV blocks that it opened or retained, and whatever it left open is closed when its channel ends.
+ */
+import { type KvBlock, ModelError, type SequenceSlot, type Stage } from "@shoal/model";
+import { ClusterError } from "../errors.ts";
+import { type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
+import type { FrameChannel } from "../wire/channel.ts";
+import { batchOf, entryRows, outputBody, snapshotBody, snapshotOf } from "./messages.ts";
+import * as schemas from "./schemas.ts";
+import { KEPT_STEPS, StepNumbers } from "./stepNumbers.ts";
+
+export interface StageServerOptions {
+  /** Whether a client's `destroy` destroys the stage, or only ends the client's own use of it; true by default. */
+  readonly ownsStage?: boolean;
+}
+
+/** Serves a stage over a channel of its own. */
+export function serveStage(channel: FrameChannel, stage: Stage, options: StageServerOptions = {}): void {
+  const server = new StageServer(stage, options);
+  answerCalls(channel, server.dispatch);
+  void channel.closed.then(() => server.end());
+}
+
+/** One client's use of a stage. */
+export class StageServer {
+  readonly #stage: Stage;
+  readonly #ownsStage: boolean;
+  readonly #sequences = new Set<SequenceSlot>();
+  /** How often this client holds each block. */
+  readonly #holds = new Map<KvBlock, number>();
+  readonly #steps = new StepNumbers();
+  #vocabSize: Promise<number> | undefined;
+  #ended = false;
+
+  constructor(stage: Stage, { ownsStage = true }: StageServerOptions = {}) {
+    this.#stage = stage;
+    this.#ownsStage = ownsStage;
+  }
+
+  /** Begins a call's work before it returns: the stage gets calls in the order of their frames. */
+  readonly dispatch: Dispatch = (_target, method, body) => {
+    switch (method) {
+      case "describe":
+        return this.#stage.describe();
+      case "open":
+        return this.#open(parsed(schemas.openCall, method, body).prefix as readonly number[] as readonly KvBlock[]);
+      case "retain":
+        return this.#retain(parsed(schemas.retainCall, method, body));
+      case "release":
+        return this.#release(parsed(schemas.releaseCall, method, body).blocks as readonly number[] as readonly KvBlock[]);
+      case "exportKv":
+        return this.#stage.exportKv(this.#own(parsed(schemas.slotOnly, method, body).sequence)).then(snapshotBody);
+      case "importKv":
+        return this.#opened(this.#stage.importKv(snapshotOf(parsed(schemas.kvSnapshot, method, body))));
+      case "truncate": {
+        const { sequence, length } = parsed(schemas.truncateCall, method, body);
+        return this.#stage.truncate(this.#own(sequence), length);
+      }
+      case "close":
+        return this.#close(this.#own(parsed(schemas.slotOnly, method, body).sequence));
+      case "setSampling": {
+        const { sequence, parameters } = parsed(schemas.samplingCall, method, body);
+        return this.#stage.setSampling(this.#own(sequence), parameters);
+      }
+      case "forward":
+      case "draft":
+        return this.#step(method, parsed(schemas.stepCall, method, body));
+      case "sampled":
+      case "drafted": {
+        const { first, count } = parsed(schemas.readCall, method, body);
+        return this.#read(method, first, count);
+      }
+      case "destroy":
+        return this.#ownsStage ? this.#stage.destroy() : this.end();
+      default:
+        throw new ClusterError("refused", `Cannot call '${method}': a stage has no such method`);
+    }
+  };
+
+  /** Closes what the client left open. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    const sequences = [...this.#sequences];
+    this.#sequences.clear();
+    const holds = [...this.#holds];
+    this.#holds.clear();
+    // A stage whose device is gone has nothing left to close.
+    await Promise.allSettled(sequences.map((sequence) => this.#stage.close(sequence)));
+    const most = Math.max(0, ...holds.map(([, count]) => count));
+    for (let round = 0; round < most; round++) {
+      const blocks = holds.flatMap(([block, count]) => (count > round ? [block] : []));
+      await this.#stage.release(blocks).catch(() => undefined);
+    }
+  }
+
+  #own(sequence: number): SequenceSlot {
+    const slot = sequence as SequenceSlot;
+    if (!this.#sequences.has(slot)) throw new ModelError("unknown-sequence", `Cannot use sequence ${sequence}: it is not open`);
+    return slot;
+  }
+
+  #checkHeld(blocks: readonly KvBlock[]): void {
+    const foreign = blocks.find((block) => !this.#holds.has(block));
+    if (foreign !== undefined) throw new ModelError("bad-batch", `Cannot use KV block ${foreign}: nobody holds it`);
+  }
+
+  #open(prefix: readonly KvBlock[]): Promise<SequenceSlot> {
+    this.#checkHeld(prefix);
+    return this.#opened(this.#stage.open(prefix));
+  }
+
+  async #opened(opening: Promise<SequenceSlot>): Promise<SequenceSlot> {
+    const sequence = await opening;
+    if (this.#ended) {
+      await this.#stage.close(sequence);
+      throw new ClusterError("refused", "Cannot open a sequence: its client has gone");
+    }
+    this.#sequences.add(sequence);
+    return sequence;
+  }
+
+  async #close(sequence: SequenceSlot): Promise<void> {
+    this.#sequences.delete(sequence);
+    try {
+      await this.#stage.close(sequence);
+    } catch (error) {
+      this.#sequences.add(sequence);
+      throw error;
+    }
+  }
+
+  async #retain({ sequence, first, count }: { sequence: number; first: number; count: number }): Promise<readonly KvBlock[]> {
+    const blocks = await this.#stage.retain(this.#own(sequence), first, count);
+    for (const block of blocks) this.#holds.set(block, (this.#holds.get(block) ?? 0) + 1);
+    return blocks;
+  }
+
+  async #release(blocks: readonly KvBlock[]): Promise<void> {
+    this.#checkHeld(blocks);
+    await this.#stage.release(blocks);
+    for (const block of blocks) {
+      const left = (this.#holds.get(block) ?? 0) - 1;
+      if (left > 0) this.#holds.set(block, left);
+      else this.#holds.delete(block);
+    }
+  }
+
+  async #step(method: "forward" | "draft", call: ReturnType<typeof parsed<typeof schemas.stepCall>>): Promise<unknown> {
+    const batch = batchOf(call.batch);
+    for (const { sequence } of batch.entries) this.#own(sequence);
+    const step = this.#steps.next();
+    const running = this.#stage[method](batch);
+    this.#vocabSize ??= this.#stage.describe().then(({ vocabSize }) => vocabSize);
+    const output = await running;
+    this.#steps.note(step, output.step);
+    const rows = batch.entries.reduce((sum, entry) => sum + entryRows(entry), 0);
+    return outputBody({ ...output, step }, rows, await this.#vocabSize, call.activations);
+  }
+
+  async #read(method: "sampled" | "drafted", first: number, count: number): Promise<readonly (readonly number[])[]> {
+    const runs = this.#steps.runs(first, count);
+    if (!runs)
+      throw new ModelError("bad-batch", `Cannot read the tokens of step ${first}: it is not there, or more than ${KEPT_STEPS} steps ago`);
+    return (await Promise.all(runs.map((run) => this.#stage[method](run.first, run.count)))).flat();
+  }
+}
