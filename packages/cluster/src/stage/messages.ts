@@ -1,5 +1,5 @@
 /** Batches, step outputs and KV snapshots as bodies of frames, and back. */
-import type { Batch, BatchEntry, KvSnapshot, RoutingCapture, SequenceSlot, StepOutput } from "@shoal/model";
+import type { Batch, BatchEntry, KvSnapshot, RoutingCapture, SamplingParameters, SequenceSlot, StepOutput } from "@shoal/model";
 import type { z } from "zod";
 import { type ActivationFormat, Tensor, expectTensor } from "../wire/tensor.ts";
 import type * as schemas from "./schemas.ts";
@@ -11,28 +11,31 @@ export function entryRows({ tokens, verify = false }: Pick<BatchEntry, "tokens" 
   return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
 }
 
-export function batchBody({ entries, output, capture }: Batch, activations: ActivationFormat): unknown {
+export function batchBody({ entries, output, capture, logprobs }: Batch, activations: ActivationFormat): unknown {
   return {
     batch: {
-      entries: entries.map(({ hidden, ...entry }) => ({
+      entries: entries.map(({ hidden, masks, ...entry }) => ({
         ...entry,
+        ...(masks && { masks: masksTensor(masks) }),
         ...(hidden && { hidden: matrix(hidden, entryRows(entry), activations) }),
       })),
       output,
       ...(capture && { capture }),
+      ...(logprobs !== undefined && { logprobs }),
     },
     activations,
   };
 }
 
-export function batchOf({ entries, output, capture }: z.infer<typeof schemas.batch>): Batch {
+export function batchOf({ entries, output, capture, logprobs }: z.infer<typeof schemas.batch>): Batch {
   return {
-    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, draftAfter }) => ({
+    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, draftAfter }) => ({
       sequence: sequence as SequenceSlot,
       tokens,
       ...(hidden && { hidden: expectTensor("hidden", hidden, "f32", [-1, -1]) }),
       ...(quiet !== undefined && { quiet }),
       ...(verify !== undefined && { verify }),
+      ...(masks && { masks: masksOf(masks) }),
       ...(draftAfter !== undefined && { draftAfter }),
     })),
     output,
@@ -42,6 +45,7 @@ export function batchOf({ entries, output, capture }: z.infer<typeof schemas.bat
         ...(capture.routing !== undefined && { routing: capture.routing }),
       },
     }),
+    ...(logprobs !== undefined && { logprobs }),
   };
 }
 
@@ -80,6 +84,21 @@ export function outputOf({ step, logits, hidden, layerHidden, routing }: z.infer
   };
 }
 
+export function samplingBody({ logitBias, ...parameters }: SamplingParameters): unknown {
+  return { ...parameters, ...(logitBias && { logitBias: [...logitBias] }) };
+}
+
+export function samplingOf(parameters: z.infer<typeof schemas.samplingParameters>): SamplingParameters {
+  const { temperature, topP, topK, minP, seed, repetitionPenalty, frequencyPenalty, presencePenalty, logitBias } = parameters;
+  return {
+    ...{ temperature, topP, topK, minP, seed },
+    ...(repetitionPenalty !== undefined && { repetitionPenalty }),
+    ...(frequencyPenalty !== undefined && { frequencyPenalty }),
+    ...(presencePenalty !== undefined && { presencePenalty }),
+    ...(logitBias && { logitBias: new Map(logitBias) }),
+  };
+}
+
 export function snapshotBody({ format, tokens, stride, layers }: KvSnapshot): unknown {
   return { format, tokens, stride, layers: layers.map((rows) => new Tensor(rows)) };
 }
@@ -92,4 +111,21 @@ function matrix(values: Floats, rows: number, format: ActivationFormat): Tensor 
   // A length that does not fit is the stage's to refuse, in its own words.
   const fits = rows > 0 && values.length % rows === 0;
   return fits ? new Tensor(values, [rows, values.length / rows], format) : new Tensor(values, [1, values.length], format);
+}
+
+/** Masks all have the same number of words; what else there is a stage refuses. */
+function masksTensor(masks: readonly Uint32Array<ArrayBuffer>[]): Tensor {
+  const words = masks[0]?.length ?? 0;
+  const all = new Uint32Array(masks.length * words);
+  for (const [index, mask] of masks.entries()) {
+    if (mask.length !== words) throw new RangeError(`Cannot send masks of ${words} and ${mask.length} words`);
+    all.set(mask, index * words);
+  }
+  return new Tensor(all, [masks.length, words]);
+}
+
+function masksOf(tensor: Tensor): readonly Uint32Array<ArrayBuffer>[] {
+  const all = expectTensor("masks", tensor, "u32", [-1, -1]);
+  const [count = 0, words = 0] = tensor.shape;
+  return Array.from({ length: count }, (_, index) => all.subarray(index * words, (index + 1) * words));
 }

@@ -1,10 +1,21 @@
 /** A stage at the other end of a channel. */
-import type { Batch, KvBlock, KvSnapshot, SamplingParameters, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+import type {
+  Batch,
+  ChosenLogprobs,
+  KvBlock,
+  KvSnapshot,
+  SamplingParameters,
+  SequenceSlot,
+  Stage,
+  StageDescription,
+  StepOutput,
+  TokenHistory,
+} from "@shoal/model";
 import type { z } from "zod";
 import { Caller, type CallerOptions, type Traffic, parsed } from "../wire/calls.ts";
 import type { FrameChannel } from "../wire/channel.ts";
 import type { ActivationFormat } from "../wire/tensor.ts";
-import { batchBody, entryRows, outputOf, snapshotBody, snapshotOf } from "./messages.ts";
+import { batchBody, entryRows, outputOf, samplingBody, snapshotBody, snapshotOf } from "./messages.ts";
 import * as schemas from "./schemas.ts";
 
 export interface RemoteStageOptions extends CallerOptions {
@@ -83,8 +94,8 @@ export class RemoteStage implements Stage {
     await this.#call("close", { sequence }, schemas.nothing);
   }
 
-  async setSampling(sequence: SequenceSlot, parameters: SamplingParameters): Promise<void> {
-    await this.#call("setSampling", { sequence, parameters }, schemas.nothing);
+  async setSampling(sequence: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
+    await this.#call("setSampling", { sequence, parameters: samplingBody(parameters), ...(history && { history }) }, schemas.nothing);
   }
 
   forward(batch: Batch): Promise<StepOutput> {
@@ -101,6 +112,10 @@ export class RemoteStage implements Stage {
 
   async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
     return this.#call("drafted", { first, count }, schemas.tokensResult);
+  }
+
+  async logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
+    return this.#call("logprobs", { first, count }, schemas.logprobsResult);
   }
 
   async destroy(): Promise<void> {

@@ -24,6 +24,8 @@ export const batchEntry = z.strictObject({
   hidden: tensor.optional(),
   quiet: z.boolean().optional(),
   verify: z.boolean().optional(),
+  /** [tokens that are chosen, words] */
+  masks: tensor.optional(),
   draftAfter: z.int().optional(),
 });
 
@@ -31,6 +33,7 @@ export const batch = z.strictObject({
   entries: z.array(batchEntry).max(MAX_ENTRIES),
   output: z.enum(["none", "sample", "lastLogits", "allLogits", "hidden"]),
   capture: z.strictObject({ hidden: z.boolean().optional(), routing: z.boolean().optional() }).optional(),
+  logprobs: z.boolean().optional(),
 });
 
 export const samplingParameters = z.strictObject({
@@ -39,7 +42,17 @@ export const samplingParameters = z.strictObject({
   topK: z.number(),
   minP: z.number(),
   seed: z.bigint(),
+  repetitionPenalty: z.number().optional(),
+  frequencyPenalty: z.number().optional(),
+  presencePenalty: z.number().optional(),
+  /** Pairs of a token and what is added to its logit. */
+  logitBias: z
+    .array(z.tuple([index, z.number()]))
+    .max(MAX_STEP_TOKENS)
+    .optional(),
 });
+
+const ids = z.array(index).max(MAX_BLOCKS);
 
 export const kvSnapshot = z.strictObject({
   format: z.enum(["f32", "f16"]),
@@ -79,10 +92,26 @@ export const openCall = z.strictObject({ prefix: blocks });
 export const retainCall = z.strictObject({ sequence: slot, first: index, count: index });
 export const releaseCall = z.strictObject({ blocks });
 export const truncateCall = z.strictObject({ sequence: slot, length: index });
-export const samplingCall = z.strictObject({ sequence: slot, parameters: samplingParameters });
+export const samplingCall = z.strictObject({
+  sequence: slot,
+  parameters: samplingParameters,
+  history: z.strictObject({ promptIds: ids, generatedIds: ids }).optional(),
+});
 export const stepCall = z.strictObject({ batch, activations: formats });
 export const readCall = z.strictObject({ first: index, count: steps });
 export const slotResult = slot;
 export const blocksResult = blocks;
 export const tokensResult = z.array(z.array(index).max(MAX_STEP_TOKENS)).max(MAX_STEPS_READ);
 export const nothing = z.null();
+export const logprobsResult = z
+  .array(
+    z
+      .array(
+        z.strictObject({
+          logprob: z.number(),
+          top: z.array(z.strictObject({ id: index, logprob: z.number() })).max(256),
+        }),
+      )
+      .max(MAX_ENTRIES),
+  )
+  .max(MAX_STEPS_READ);

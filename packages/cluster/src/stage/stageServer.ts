@@ -6,9 +6,9 @@ import { type KvBlock, ModelError, type SequenceSlot, type Stage } from "@shoal/
 import { ClusterError } from "../errors.ts";
 import { type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
 import type { FrameChannel } from "../wire/channel.ts";
-import { batchOf, entryRows, outputBody, snapshotBody, snapshotOf } from "./messages.ts";
+import { batchOf, entryRows, outputBody, samplingOf, snapshotBody, snapshotOf } from "./messages.ts";
 import * as schemas from "./schemas.ts";
-import { KEPT_STEPS, StepNumbers } from "./stepNumbers.ts";
+import { KEPT_STEPS, StepNumbers, type StepRun } from "./stepNumbers.ts";
 
 export interface StageServerOptions {
   /** Whether a client's `destroy` destroys the stage, or only ends the client's own use of it; true by default. */
@@ -60,14 +60,15 @@ export class StageServer {
       case "close":
         return this.#close(this.#own(parsed(schemas.slotOnly, method, body).sequence));
       case "setSampling": {
-        const { sequence, parameters } = parsed(schemas.samplingCall, method, body);
-        return this.#stage.setSampling(this.#own(sequence), parameters);
+        const { sequence, parameters, history } = parsed(schemas.samplingCall, method, body);
+        return this.#stage.setSampling(this.#own(sequence), samplingOf(parameters), history);
       }
       case "forward":
       case "draft":
         return this.#step(method, parsed(schemas.stepCall, method, body));
       case "sampled":
-      case "drafted": {
+      case "drafted":
+      case "logprobs": {
         const { first, count } = parsed(schemas.readCall, method, body);
         return this.#read(method, first, count);
       }
@@ -158,10 +159,11 @@ export class StageServer {
     return outputBody({ ...output, step }, rows, await this.#vocabSize, call.activations);
   }
 
-  async #read(method: "sampled" | "drafted", first: number, count: number): Promise<readonly (readonly number[])[]> {
+  async #read(method: "sampled" | "drafted" | "logprobs", first: number, count: number): Promise<readonly unknown[]> {
     const runs = this.#steps.runs(first, count);
     if (!runs)
       throw new ModelError("bad-batch", `Cannot read the tokens of step ${first}: it is not there, or more than ${KEPT_STEPS} steps ago`);
-    return (await Promise.all(runs.map((run) => this.#stage[method](run.first, run.count)))).flat();
+    const read = (run: StepRun): Promise<readonly unknown[]> => this.#stage[method](run.first, run.count);
+    return (await Promise.all(runs.map(read))).flat();
   }
 }

@@ -106,6 +106,25 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
       const [actual, expected] = [await decode(stage), await decode(local)];
       check(actual === expected, `tokens ${actual}, expected ${expected}`);
     }),
+    run("chooses within masks, with a bias and penalties, and tells log-probabilities", async (stage, local, ids) => {
+      const choose = async (on: Stage): Promise<string> =>
+        withSequence(on, async (sequence) => {
+          const { vocabSize } = await on.describe();
+          const mask = new Uint32Array(Math.ceil(vocabSize / 32)).fill(0x5555_5555);
+          const history = { promptIds: ids.slice(0, 9), generatedIds: [] };
+          await on.setSampling(
+            sequence,
+            { ...GREEDY, repetitionPenalty: 1.2, frequencyPenalty: 0.5, logitBias: new Map([[4, 30]]) },
+            history,
+          );
+          const step = { output: "sample", logprobs: true } as const;
+          const first = await on.forward({ ...step, entries: [{ sequence, tokens: ids.slice(0, 9) }] });
+          await on.forward({ ...step, entries: [{ sequence, tokens: "sampled", masks: [mask] }] });
+          return JSON.stringify([await on.sampled(first.step, 2), await on.logprobs(first.step, 2)]);
+        });
+      const [actual, expected] = [await choose(stage), await choose(local)];
+      check(actual === expected, `${actual}, expected ${expected}`);
+    }),
     run("gives the last logits of a prompt in chunks, and of one cut back", async (stage, local, ids) => {
       const steps = async (on: Stage): Promise<Float32Array> =>
         withSequence(on, async (sequence) => {
