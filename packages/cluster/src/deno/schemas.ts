@@ -11,7 +11,7 @@ export const openRequest = z.strictObject({ webgpu: z.enum(["auto", "wgpu", "daw
 
 const stageOptionsSchema = z.strictObject({
   mode: z.enum(["w8a32", "w8a8"]).optional(),
-  kvFormat: z.enum(["f32", "f16"]).optional(),
+  kvFormat: z.enum(["f32", "f16", "fp8"]).optional(),
   contextTokens: size.optional(),
   maxSequences: size.optional(),
   kvTokens: size.optional(),

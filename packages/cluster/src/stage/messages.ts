@@ -7,11 +7,11 @@ import type * as schemas from "./schemas.ts";
 type Floats = Float32Array<ArrayBuffer>;
 
 /** Rows of a step that an entry takes. */
-export function entryRows({ tokens, verify = false }: Pick<BatchEntry, "tokens" | "verify">): number {
-  return (tokens === "sampled" ? 1 : tokens.length) + (verify ? 1 : 0);
+export function entryRows({ tokens, verify = 0 }: Pick<BatchEntry, "tokens" | "verify">): number {
+  return (tokens === "sampled" ? 1 : tokens.length) + verify;
 }
 
-export function batchBody({ entries, output, capture, logprobs }: Batch, activations: ActivationFormat): unknown {
+export function batchBody({ entries, output, capture, drafts, logprobs }: Batch, activations: ActivationFormat): unknown {
   return {
     batch: {
       entries: entries.map(({ hidden, masks, ...entry }) => ({
@@ -21,13 +21,14 @@ export function batchBody({ entries, output, capture, logprobs }: Batch, activat
       })),
       output,
       ...(capture && { capture }),
+      ...(drafts !== undefined && { drafts }),
       ...(logprobs !== undefined && { logprobs }),
     },
     activations,
   };
 }
 
-export function batchOf({ entries, output, capture, logprobs }: z.infer<typeof schemas.batch>): Batch {
+export function batchOf({ entries, output, capture, drafts, logprobs }: z.infer<typeof schemas.batch>): Batch {
   return {
     entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, draftAfter }) => ({
       sequence: sequence as SequenceSlot,
@@ -45,6 +46,7 @@ export function batchOf({ entries, output, capture, logprobs }: z.infer<typeof s
         ...(capture.routing !== undefined && { routing: capture.routing }),
       },
     }),
+    ...(drafts !== undefined && { drafts }),
     ...(logprobs !== undefined && { logprobs }),
   };
 }
@@ -99,12 +101,12 @@ export function samplingOf(parameters: z.infer<typeof schemas.samplingParameters
   };
 }
 
-export function snapshotBody({ format, tokens, stride, layers }: KvSnapshot): unknown {
-  return { format, tokens, stride, layers: layers.map((rows) => new Tensor(rows)) };
+export function snapshotBody({ format, tokens, rowBytes, layers }: KvSnapshot): unknown {
+  return { format, tokens, rowBytes, layers: layers.map((rows) => new Tensor(rows)) };
 }
 
-export function snapshotOf({ format, tokens, stride, layers }: z.infer<typeof schemas.kvSnapshot>): KvSnapshot {
-  return { format, tokens, stride, layers: layers.map((rows) => expectTensor("layers", rows, "u8", [-1])) };
+export function snapshotOf({ format, tokens, rowBytes, layers }: z.infer<typeof schemas.kvSnapshot>): KvSnapshot {
+  return { format, tokens, rowBytes, layers: layers.map((rows) => expectTensor("layers", rows, "u8", [-1])) };
 }
 
 function matrix(values: Floats, rows: number, format: ActivationFormat): Tensor {

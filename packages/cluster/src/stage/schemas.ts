@@ -6,6 +6,8 @@ import { Tensor } from "../wire/tensor.ts";
 const MAX_ENTRIES = 1024;
 const MAX_STEP_TOKENS = 65_536;
 const MAX_BLOCKS = 1_000_000;
+/** Far above what any MTP module is good for. */
+const MAX_DRAFTS = 16;
 /** A stage keeps the tokens of so many steps. */
 const MAX_STEPS_READ = 64;
 
@@ -23,7 +25,7 @@ export const batchEntry = z.strictObject({
   tokens,
   hidden: tensor.optional(),
   quiet: z.boolean().optional(),
-  verify: z.boolean().optional(),
+  verify: z.int().min(0).max(MAX_DRAFTS).optional(),
   /** [tokens that are chosen, words] */
   masks: tensor.optional(),
   draftAfter: z.int().optional(),
@@ -33,6 +35,7 @@ export const batch = z.strictObject({
   entries: z.array(batchEntry).max(MAX_ENTRIES),
   output: z.enum(["none", "sample", "lastLogits", "allLogits", "hidden"]),
   capture: z.strictObject({ hidden: z.boolean().optional(), routing: z.boolean().optional() }).optional(),
+  drafts: z.int().min(1).max(MAX_DRAFTS).optional(),
   logprobs: z.boolean().optional(),
 });
 
@@ -55,9 +58,9 @@ export const samplingParameters = z.strictObject({
 const ids = z.array(index).max(MAX_BLOCKS);
 
 export const kvSnapshot = z.strictObject({
-  format: z.enum(["f32", "f16"]),
+  format: z.enum(["f32", "f16", "fp8"]),
   tokens: index,
-  stride: index,
+  rowBytes: index,
   layers: z.array(tensor).max(512),
 });
 
@@ -77,6 +80,7 @@ export const stageDescription = z.strictObject({
   hasEmbedding: z.boolean(),
   hasHead: z.boolean(),
   hasMtp: z.boolean(),
+  maxDrafts: index,
   vocabSize: index,
   contextTokens: index,
   maxSequences: index,

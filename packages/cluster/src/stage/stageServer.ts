@@ -150,11 +150,13 @@ export class StageServer {
   async #step(method: "forward" | "draft", call: ReturnType<typeof parsed<typeof schemas.stepCall>>): Promise<unknown> {
     const batch = batchOf(call.batch);
     for (const { sequence } of batch.entries) this.#own(sequence);
-    const step = this.#steps.next();
+    // Further drafts are steps too.
+    const count = method === "draft" ? (batch.drafts ?? 1) : 1;
+    const step = this.#steps.next(count);
     const running = this.#stage[method](batch);
     this.#vocabSize ??= this.#stage.describe().then(({ vocabSize }) => vocabSize);
     const output = await running;
-    this.#steps.note(step, output.step);
+    for (let i = 0; i < count; i++) this.#steps.note(step + i, output.step + i);
     const rows = batch.entries.reduce((sum, entry) => sum + entryRows(entry), 0);
     return outputBody({ ...output, step }, rows, await this.#vocabSize, call.activations);
   }

@@ -12,10 +12,11 @@ export class StepNumbers {
   #next = 0;
   readonly #numbers = new Map<number, number>();
 
-  /** A step is being submitted. */
-  next(): number {
-    this.#numbers.delete(this.#next - KEPT_STEPS);
-    return this.#next++;
+  /** Steps are being submitted: the number of the first. */
+  next(count = 1): number {
+    const first = this.#next;
+    for (; this.#next < first + count; this.#next++) this.#numbers.delete(this.#next - KEPT_STEPS);
+    return first;
   }
 
   /** What the stage calls it. */

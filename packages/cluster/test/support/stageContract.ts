@@ -144,7 +144,7 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
           const [[first = -1] = []] = await on.sampled(prefill.step, 1);
           const draft = await on.draft({ entries: [{ sequence, tokens: [...tokens.slice(1), first] }], output: "sample" });
           const drafts = await on.drafted(draft.step, 1);
-          const verified = await on.forward({ entries: [{ sequence, tokens: [first], verify: true }], output: "sample" });
+          const verified = await on.forward({ entries: [{ sequence, tokens: [first], verify: 1 }], output: "sample" });
           const chosen = await on.sampled(verified.step, 1);
           const [[next = -1] = []] = chosen;
           const again = await on.draft({ entries: [{ sequence, tokens: [next, next], draftAfter: 0 }], output: "sample" });
