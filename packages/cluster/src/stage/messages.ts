@@ -93,7 +93,11 @@ export function samplingBody({ logitBias, ...parameters }: SamplingParameters): 
 export function samplingOf(parameters: z.infer<typeof schemas.samplingParameters>): SamplingParameters {
   const { temperature, topP, topK, minP, seed, repetitionPenalty, frequencyPenalty, presencePenalty, logitBias } = parameters;
   return {
-    ...{ temperature, topP, topK, minP, seed },
+    temperature,
+    topP,
+    topK,
+    minP,
+    seed,
     ...(repetitionPenalty !== undefined && { repetitionPenalty }),
     ...(frequencyPenalty !== undefined && { frequencyPenalty }),
     ...(presencePenalty !== undefined && { presencePenalty }),
