@@ -2,24 +2,20 @@
  * Brings a model's files into storage and proves them by their digests. A file that is shorter than it should be is continued where it ended, after a lost
  * connection as after a closed page; one whose digest is wrong is fetched again. Stopping is the signal's business: a later call goes on from there.
  */
-import { sha256 } from "@noble/hashes/sha2.js";
+import { Digest, digestOf, streamChunks } from "./digest.ts";
 import { WebError } from "./errors.ts";
 import { type ModelFile, type ModelManifest, manifestBytes } from "./manifest.ts";
+import type { DownloadProgress } from "./protocol.ts";
+import { fileUrl } from "./sources.ts";
 import type { AppendFile, ModelStorage } from "./storage.ts";
-
-export interface DownloadProgress {
-  /** In storage, of all files. */
-  readonly bytes: number;
-  readonly totalBytes: number;
-  /** Came over the network during this call. */
-  readonly fetchedBytes: number;
-}
 
 export interface DownloadOptions {
   readonly base: URL;
   readonly manifest: ModelManifest;
   readonly storage: ModelStorage;
-  readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+  readonly onProgress?: ((progress: Omit<DownloadProgress, "elsewhere">) => void) | undefined;
+  /** The SHA-256 of a file of which nobody had said it, so that it can be held to that from now on. */
+  readonly onDigest?: ((name: string, sha256: string) => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly fetch?: typeof globalThis.fetch;
   /** Before each further try of a connection that failed. */
@@ -32,7 +28,7 @@ const RETRY_DELAYS_MS = [500, 1500, 4000];
 
 /** All files, complete. @throws WebError named `DownloadError`, or the signal's reason */
 export async function downloadModel(options: DownloadOptions): Promise<readonly File[]> {
-  const { manifest, storage, onProgress, signal } = options;
+  const { manifest, storage, onProgress, onDigest, signal } = options;
   const totalBytes = manifestBytes(manifest);
   const rehash = totalBytes <= MAX_REHASHED_BYTES;
   let bytes = 0;
@@ -46,10 +42,14 @@ export async function downloadModel(options: DownloadOptions): Promise<readonly 
   for (const [name, expected] of manifest) {
     signal?.throwIfAborted();
     const known = await storage.read(name);
-    if (known?.size === expected.bytes && (!rehash || (await digestOf(known)) === expected.sha256)) {
-      files.push(known);
-      report(expected.bytes, 0);
-      continue;
+    if (known?.size === expected.bytes) {
+      const digest = rehash || expected.sha256 === null ? await digestOf(known, expected) : undefined;
+      if (digest?.proves(expected) !== false) {
+        if (digest && expected.sha256 === null) await onDigest?.(name, digest.sha256);
+        files.push(known);
+        report(expected.bytes, 0);
+        continue;
+      }
     }
     await completeFile(name, expected, options, report);
     const file = await storage.read(name);
@@ -79,27 +79,30 @@ export async function missingBytes(manifest: ModelManifest, storage: ModelStorag
 }
 
 type Report = (change: number, fetched: number) => void;
-type Digest = ReturnType<typeof sha256.create>;
 
 async function completeFile(name: string, expected: ModelFile, options: DownloadOptions, report: Report): Promise<void> {
   const { storage } = options;
   const before = await storage.read(name);
-  let digest = sha256.create();
   // A file of full length that is here has the wrong digest.
   const usable = before !== null && before.size < expected.bytes ? before : null;
-  if (usable) await hashInto(digest, usable);
+  let digest = usable ? await digestOf(usable, expected) : new Digest(expected);
   const file = await storage.open(name);
   try {
     if (usable) report(file.size, 0);
     else file.clear();
     for (let attempt = 1; ; attempt++) {
       digest = await fetchRest(name, expected, file, digest, options, report);
-      if (hex(digest.digest()) === expected.sha256) return;
+      if (digest.proves(expected)) {
+        if (expected.sha256 === null) await options.onDigest?.(name, digest.sha256);
+        return;
+      }
       report(-file.size, 0);
       file.clear();
-      digest = sha256.create();
-      if (attempt === 2)
-        throw new WebError("DownloadError", `Cannot use '${name}': its SHA-256 is wrong, fetched twice, expected ${expected.sha256}`);
+      digest = new Digest(expected);
+      if (attempt === 2) {
+        const promised = expected.sha256 === null ? `SHA-1 ${expected.gitSha1}, as git counts it` : expected.sha256;
+        throw new WebError("DownloadError", `Cannot use '${name}': its SHA-256 is wrong, fetched twice, expected ${promised}`);
+      }
     }
   } finally {
     file.close();
@@ -124,9 +127,9 @@ async function fetchRest(
       if (restarts) {
         report(-start, 0);
         file.clear();
-        digest = sha256.create();
+        digest = new Digest(expected);
       }
-      for await (const chunk of chunks(body)) {
+      for await (const chunk of streamChunks(body)) {
         signal?.throwIfAborted();
         if (file.size + chunk.byteLength > expected.bytes)
           throw new WebError("DownloadError", `Cannot use '${name}': the server sends more than its ${expected.bytes} bytes`);
@@ -156,47 +159,23 @@ async function openRest(
   start: number,
   { base, signal, fetch = globalThis.fetch }: DownloadOptions,
 ): Promise<{ readonly body: ReadableStream<Uint8Array<ArrayBuffer>>; readonly restarts: boolean }> {
-  const url = new URL(encodeURIComponent(name), base);
-  url.search = base.search;
-  const response = await fetch(url, {
-    cache: "no-store",
-    ...(start > 0 && { headers: { range: `bytes=${start}-` } }),
-    ...(signal && { signal }),
-  });
-  if (response.status >= 500) throw new TypeError(`the server answered ${response.status}`);
+  const ask = (headers: Record<string, string>): Promise<Response> =>
+    fetch(fileUrl(name, base), { cache: "no-store", headers, ...(signal && { signal }) });
+  let response = await ask(start > 0 ? { range: `bytes=${start}-` } : {});
+  if (start > 0 && (response.status === 416 || (response.status === 206 && !continues(response, start)))) {
+    // A server that cannot go on from there can begin again.
+    await response.body?.cancel().catch(() => {});
+    response = await ask({});
+  }
+  if (response.status >= 500 || response.status === 429) throw new TypeError(`the server answered ${response.status}`);
   if (!response.ok || response.body === null)
     throw new WebError("DownloadError", `Cannot download '${name}': the server answered ${response.status}, expected 200 or 206`);
-  if (response.status === 206 && !response.headers.get("content-range")?.startsWith(`bytes ${start}-`))
-    throw new WebError("DownloadError", `Cannot continue '${name}': the server sent another range than from byte ${start}`);
   return { body: response.body, restarts: start > 0 && response.status !== 206 };
 }
 
-async function hashInto(digest: Digest, file: Blob): Promise<void> {
-  for await (const chunk of chunks(file.stream())) digest.update(chunk);
-}
-
-async function digestOf(file: Blob): Promise<string> {
-  const digest = sha256.create();
-  await hashInto(digest, file);
-  return hex(digest.digest());
-}
-
-/** Not every browser can iterate over a stream. */
-async function* chunks(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
-  const reader = stream.getReader();
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    await reader.cancel().catch(() => {});
-  }
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Servers of other origins need not let a page read the header; the digest tells in the end. */
+function continues(response: Response, start: number): boolean {
+  return response.headers.get("content-range")?.startsWith(`bytes ${start}-`) !== false;
 }
 
 function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {

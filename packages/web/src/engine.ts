@@ -1,35 +1,27 @@
 /** The page's side: an engine in a worker, spoken to as OpenAI's client is. */
+import type { KernelTimes } from "@shoal/model/profile";
 import { type Remote, proxy, wrap } from "comlink";
+import { type ChatBackend, type RequestOptions, createClient } from "./client.ts";
 import type { EngineHost } from "./host.ts";
-import type {
-  Answer,
-  AnswerRequest,
-  ChatCompletion,
-  ChatCompletionChunk,
-  ChatCompletionRequest,
-  DownloadProgress,
-  ModelCheck,
-} from "./protocol.ts";
+import { portFetch } from "./portFetch.ts";
+import type { DownloadProgress, Inspection, LoadOptions, LoadProgress, ModelCheck, ModelSource } from "./protocol.ts";
 
 export interface EngineOptions {
-  /** The folder of a checkpoint with a `manifest.json`; relative to the page. */
-  readonly model: string | URL;
+  /** The address of a folder with a checkpoint, relative to the page, or another source. */
+  readonly model: string | URL | ModelSource;
   readonly onProgress?: (progress: DownloadProgress) => void;
-  readonly signal?: AbortSignal;
-}
-
-export interface RequestOptions {
   readonly signal?: AbortSignal;
 }
 
 /** Checks, downloads what is missing, loads. @throws Error whose name tells: NoAdapterError, AdapterLimitError, DownloadError, QuotaError, AbortError, ... */
 export async function createEngine({ model, onProgress, signal }: EngineOptions): Promise<Engine> {
   const engine = new Engine(model);
+  const options = signal ? { signal } : {};
   try {
-    const { refusal } = await engine.check({ ...(signal && { signal }) });
+    const { refusal } = await engine.check(options);
     if (refusal !== null) throw Object.assign(new Error(refusal), { name: "AdapterLimitError" });
-    await engine.download(onProgress, { ...(signal && { signal }) });
-    await engine.load({ ...(signal && { signal }) });
+    await engine.download(onProgress, options);
+    await engine.load(undefined, options);
     return engine;
   } catch (error) {
     engine.close();
@@ -37,93 +29,71 @@ export async function createEngine({ model, onProgress, signal }: EngineOptions)
   }
 }
 
-export class Engine {
+export class Engine implements ChatBackend {
+  readonly chat: ChatBackend["chat"];
+  readonly models: ChatBackend["models"];
+  /**
+   * The server's API as a `fetch` that never leaves the page: `/v1/chat/completions`, `/v1/completions`, `/v1/models`, `/metrics`, ... under any host. Give it to whatever
+   * takes one, such as OpenAI's own client.
+   */
+  readonly fetch: typeof globalThis.fetch;
   readonly #worker: Worker;
   readonly #host: Remote<EngineHost>;
   /** Rejects when the worker dies. */
   readonly #death: Promise<never>;
   /** A cancelled call that the worker is still ending. */
-  #ending: Promise<unknown> = Promise.resolve();
+  #ending: Promise<unknown>;
 
   /** Starts the worker; `check`, `download` and `load` come before the first answer. */
-  constructor(model: string | URL) {
-    const base = new URL(model, location.href);
-    if (!base.pathname.endsWith("/")) base.pathname += "/";
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: base.href });
+  constructor(model: string | URL | ModelSource) {
+    const source: ModelSource =
+      typeof model === "string" || model instanceof URL ? { kind: "folder", url: new URL(model, location.href).href } : model;
+    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "shoal engine" });
     this.#host = wrap<EngineHost>(this.#worker);
     const { promise, reject } = Promise.withResolvers<never>();
     this.#death = promise;
     // Nobody may be waiting when it happens.
     this.#death.catch(() => {});
     this.#worker.addEventListener("error", ({ message }) => reject(new Error(`Cannot go on: the engine's worker died: ${message}`)));
+    this.#ending = this.#host.use(source);
+    this.fetch = portFetch(this.#host, this.#death);
+    const client = createClient({ baseUrl: "http://engine.invalid/v1", fetch: this.fetch });
+    this.chat = client.chat;
+    this.models = client.models;
   }
-
-  readonly chat = {
-    completions: {
-      create: ((request: ChatCompletionRequest, options: RequestOptions = {}) =>
-        request.stream === true ? this.#stream(request, options) : this.#complete(request, options)) as CreateCompletion,
-    },
-  };
 
   check(options: RequestOptions = {}): Promise<ModelCheck> {
     return this.#call((host) => host.check(), options.signal);
   }
 
-  /** Goes on where an earlier call was aborted. */
+  /** Goes on where an earlier call was aborted, in this tab or another. */
   download(onProgress: (progress: DownloadProgress) => void = () => {}, options: RequestOptions = {}): Promise<void> {
     return this.#call((host) => host.download(proxy(onProgress) as never), options.signal);
   }
 
-  load(options: RequestOptions = {}): Promise<void> {
-    return this.#call((host) => host.load(), options.signal);
+  /** Onto the GPU. */
+  load(onProgress: (progress: LoadProgress) => void = () => {}, { signal, ...options }: LoadOptions & RequestOptions = {}): Promise<void> {
+    return this.#call((host) => host.load(proxy(onProgress) as never, options), signal);
+  }
+
+  /** What the model is doing. @param watching whether to look at which experts are chosen, which costs a step now and then */
+  inspect(watching: boolean): Promise<Inspection> {
+    return Promise.race([this.#host.inspect(watching), this.#death]);
+  }
+
+  /** GPU time of a decoding step by kernel, measured now; null where the device has no timestamp queries. @throws Error named BusyError while it answers */
+  kernelTimes(): Promise<KernelTimes | null> {
+    return Promise.race([this.#host.kernelTimes(), this.#death]);
+  }
+
+  /** What was behind the last answer that failed with `internal_error`. */
+  fault(): Promise<string | null> {
+    return Promise.race([this.#host.fault(), this.#death]);
   }
 
   /** Ends the worker, and with it the device. */
   close(): void {
     this.#worker.terminate();
-  }
-
-  #answer(request: AnswerRequest, onText: (text: string) => void, signal?: AbortSignal): Promise<Answer> {
-    return this.#call((host) => host.answer(request, proxy(onText) as never), signal);
-  }
-
-  async #complete(request: ChatCompletionRequest, { signal }: RequestOptions): Promise<ChatCompletion> {
-    const { text, finishReason, usage, timings } = await this.#answer(request, () => {}, signal);
-    return {
-      object: "chat.completion",
-      choices: [{ index: 0, message: { role: "assistant", content: text }, finish_reason: finishReason }],
-      usage,
-      timings,
-    };
-  }
-
-  async *#stream(request: ChatCompletionRequest, { signal }: RequestOptions): AsyncGenerator<ChatCompletionChunk, void> {
-    const left = new AbortController();
-    const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-    const pieces: string[] = [];
-    let wake = Promise.withResolvers<void>();
-    const onText = (text: string): void => {
-      pieces.push(text);
-      wake.resolve();
-    };
-    const answer = this.#answer(request, onText, either);
-    const ended = answer.then(
-      () => true,
-      () => true,
-    );
-    try {
-      for (let done = false; !done || pieces.length > 0;) {
-        if (pieces.length === 0) done = await Promise.race([ended, wake.promise.then(() => false)]);
-        wake = Promise.withResolvers();
-        const content = pieces.splice(0).join("");
-        if (content !== "") yield { object: "chat.completion.chunk", choices: [{ index: 0, delta: { content }, finish_reason: null }] };
-      }
-      const { finishReason, usage, timings } = await answer;
-      yield { object: "chat.completion.chunk", choices: [{ index: 0, delta: {}, finish_reason: finishReason }], usage, timings };
-    } finally {
-      // Whoever leaves the loop wants no more of it.
-      left.abort();
-    }
   }
 
   /** Ends with the worker's answer or error, with the signal's reason, or with the worker's death. */
@@ -146,9 +116,4 @@ export class Engine {
       signal?.removeEventListener("abort", cancel);
     }
   }
-}
-
-interface CreateCompletion {
-  (request: ChatCompletionRequest & { readonly stream: true }, options?: RequestOptions): AsyncGenerator<ChatCompletionChunk, void>;
-  (request: ChatCompletionRequest & { readonly stream?: false }, options?: RequestOptions): Promise<ChatCompletion>;
 }

@@ -1,225 +1,273 @@
-/** The worker's side: storage, a device, a loaded model. Called by the page; one thing at a time. */
-import { type CheckpointSource, openCheckpoint, validateCheckpoint } from "@shoal/checkpoint";
-import { Generator, type TokenGenerator, samplingOf, stopTokenIds } from "@shoal/engine";
+/** The worker's side: storage, a device, a loaded model. Called by the page; checking, downloading and loading are one thing at a time, requests are many. */
+import { type CheckpointSource, openCheckpoint, parseConfigText } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
 import { openBrowserGpu } from "@shoal/gpu/browser";
-import { type LocalStage, checkAdapter, loadLocalStage, memoryRequirements, stagePlan } from "@shoal/model";
-import { type ChatTemplate, IncrementalDetokenizer, type Tokenizer, loadChatTemplate, loadTokenizer } from "@shoal/tokenizer";
-import type { Remote } from "comlink";
-import { type DownloadProgress, downloadModel, missingBytes, storedFiles } from "./download.ts";
+import type { KernelTimes } from "@shoal/model/profile";
+import { type Remote, releaseProxy, transfer } from "comlink";
+import { downloadModel, missingBytes, storedFiles } from "./download.ts";
 import { WebError } from "./errors.ts";
-import { MANIFEST_NAME, MAX_MANIFEST_BYTES, type ModelManifest, manifestBytes, parseManifest } from "./manifest.ts";
-import type { Answer, AnswerRequest, ModelCheck } from "./protocol.ts";
-import { generateThroughLoss } from "./recovery.ts";
-import { type ModelStorage, opfsStorage } from "./storage.ts";
+import { type Estimate, estimate } from "./estimate.ts";
+import { LISTING_NAME, type ModelListing, listingText, manifestBytes, parseListing } from "./manifest.ts";
+import type { DownloadProgress, Inspection, LoadOptions, LoadProgress, ModelCheck, ModelSource, PortRequest, PortResponse } from "./protocol.ts";
+import { Session } from "./session.ts";
+import { folderManifest, fileUrl, listFiles, sourceName, storageId } from "./sources.ts";
+import { type ModelStorage, modelLock, opfsStorage } from "./storage.ts";
 
 /** A callback of the page's. comlink makes every call of it a promise. */
-type Callback<Arguments extends unknown[]> = Remote<(...args: Arguments) => void>;
+type Callback<Arguments extends unknown[]> = Remote<(...args: Arguments) => void> & { [releaseProxy]?: () => void };
 
 /** Between two reports of progress. */
 const PROGRESS_MS = 100;
-const KV_FORMAT = "f16";
-const DEFAULT_MAX_TOKENS = 1024;
+/** Between two looks at what another tab has fetched. */
+const ELSEWHERE_MS = 1000;
+const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
-interface Loaded {
-  readonly checkpoint: CheckpointSource;
-  readonly tokenizer: Tokenizer;
-  readonly template: ChatTemplate;
-  readonly stops: readonly number[];
+interface Kept {
+  readonly id: string;
+  readonly listing: ModelListing;
+  readonly storage: ModelStorage;
+}
+
+interface Exchange {
+  readonly controller: AbortController;
+  reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
 }
 
 export class EngineHost {
-  readonly #base: URL;
+  #source: ModelSource | undefined;
   #gpu: GpuContext | undefined;
-  #stage: LocalStage | undefined;
-  #generator: TokenGenerator | undefined;
-  #loaded: Loaded | undefined;
+  #session: Session | undefined;
   #running: AbortController | undefined;
+  readonly #exchanges = new Map<number, Exchange>();
 
-  constructor(base: URL) {
-    this.#base = base;
+  /** Which model is meant from now on. */
+  use(source: ModelSource): void {
+    this.#source = source;
   }
 
   /** Whether the model fits this device. Reads configs and headers only. */
   async check(): Promise<ModelCheck> {
-    this.#gpu ??= await openBrowserGpu();
-    const { limits, adapter, dialect } = this.#gpu;
-    const { manifest, storage } = await this.#files();
-    const stored = await storedFiles(manifest, storage);
-    const checkpoint = await openCheckpoint(stored ?? this.#base);
-    try {
-      const run = { ...stagePlan(checkpoint.config, {}), kvFormat: KV_FORMAT } as const;
-      let refusal: string | null = null;
-      try {
-        checkAdapter(limits, checkpoint, run);
-      } catch (error) {
-        if (!(error instanceof Error) || error.name !== "AdapterLimitError") throw error;
-        refusal = error.message;
-      }
+    return this.#abortable(async (signal) => {
+      const gpu = await this.#device();
       const { quota, usage = 0 } = await navigator.storage.estimate();
-      const name = adapter.description || [adapter.vendor, adapter.architecture].filter((part) => part !== "").join(" ");
+      const { limits, adapter, dialect } = gpu;
+      const description = adapter.description || [adapter.vendor, adapter.architecture].filter((part) => part !== "").join(" ");
       return {
-        adapter: name || "a GPU without a name",
+        ...(await this.#needs(gpu, signal)),
+        model: sourceName(this.#given()),
+        adapter: description || "a GPU without a name",
         isSoftware: adapter.isSoftware,
         f16: dialect.f16,
-        gpuBytes: memoryRequirements(checkpoint, run).total,
-        refusal,
-        downloadBytes: manifestBytes(manifest),
-        missingBytes: await missingBytes(manifest, storage),
-        storageBytes: quota === undefined ? null : quota - usage,
-        contextTokens: run.contextTokens,
+        limits: { maxBufferSize: limits.maxBufferSize, maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize },
+        storageBytes: quota === undefined ? null : Math.max(0, quota - usage),
+        persisted: await navigator.storage.persisted(),
       };
-    } finally {
-      await checkpoint.close();
-    }
+    });
   }
 
-  /** Goes on where an earlier call ended. */
+  /** Goes on where an earlier call ended. One tab at a time fetches a model: others wait, and go on where it stopped. */
   async download(onProgress: Callback<[DownloadProgress]>): Promise<void> {
+    const source = this.#given();
+    if (source.kind === "files") return;
     await this.#abortable(async (signal) => {
-      const { manifest, storage } = await this.#files(signal);
-      let reportedAt = 0;
-      let last: Promise<unknown> = Promise.resolve();
-      const report = (progress: DownloadProgress): void => {
-        const now = performance.now();
-        if (now - reportedAt < PROGRESS_MS && progress.bytes < progress.totalBytes) return;
-        reportedAt = now;
-        // A report that is lost is no loss.
-        last = onProgress(progress).catch(() => {});
+      const report = throttled(onProgress, ({ bytes, totalBytes }: DownloadProgress) => bytes >= totalBytes);
+      const kept = await this.#kept(source, signal);
+      const totalBytes = manifestBytes(kept.listing.files);
+      const look = async (): Promise<void> => {
+        const bytes = totalBytes - (await missingBytes(kept.listing.files, kept.storage));
+        report.now({ bytes, totalBytes, fetchedBytes: 0, elsewhere: true });
       };
       try {
-        await downloadModel({ base: this.#base, manifest, storage, onProgress: report, signal });
+        await whileLocked(modelLock(kept.id), signal, look, () => this.#fetch(kept, report, signal));
       } catch (error) {
         if (error instanceof DOMException && error.name === "QuotaExceededError")
           throw new WebError("QuotaError", "Cannot keep the model: the browser has no more room for this site", { cause: error });
         throw error;
+      } finally {
+        await report.last();
+        onProgress[releaseProxy]?.();
       }
-      await last;
     });
   }
 
-  async load(): Promise<void> {
-    await this.#abortable((signal) => this.#open(signal));
-  }
-
-  /** Resolves when all text has been taken by `onText`. */
-  async answer(request: AnswerRequest, onText: Callback<[string]>): Promise<Answer> {
-    const { messages, max_tokens: maxNewTokens = DEFAULT_MAX_TOKENS, temperature, top_p: topP, top_k: topK, min_p: minP, seed } = request;
-    const loaded = this.#loaded;
-    if (!this.#generator || !loaded) throw new WebError("RequestError", "Cannot answer: no model is loaded");
-    const { tokenizer, template, stops, checkpoint } = loaded;
-    if (seed !== undefined && !(Number.isSafeInteger(seed) && seed >= 0))
-      throw new WebError("RequestError", `Cannot answer: 'seed' is ${seed}, expected an integer from 0 on`);
-    const sampling = samplingOf(
-      { temperature, topP, topK, minP, seed: seed === undefined ? randomSeed() : BigInt(seed) },
-      checkpoint.generationConfig,
-    );
-    const promptIds = template.encodeChat(messages, { addGenerationPrompt: true });
-    const detokenizer = new IncrementalDetokenizer(tokenizer, { skipSpecialTokens: true });
-    const generator = this.#generator;
-    return this.#abortable(async (signal) => {
-      let text = "";
-      let taken: Promise<unknown> = Promise.resolve();
-      const give = (piece: string): void => {
-        if (piece === "") return;
-        text += piece;
-        taken = onText(piece).catch(() => {});
-      };
-      const onTokens = (ids: readonly number[]): void => give(ids.map((id) => detokenizer.push(id)).join(""));
-      const reopen = async (): Promise<TokenGenerator> => {
-        this.#drop();
-        return this.#open(signal);
-      };
-      const { finishReason, timings } = await generateThroughLoss(generator, reopen, {
-        promptIds,
-        maxNewTokens,
-        sampling,
-        stopTokenIds: stops,
-        onTokens,
-        signal,
+  async load(onProgress: Callback<[LoadProgress]>, { stream = false }: LoadOptions): Promise<void> {
+    await this.#abortable(async (signal) => {
+      const report = throttled(onProgress, ({ loadedBytes, totalBytes }: LoadProgress) => loadedBytes >= totalBytes);
+      this.#session?.destroy();
+      this.#session = undefined;
+      const session = new Session({
+        name: sourceName(this.#given()),
+        openGpu: () => this.#device(),
+        openCheckpoint: (aborting) => this.#checkpoint(stream, aborting),
+        onProgress: (progress) => report(progress),
       });
-      give(detokenizer.finish());
-      await taken;
-      const { promptTokens, generatedTokens } = timings;
-      return {
-        text,
-        finishReason,
-        usage: { prompt_tokens: promptTokens, completion_tokens: generatedTokens, total_tokens: promptTokens + generatedTokens },
-        timings: { first_token_ms: timings.firstTokenMs, decode_ms: timings.decodeMs },
-      };
+      try {
+        await session.load(signal);
+      } catch (error) {
+        session.destroy();
+        this.#gpu = undefined;
+        throw error;
+      } finally {
+        await report.last();
+      }
+      this.#session = session;
     });
   }
 
-  /** Stops what is running; it then rejects with an AbortError. */
+  /** The server's API. Its body is read piece by piece by `read`. @param id the caller's number for it */
+  async fetch(id: number, { method, path, headers, body }: PortRequest): Promise<PortResponse> {
+    const session = this.#loaded();
+    const exchange: Exchange = { controller: new AbortController(), reader: undefined };
+    this.#exchanges.set(id, exchange);
+    try {
+      const { signal } = exchange.controller;
+      const request = new Request(new URL(path, "http://engine.invalid/"), {
+        method,
+        headers: headers.map(([name, value]): [string, string] => [name, value]),
+        signal,
+        ...(body !== undefined && { body }),
+      });
+      const response = await session.answer(request);
+      exchange.reader = response.body?.getReader();
+      if (!exchange.reader) this.#exchanges.delete(id);
+      return { status: response.status, headers: [...response.headers] };
+    } catch (error) {
+      this.#exchanges.delete(id);
+      throw error;
+    }
+  }
+
+  /** Null at the end of the body. */
+  async read(id: number): Promise<Uint8Array<ArrayBuffer> | null> {
+    const result = await this.#exchanges.get(id)?.reader?.read();
+    if (result?.value) {
+      const bytes = new Uint8Array(result.value);
+      return transfer(bytes, [bytes.buffer]);
+    }
+    this.#exchanges.delete(id);
+    return null;
+  }
+
+  /** Nobody wants the rest of it. */
+  async leave(id: number): Promise<void> {
+    const exchange = this.#exchanges.get(id);
+    this.#exchanges.delete(id);
+    exchange?.controller.abort();
+    await exchange?.reader?.cancel().catch(() => {});
+  }
+
+  inspect(watching: boolean): Inspection {
+    return this.#loaded().inspect(watching);
+  }
+
+  kernelTimes(): Promise<KernelTimes | null> {
+    return this.#loaded().kernelTimes();
+  }
+
+  fault(): string | null {
+    return this.#session?.fault ?? null;
+  }
+
+  /** Stops checking, downloading or loading; that then rejects with an AbortError. */
   cancel(): void {
     this.#running?.abort();
   }
 
-  async #open(signal: AbortSignal): Promise<TokenGenerator> {
-    const { manifest, storage } = await this.#files(signal);
-    const files = await storedFiles(manifest, storage);
-    if (!files) throw new WebError("DownloadError", "Cannot load the model: it is not downloaded, expected all of its files");
-    this.#gpu ??= await openBrowserGpu();
-    const checkpoint = await openCheckpoint(files, { signal });
+  async #device(): Promise<GpuContext> {
+    // One that was closed or lost is of no use.
     try {
-      validateCheckpoint(checkpoint.config, checkpoint.tensors.tensors, checkpoint.location);
-      const { tokenizerJson, tokenizerConfigJson, chatTemplate } = checkpoint;
-      if (tokenizerJson === null) throw new WebError("ManifestError", "Cannot chat with this model: it has no 'tokenizer.json'");
-      const tokenizer = loadTokenizer({ tokenizerJson, tokenizerConfigJson: tokenizerConfigJson ?? undefined });
-      const template = loadChatTemplate(tokenizer, { source: chatTemplate ?? undefined });
-      this.#stage = await loadLocalStage(this.#gpu, checkpoint, { kvFormat: KV_FORMAT, signal });
-      const generator = await Generator.open(this.#stage);
-      this.#generator = generator;
-      this.#loaded = { checkpoint, tokenizer, template, stops: stopTokenIds(checkpoint.config, tokenizer) };
-      return generator;
-    } finally {
-      await checkpoint.close();
+      this.#gpu?.check();
+    } catch {
+      this.#gpu = undefined;
+    }
+    this.#gpu ??= await openBrowserGpu();
+    return this.#gpu;
+  }
+
+  async #needs(gpu: GpuContext, signal: AbortSignal): Promise<Estimate & Pick<ModelCheck, "downloadBytes" | "missingBytes" | "streams">> {
+    const source = this.#given();
+    if (source.kind === "files") return { ...(await fromHeaders(gpu, openCheckpoint(source.files, { signal }))), ...NOTHING_TO_FETCH };
+    const { listing, storage } = await this.#kept(source, signal);
+    const downloadBytes = manifestBytes(listing.files);
+    const stored = await storedFiles(listing.files, storage);
+    if (stored) return { ...(await fromHeaders(gpu, openCheckpoint(stored, { signal }))), downloadBytes, missingBytes: 0, streams: true };
+    const missing = { downloadBytes, missingBytes: await missingBytes(listing.files, storage) };
+    try {
+      return { ...(await fromHeaders(gpu, openCheckpoint(listing.base, { signal }))), ...missing, streams: true };
+    } catch (error) {
+      if (!isAboutRanges(error)) throw error;
+      // The config tells as much, unless the files are not what it says.
+      return { ...estimate(gpu, await fetchConfig(listing, signal)), ...missing, streams: false };
     }
   }
 
-  /** Of a lost device nothing can be freed. */
-  #drop(): void {
-    this.#gpu?.destroy();
-    this.#gpu = undefined;
-    this.#stage = undefined;
-    this.#generator = undefined;
+  async #checkpoint(stream: boolean, signal?: AbortSignal): Promise<CheckpointSource> {
+    const options = signal ? { signal } : {};
+    const source = this.#given();
+    if (source.kind === "files") return openCheckpoint(source.files, options);
+    const { listing, storage } = await this.#kept(source, signal);
+    const files = await storedFiles(listing.files, storage);
+    if (files) return openCheckpoint(files, options);
+    if (!stream) throw new WebError("DownloadError", "Cannot load the model: it is not downloaded, expected all of its files");
+    return openCheckpoint(listing.base, options);
   }
 
-  /** The manifest from the network, else the one kept from an earlier visit. */
-  async #files(signal?: AbortSignal): Promise<{ readonly manifest: ModelManifest; readonly storage: ModelStorage }> {
-    const storage = await opfsStorage(this.#base);
-    let text: string;
+  async #fetch({ listing, storage }: Kept, report: (progress: DownloadProgress) => void, signal: AbortSignal): Promise<void> {
+    let current = listing;
+    const keep = (next: ModelListing): Promise<void> => {
+      current = next;
+      return writeText(storage, LISTING_NAME, listingText(next));
+    };
+    if ((await (await storage.read(LISTING_NAME))?.text()) !== listingText(listing)) await keep(listing);
+    for (const name of await storage.names()) if (name !== LISTING_NAME && !listing.files.has(name)) await storage.remove(name);
+    await downloadModel({
+      base: new URL(listing.base),
+      manifest: listing.files,
+      storage,
+      onProgress: (progress) => report({ ...progress, elsewhere: false }),
+      onDigest: (name, sha256) => {
+        const bytes = listing.files.get(name)?.bytes ?? 0;
+        const { gitSha1 } = listing.files.get(name) ?? {};
+        return keep({ ...current, files: new Map(current.files).set(name, { bytes, sha256, ...(gitSha1 !== undefined && { gitSha1 }) }) });
+      },
+      signal,
+    });
+  }
+
+  /**
+   * The list of the model's files. A folder with a manifest is asked on every visit, so that a new version is seen; what is kept counts where there is no network, and
+   * for all that was found without a manifest.
+   */
+  async #kept(source: ModelListing["source"], signal?: AbortSignal): Promise<Kept> {
+    const id = storageId(source);
+    const storage = await opfsStorage(id);
+    const kept = await keptListing(storage);
+    if (kept) {
+      const files = source.kind === "folder" ? await orOffline(folderManifest(source.url, { signal })) : null;
+      return { id, storage, listing: files ? { ...kept, files } : kept };
+    }
     try {
-      const response = await fetch(new URL(MANIFEST_NAME, this.#base), { cache: "no-cache", ...(signal && { signal }) });
-      if (!response.ok) throw new TypeError(`the server answered ${response.status}`);
-      const blob = await response.blob();
-      if (blob.size > MAX_MANIFEST_BYTES)
-        throw new WebError("ManifestError", `Cannot read the model's manifest: it has ${blob.size} bytes`);
-      text = await blob.text();
+      return { id, storage, listing: await listFiles(source, { signal }) };
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof TypeError)) throw error;
-      const kept = await storage.read(MANIFEST_NAME);
-      if (kept === null)
-        throw new WebError("DownloadError", `Cannot fetch the model's manifest: ${error.message}; none is kept from an earlier visit`, {
-          cause: error,
-        });
-      return { manifest: parseManifest(await kept.text()), storage };
+      const message = `Cannot fetch the list of the model's files: ${error.message}; none is kept from an earlier visit`;
+      throw new WebError("DownloadError", message, { cause: error });
     }
-    const manifest = parseManifest(text);
-    if ((await (await storage.read(MANIFEST_NAME))?.text()) === text) return { manifest, storage };
-    const file = await storage.open(MANIFEST_NAME);
-    try {
-      file.clear();
-      file.append(new TextEncoder().encode(text));
-    } finally {
-      file.close();
-    }
-    return { manifest, storage };
+  }
+
+  #given(): ModelSource {
+    if (!this.#source) throw new WebError("SourceError", "Cannot start: no model was named");
+    return this.#source;
+  }
+
+  #loaded(): Session {
+    if (!this.#session) throw new WebError("RequestError", "Cannot answer: no model is loaded");
+    return this.#session;
   }
 
   async #abortable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    if (this.#running) throw new WebError("RequestError", "Cannot start: the worker is busy, expected one request at a time");
+    if (this.#running) throw new WebError("BusyError", "Cannot start: the worker is busy, expected it to have ended what it does");
     const controller = new AbortController();
     this.#running = controller;
     try {
@@ -230,6 +278,103 @@ export class EngineHost {
   }
 }
 
-function randomSeed(): bigint {
-  return crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
+const NOTHING_TO_FETCH = { downloadBytes: 0, missingBytes: 0, streams: false } as const;
+
+async function fromHeaders(gpu: GpuContext, opening: Promise<CheckpointSource>): Promise<Estimate> {
+  const checkpoint = await opening;
+  try {
+    return estimate(gpu, checkpoint.config, checkpoint.tensors);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** Of a server that serves no ranges, or does not let this page see that it does. */
+function isAboutRanges(error: unknown): boolean {
+  const code: unknown = error instanceof Error && error.name === "SafetensorsError" && "code" in error ? error.code : undefined;
+  return code === "range-unsupported" || code === "content-range";
+}
+
+async function fetchConfig({ base }: ModelListing, signal: AbortSignal): Promise<ReturnType<typeof parseConfigText>> {
+  const response = await fetch(fileUrl("config.json", new URL(base)), { signal });
+  const text = response.ok ? await response.text() : "";
+  if (text === "" || text.length > MAX_CONFIG_BYTES)
+    throw new WebError("DownloadError", `Cannot read the model's config: the server answered ${response.status} with ${text.length} characters`);
+  return parseConfigText(text, "config.json");
+}
+
+/** Undefined where there is no network. */
+async function orOffline<T>(asking: Promise<T>): Promise<T | null> {
+  try {
+    return await asking;
+  } catch (error) {
+    if (error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+async function keptListing(storage: ModelStorage): Promise<ModelListing | null> {
+  const text = await (await storage.read(LISTING_NAME))?.text();
+  if (text === undefined) return null;
+  try {
+    return parseListing(text);
+  } catch {
+    // As if it were not there: it is written anew.
+    return null;
+  }
+}
+
+async function writeText(storage: ModelStorage, name: string, text: string): Promise<void> {
+  const file = await storage.open(name);
+  try {
+    file.clear();
+    file.append(new TextEncoder().encode(text));
+  } finally {
+    file.close();
+  }
+}
+
+/** Runs `work` once no other tab holds the lock; while it waits it calls `look` now and then. */
+async function whileLocked(name: string, signal: AbortSignal, look: () => Promise<void>, work: () => Promise<void>): Promise<void> {
+  let timer: ReturnType<typeof setInterval> | undefined;
+  const waiting = setTimeout(() => {
+    const again = (): void => void look().catch(() => {});
+    again();
+    timer = setInterval(again, ELSEWHERE_MS);
+  }, PROGRESS_MS);
+  const stop = (): void => {
+    clearTimeout(waiting);
+    clearInterval(timer);
+  };
+  try {
+    await navigator.locks.request(name, { signal }, () => {
+      stop();
+      return work();
+    });
+  } finally {
+    stop();
+  }
+}
+
+interface Throttled<T> {
+  (value: T): void;
+  /** Whatever was reported last. */
+  now(value: T): void;
+  /** Resolves when the last report was taken. */
+  last(): Promise<unknown>;
+}
+
+/** Reports at most every PROGRESS_MS, and always the last. */
+function throttled<T>(callback: Callback<[T]>, isLast: (value: T) => boolean): Throttled<T> {
+  let at = -Infinity;
+  let taken: Promise<unknown> = Promise.resolve();
+  const now = (value: T): void => {
+    at = performance.now();
+    // A report that is lost is no loss.
+    taken = (callback(value as never) as Promise<unknown>).catch(() => {});
+  };
+  const report = (value: T): void => {
+    if (performance.now() - at >= PROGRESS_MS || isLast(value)) now(value);
+  };
+  return Object.assign(report, { now, last: () => taken });
 }

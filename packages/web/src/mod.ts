@@ -1,12 +1,27 @@
-export { Engine, createEngine, type EngineOptions, type RequestOptions } from "./engine.ts";
+export {
+  type ChatBackend,
+  type ChatCompletion,
+  type ChatCompletionChunk,
+  type ChatCompletionRequest,
+  type ChatCompletions,
+  type ChatMessage,
+  type ClientOptions,
+  type CompletionTimings,
+  createClient,
+  type RequestOptions,
+} from "./client.ts";
+export { Engine, createEngine, type EngineOptions } from "./engine.ts";
+export { ApiRequestError, WebError, type WebErrorName } from "./errors.ts";
+export { KNOWN_MODELS, type KnownModel } from "./knownModels.ts";
 export type {
-  ChatCompletion,
-  ChatCompletionChunk,
-  ChatCompletionRequest,
-  ChatMessage,
-  CompletionFinish,
-  CompletionTimings,
-  CompletionUsage,
   DownloadProgress,
+  Inspection,
+  LayerRouting,
+  LoadOptions,
+  LoadProgress,
   ModelCheck,
+  ModelSource,
+  RoutingView,
 } from "./protocol.ts";
+export { sourceName, sourceOf } from "./sources.ts";
+export { deleteModel, type StoredModel, storedModels } from "./storage.ts";

@@ -1,80 +1,94 @@
-/** What the page and its worker say to one another, and the shapes of OpenAI's chat completions that the client speaks. */
-import type { ChatMessage } from "@shoal/tokenizer";
+/** What the page and its worker say to one another about a model: where it is, whether it fits, how far it is. Sizes in bytes. */
+import type { EngineStatus } from "@shoal/engine";
+import type { LoadProgress } from "@shoal/model";
 
-export type { ChatMessage } from "@shoal/tokenizer";
-export type { DownloadProgress } from "./download.ts";
+export type { LoadProgress } from "@shoal/model";
 
-/** What is known before anything large is fetched. Sizes in bytes. */
+/**
+ * Where a model's files lie. `folder`: an address under which they are, with or without a `manifest.json`. `hub`: a repository of a hub that speaks Hugging Face's
+ * protocol. `files`: picked on this machine; nothing is kept of them.
+ */
+export type ModelSource =
+  | { readonly kind: "folder"; readonly url: string }
+  | { readonly kind: "hub"; readonly repo: string; readonly revision?: string; readonly endpoint?: string }
+  | { readonly kind: "files"; readonly name: string; readonly files: readonly File[] };
+
+/** What is known before anything large is fetched. */
 export interface ModelCheck {
+  readonly model: string;
   readonly adapter: string;
   readonly isSoftware: boolean;
   readonly f16: boolean;
+  readonly limits: { readonly maxBufferSize: number; readonly maxStorageBufferBindingSize: number };
   readonly gpuBytes: number;
-  /** Why this GPU cannot run the model; null where it can, as far as its limits tell. */
+  readonly memory: { readonly weights: number; readonly kvCache: number; readonly activations: number };
+  /** Why this GPU cannot run the model; null where it can, as far as its limits tell. How much memory it has no browser tells. */
   readonly refusal: string | null;
   readonly downloadBytes: number;
   /** Still to be fetched. */
   readonly missingBytes: number;
   /** Free for this site; null where the browser does not tell. */
   readonly storageBytes: number | null;
+  /** Whether the browser has promised not to drop what this site keeps when the disk fills up. */
+  readonly persisted: boolean;
+  /** Whether it could be loaded straight from where it lies, keeping nothing. */
+  readonly streams: boolean;
   readonly contextTokens: number;
 }
 
-export interface ChatCompletionRequest {
-  readonly messages: readonly ChatMessage[];
+export interface DownloadProgress {
+  /** In storage, of all files. */
+  readonly bytes: number;
+  readonly totalBytes: number;
+  /** Came over the network during this call. */
+  readonly fetchedBytes: number;
+  /** Another tab is fetching the same model: this one takes over if that is closed. */
+  readonly elsewhere: boolean;
+}
+
+export interface LoadOptions {
+  /** Straight from the network to the GPU, keeping nothing: for where there is no room. Every visit fetches it anew. */
   readonly stream?: boolean;
-  /** 0 (default): always the likeliest token. */
-  readonly temperature?: number;
-  readonly top_p?: number;
-  readonly top_k?: number;
-  readonly min_p?: number;
-  readonly max_tokens?: number;
-  readonly seed?: number;
 }
 
-export interface CompletionUsage {
-  readonly prompt_tokens: number;
-  readonly completion_tokens: number;
-  readonly total_tokens: number;
+export interface LayerRouting {
+  readonly layer: number;
+  /** How often each routed expert was chosen. */
+  readonly counts: Uint32Array<ArrayBuffer>;
+  /** The experts of the last token that was seen, by falling score. */
+  readonly last: Int32Array<ArrayBuffer>;
 }
 
-/** Not OpenAI's: how long it took. Milliseconds. */
-export interface CompletionTimings {
-  readonly first_token_ms: number;
-  readonly decode_ms: number;
+/** What the last steps chose, of those that were looked at. */
+export interface RoutingView {
+  readonly tokens: number;
+  readonly layers: readonly LayerRouting[];
 }
 
-export type CompletionFinish = "stop" | "length";
-
-export interface ChatCompletion {
-  readonly object: "chat.completion";
-  readonly choices: readonly [
-    {
-      readonly index: 0;
-      readonly message: { readonly role: "assistant"; readonly content: string };
-      readonly finish_reason: CompletionFinish;
-    },
-  ];
-  readonly usage: CompletionUsage;
-  readonly timings: CompletionTimings;
+export interface Inspection {
+  /** Bytes on the device, by kind. */
+  readonly memory: Readonly<Record<string, number>>;
+  readonly status: EngineStatus;
+  readonly hasMtp: boolean;
+  /** Whether `kernelTimes` can measure. */
+  readonly timestamps: boolean;
+  readonly nRoutedExperts: number;
+  readonly nActivatedExperts: number;
+  /** Undefined until a step was looked at. */
+  readonly routing: RoutingView | undefined;
 }
 
-export interface ChatCompletionChunk {
-  readonly object: "chat.completion.chunk";
-  readonly choices: readonly [
-    { readonly index: 0; readonly delta: { readonly content?: string }; readonly finish_reason: CompletionFinish | null },
-  ];
-  /** In the last one. */
-  readonly usage?: CompletionUsage;
-  readonly timings?: CompletionTimings;
+export type LoadReport = (progress: LoadProgress) => void;
+
+/** A request for the worker's API, as Fetch has them. */
+export interface PortRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly body: string | undefined;
 }
 
-/** An answer in full, as the worker gives it. */
-export interface Answer {
-  readonly text: string;
-  readonly finishReason: CompletionFinish;
-  readonly usage: CompletionUsage;
-  readonly timings: CompletionTimings;
+export interface PortResponse {
+  readonly status: number;
+  readonly headers: readonly (readonly [string, string])[];
 }
-
-export type AnswerRequest = Omit<ChatCompletionRequest, "stream">;

@@ -1,4 +1,6 @@
 /** Files that last between visits. In a page this is the origin private file system; tests give one that lives in memory. */
+import { WebError } from "./errors.ts";
+import { LISTING_NAME, type ModelListing, manifestBytes, parseListing } from "./manifest.ts";
 
 /** A file that grows at its end. What was appended is there after a crash. */
 export interface AppendFile {
@@ -13,6 +15,19 @@ export interface ModelStorage {
   read(name: string): Promise<File | null>;
   /** Made where there is none. One at a time for each name. */
   open(name: string): Promise<AppendFile>;
+  names(): Promise<readonly string[]>;
+  remove(name: string): Promise<void>;
+}
+
+/** A model that is kept, in whole or in part. */
+export interface StoredModel {
+  readonly id: string;
+  readonly name: string;
+  readonly source: ModelListing["source"];
+  /** That it takes. */
+  readonly bytes: number;
+  readonly totalBytes: number;
+  readonly complete: boolean;
 }
 
 /** Part of the File System standard that only workers have. */
@@ -25,26 +40,106 @@ interface SyncAccessHandle {
 }
 
 type WorkerFileHandle = FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncAccessHandle> };
+/** Not all of TypeScript's libraries know that directories can be listed. */
+type Directory = FileSystemDirectoryHandle & { entries(): AsyncIterable<[string, FileSystemHandle]> };
 
-/** Where the files of the model at `base` are kept. In a worker only. */
-export async function opfsStorage(base: URL): Promise<ModelStorage> {
-  const root = await navigator.storage.getDirectory();
-  const models = await root.getDirectoryHandle("models", { create: true });
-  const directory = await models.getDirectoryHandle(encodeURIComponent(`${base.host}${base.pathname}`), { create: true });
+const FOLDER = "models";
+
+/** The lock that whoever changes a model's files holds, in whatever tab. */
+export function modelLock(id: string): string {
+  return `shoal-model:${id}`;
+}
+
+/** Where the files of a model are kept. In a worker only. */
+export async function opfsStorage(id: string): Promise<ModelStorage> {
+  const models = await modelsFolder(true);
+  if (!models) throw new WebError("QuotaError", "Cannot keep models: this browser gives no storage here");
+  const directory = (await models.getDirectoryHandle(id, { create: true })) as Directory;
   return {
-    async read(name) {
-      try {
-        return await (await directory.getFileHandle(name)).getFile();
-      } catch (error) {
-        if (error instanceof DOMException && error.name === "NotFoundError") return null;
-        throw error;
-      }
-    },
+    read: (name) => fileIn(directory, name),
     async open(name) {
       const handle = (await directory.getFileHandle(name, { create: true })) as WorkerFileHandle;
       return appendFile(await handle.createSyncAccessHandle());
     },
+    async names() {
+      const names: string[] = [];
+      for await (const [name] of directory.entries()) names.push(name);
+      return names;
+    },
+    remove: (name) => ignoreMissing(directory.removeEntry(name)),
   };
+}
+
+/** All models that are kept here. Works in pages too. */
+export async function storedModels(): Promise<readonly StoredModel[]> {
+  const models = await modelsFolder(false);
+  const found: StoredModel[] = [];
+  if (!models) return found;
+  for await (const [id, handle] of models.entries()) {
+    if (handle.kind !== "directory") continue;
+    const directory = handle as Directory;
+    const sizes = new Map<string, number>();
+    for await (const [name, file] of directory.entries())
+      if (file.kind === "file") sizes.set(name, (await (file as FileSystemFileHandle).getFile()).size);
+    const bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+    const listing = await keptListing(directory);
+    // Without a list nothing can be made of the files, but they take room and can be deleted.
+    const source = listing?.source ?? { kind: "folder", url: `https://${decodeURIComponent(id)}` };
+    const complete = listing !== null && [...listing.files].every(([name, file]) => sizes.get(name) === file.bytes);
+    const totalBytes = listing === null ? bytes : manifestBytes(listing.files);
+    if (bytes > 0) found.push({ id, name: listing?.name ?? decodeURIComponent(id), source, bytes, totalBytes, complete });
+  }
+  return found;
+}
+
+/** @throws WebError named `BusyError` while a tab fetches it */
+export async function deleteModel(id: string): Promise<void> {
+  await navigator.locks.request(modelLock(id), { ifAvailable: true }, async (lock) => {
+    if (!lock) throw new WebError("BusyError", "Cannot delete the model: another tab is fetching it, expected it to be paused there");
+    const models = await modelsFolder(false);
+    if (models) await ignoreMissing(models.removeEntry(id, { recursive: true }));
+  });
+}
+
+async function modelsFolder(create: boolean): Promise<Directory | null> {
+  const root = await navigator.storage.getDirectory();
+  return orNull(root.getDirectoryHandle(FOLDER, { create })) as Promise<Directory | null>;
+}
+
+async function keptListing(directory: Directory): Promise<ModelListing | null> {
+  const file = await fileIn(directory, LISTING_NAME);
+  if (!file) return null;
+  try {
+    return parseListing(await file.text());
+  } catch {
+    return null;
+  }
+}
+
+async function fileIn(directory: Directory, name: string): Promise<File | null> {
+  const handle = await orNull(directory.getFileHandle(name));
+  return handle && orNull(handle.getFile());
+}
+
+async function orNull<T>(finding: Promise<T>): Promise<T | null> {
+  try {
+    return await finding;
+  } catch (error) {
+    if (isNotFound(error)) return null;
+    throw error;
+  }
+}
+
+async function ignoreMissing(removing: Promise<void>): Promise<void> {
+  try {
+    await removing;
+  } catch (error) {
+    if (!isNotFound(error)) throw error;
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "NotFoundError";
 }
 
 function appendFile(handle: SyncAccessHandle): AppendFile {
@@ -54,12 +149,19 @@ function appendFile(handle: SyncAccessHandle): AppendFile {
     },
     append(bytes) {
       const at = handle.getSize();
-      for (let done = 0; done < bytes.byteLength;) done += handle.write(bytes.subarray(done), { at: at + done });
+      for (let done = 0; done < bytes.byteLength;) {
+        const written = handle.write(bytes.subarray(done), { at: at + done });
+        if (written <= 0) throw new DOMException("Nothing more can be written", "QuotaExceededError");
+        done += written;
+      }
     },
     clear: () => handle.truncate(0),
     close() {
-      handle.flush();
-      handle.close();
+      try {
+        handle.flush();
+      } finally {
+        handle.close();
+      }
     },
   };
 }

@@ -1,5 +1,5 @@
-/** The worker that owns the GPU. Its name is the model's address. */
+/** The worker that owns the GPU. */
 import { expose } from "comlink";
 import { EngineHost } from "./host.ts";
 
-expose(new EngineHost(new URL(self.name)));
+expose(new EngineHost());

@@ -47,4 +47,6 @@ export const chatRequest = z.strictObject({
 });
 
 export type ChatRequest = z.infer<typeof chatRequest>;
+/** As clients write it. */
+export type ChatRequestInput = z.input<typeof chatRequest>;
 export type ChatRequestMessage = z.infer<typeof chatMessage>;

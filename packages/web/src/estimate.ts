@@ -1,0 +1,56 @@
+/** What a model would take on this device, from its config alone or from its headers, before its weights are fetched. */
+import { type ModelConfig, tensorSchema } from "@shoal/checkpoint";
+import type { GpuContext } from "@shoal/gpu";
+import { type LocalStageOptions, type RunShape, checkAdapter, memoryRequirements, stagePlan } from "@shoal/model";
+import type { ModelCheck } from "./protocol.ts";
+
+type Tensors = Parameters<typeof memoryRequirements>[0]["tensors"];
+
+const KV_FORMAT = "f16";
+/** Answers at once: several conversations, or several answers to one question. A verified draft takes two rows. */
+const MAX_SEQUENCES = 4;
+
+/** How a page runs a model. */
+export function stageOptions(config: ModelConfig): LocalStageOptions {
+  return { kvFormat: KV_FORMAT, maxSequences: MAX_SEQUENCES, maxOutputs: 2 * MAX_SEQUENCES, mtp: config.nMtpLayers > 0 };
+}
+
+export type Estimate = Pick<ModelCheck, "gpuBytes" | "memory" | "refusal" | "contextTokens">;
+
+/** @param tensors as the files' headers have them; by default what the config says that they should be */
+export function estimate(
+  { limits, dialect }: Pick<GpuContext, "limits" | "dialect">,
+  config: ModelConfig,
+  tensors: Tensors = { tensors: schemaTensors(config) } as Tensors,
+): Estimate {
+  const run: RunShape = {
+    ...stagePlan(config, stageOptions(config)),
+    kvFormat: KV_FORMAT,
+    subgroupMatrix: dialect.subgroupMatrix !== undefined,
+  };
+  let refusal: string | null = null;
+  try {
+    checkAdapter(limits, { config, tensors }, run);
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== "AdapterLimitError") throw error;
+    refusal = error.message;
+  }
+  const { total, ...memory } = memoryRequirements({ config, tensors }, run);
+  return { gpuBytes: total, memory, refusal, contextTokens: run.contextTokens };
+}
+
+/** What is published: matrices in the format that the config declares, everything else BF16. */
+export function schemaTensors(config: ModelConfig): Tensors["tensors"] {
+  const tensors = new Map<string, NonNullable<ReturnType<Tensors["tensors"]["get"]>>>();
+  const add = (name: string, shape: readonly number[], dtype: "F8_E4M3" | "BF16" | "F32", bytes: number): void => {
+    const byteLength = shape.reduce((product, size) => product * size, bytes);
+    tensors.set(name, { name, dtype, shape, begin: 0, end: byteLength, byteLength, file: "" });
+  };
+  for (const { name, shape, kind, scaleName, scaleShape, duplicateOf } of tensorSchema(config)) {
+    if (duplicateOf !== null) continue;
+    if (kind === "fp8Block") add(name, shape, "F8_E4M3", 1);
+    else add(name, shape, "BF16", 2);
+    if (scaleName !== undefined && scaleShape) add(scaleName, scaleShape, "F32", 4);
+  }
+  return tensors;
+}

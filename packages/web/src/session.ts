@@ -1,0 +1,158 @@
+/** A model that answers: device, stage, engine of many requests, and the server's own API over it. A device that is lost is replaced, and answers go on. */
+import { type Api, createApi } from "@shoal/api";
+import { type CheckpointSource, validateCheckpoint } from "@shoal/checkpoint";
+import { Engine, stopTokenIds } from "@shoal/engine";
+import type { GpuContext } from "@shoal/gpu";
+import { type LoadProgress, type LocalStage, type Stage, type StageDescription, loadLocalStage } from "@shoal/model";
+import { type KernelTimes, decodeTimes } from "@shoal/model/profile";
+import { loadChatTemplate, loadTokenizer } from "@shoal/tokenizer";
+import { WebError } from "./errors.ts";
+import { stageOptions } from "./estimate.ts";
+import { StageObserver } from "./observedStage.ts";
+import type { Inspection } from "./protocol.ts";
+
+/** An answer of a slow device may take its time, and nobody else waits for it. Timers hold no more than this. */
+const TIMEOUT_MS = 2 ** 31 - 1;
+
+export interface SessionOptions {
+  /** As requests name the model. */
+  readonly name: string;
+  readonly openGpu: () => Promise<GpuContext>;
+  /** Also for a device in place of a lost one. */
+  readonly openCheckpoint: (signal?: AbortSignal) => Promise<CheckpointSource>;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+interface Loaded {
+  readonly gpu: GpuContext;
+  readonly stage: LocalStage;
+  readonly observer: StageObserver;
+  readonly description: StageDescription;
+}
+
+export class Session {
+  readonly #options: SessionOptions;
+  #loaded: Loaded | undefined;
+  #engine: Engine | undefined;
+  #api: Api | undefined;
+  #experts = { nRoutedExperts: 0, nActivatedExperts: 0 };
+  #watching = false;
+  #fault: unknown;
+  /** Requests wait for it: while kernels are timed nothing else may run. */
+  #gate: Promise<unknown> = Promise.resolve();
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+  }
+
+  /** @throws WebError, and whatever the packages below throw */
+  async load(signal: AbortSignal): Promise<void> {
+    const { checkpoint, loaded } = await this.#toDevice(signal);
+    const { config, tokenizerJson, tokenizerConfigJson, chatTemplate, generationConfig } = checkpoint;
+    if (tokenizerJson === null) throw new WebError("SourceError", "Cannot chat with this model: it has no 'tokenizer.json', expected one");
+    const tokenizer = loadTokenizer({ tokenizerJson, tokenizerConfigJson: tokenizerConfigJson ?? undefined });
+    const template = loadChatTemplate(tokenizer, { source: chatTemplate ?? undefined });
+    const engine = await Engine.open(loaded.observer.stage, { reopen: () => this.#reopen() });
+    this.#engine = engine;
+    this.#experts = { nRoutedExperts: config.nRoutedExperts, nActivatedExperts: config.nActivatedExperts };
+    const stopIds = stopTokenIds(config, tokenizer);
+    this.#api = createApi({
+      engine,
+      tokenizer,
+      template,
+      model: {
+        id: this.#options.name,
+        vocabSize: config.vocabSize,
+        stopTokenIds: stopIds,
+        recommended: generationConfig,
+        created: Math.floor(Date.now() / 1000),
+      },
+      limits: { timeoutMs: TIMEOUT_MS },
+      onRequest: ({ fault }) => {
+        if (fault !== undefined) this.#fault = fault;
+      },
+    });
+  }
+
+  async answer(request: Request): Promise<Response> {
+    await this.#gate;
+    if (!this.#api) throw new WebError("RequestError", "Cannot answer: no model is loaded");
+    return this.#api(request);
+  }
+
+  /** Why the last answer failed that failed for no fault of its request. */
+  get fault(): string | null {
+    const fault = this.#fault;
+    if (fault === undefined) return null;
+    return fault instanceof Error ? `${fault.name}: ${fault.message}` : String(fault);
+  }
+
+  /** @param watching whether somebody looks at the routing: steps are then looked at now and then */
+  inspect(watching: boolean): Inspection {
+    const { engine, loaded } = this.#parts();
+    this.#watching = watching;
+    loaded.observer.watch(watching);
+    return {
+      memory: loaded.gpu.memory.byKind(),
+      status: engine.status(),
+      hasMtp: loaded.description.hasMtp,
+      timestamps: loaded.gpu.dialect.timestampQuery,
+      ...this.#experts,
+      routing: watching ? loaded.observer.take() : undefined,
+    };
+  }
+
+  /** GPU time of a step that decodes one token, by kernel; null where the device cannot tell. @throws WebError named `BusyError` while something is answered */
+  async kernelTimes(): Promise<KernelTimes | null> {
+    const { engine, loaded } = this.#parts();
+    const { running, waiting } = engine.status();
+    if (running + waiting > 0) throw new WebError("BusyError", "Cannot time the kernels: an answer is being written, expected none");
+    const timing = (async () => {
+      // The sequence that is timed needs blocks that the engine does not know of.
+      await engine.clearPrefixCache();
+      return decodeTimes(loaded.stage);
+    })();
+    this.#gate = timing.catch(() => {});
+    return timing;
+  }
+
+  destroy(): void {
+    this.#loaded?.gpu.destroy();
+    this.#loaded = undefined;
+    this.#engine = undefined;
+    this.#api = undefined;
+  }
+
+  async #reopen(): Promise<Stage> {
+    // Of a lost device nothing can be freed.
+    this.#loaded?.gpu.destroy();
+    const { loaded } = await this.#toDevice();
+    return loaded.observer.stage;
+  }
+
+  async #toDevice(signal?: AbortSignal): Promise<{ readonly checkpoint: CheckpointSource; readonly loaded: Loaded }> {
+    const { openGpu, openCheckpoint, onProgress } = this.#options;
+    const checkpoint = await openCheckpoint(signal);
+    try {
+      const { config } = checkpoint;
+      validateCheckpoint(config, checkpoint.tensors.tensors, checkpoint.location);
+      const gpu = await openGpu();
+      const stage = await loadLocalStage(gpu, checkpoint, {
+        ...stageOptions(config),
+        ...(onProgress && { onProgress }),
+        ...(signal && { signal }),
+      });
+      const observer = new StageObserver(stage, config);
+      observer.watch(this.#watching);
+      this.#loaded = { gpu, stage, observer, description: await stage.describe() };
+      return { checkpoint, loaded: this.#loaded };
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  #parts(): { readonly engine: Engine; readonly loaded: Loaded } {
+    if (!this.#engine || !this.#loaded) throw new WebError("RequestError", "Cannot look inside: no model is loaded");
+    return { engine: this.#engine, loaded: this.#loaded };
+  }
+}
