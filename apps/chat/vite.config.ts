@@ -7,13 +7,16 @@ import { type Plugin, defineConfig } from "vite";
 const model = new URL("../../packages/tiny-model/model/", import.meta.url);
 const workspace = fileURLToPath(new URL("../../", import.meta.url));
 
-/** The page talks to its own server only, and runs no script but its own. */
+/**
+ * The page runs no script but its own. Where it may connect to cannot be known here, for people name models and servers: any over https, and this machine's, which is all
+ * that a browser lets a secure page reach.
+ */
 const POLICY = [
   "default-src 'none'",
   "script-src 'self'",
   "style-src 'self'",
   "img-src 'self' data:",
-  "connect-src 'self'",
+  "connect-src 'self' https: http://localhost:* http://127.0.0.1:*",
   "worker-src 'self'",
   "manifest-src 'self'",
   "base-uri 'none'",

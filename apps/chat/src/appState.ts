@@ -1,9 +1,11 @@
+import type { BackendState } from "./backends/backendState.ts";
 import type { ChatState } from "./chat/chatState.ts";
 import type { ModelState } from "./modelState.ts";
 import type { ViewState } from "./viewState.ts";
 
 /** All that the page's parts share. */
 export interface AppState {
+  readonly backends: BackendState;
   readonly chat: ChatState;
   readonly model: ModelState;
   readonly view: ViewState;

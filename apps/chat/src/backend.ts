@@ -28,17 +28,17 @@ export interface BackendRequest {
 export interface BackendChunk {
   readonly choices: readonly BackendChoice[];
   /** In the last one. */
-  readonly usage?: { readonly completion_tokens: number } | null;
+  readonly usage?: { readonly completion_tokens: number } | null | undefined;
   readonly timings?: { readonly first_token_ms: number; readonly decode_ms: number };
 }
 
 export interface BackendChoice {
   readonly delta: {
-    readonly content?: string | null;
-    readonly reasoning_content?: string | null;
-    readonly tool_calls?: readonly unknown[];
+    readonly content?: string | null | undefined;
+    readonly reasoning_content?: string | null | undefined;
+    readonly tool_calls?: readonly unknown[] | undefined;
   };
-  readonly finish_reason?: string | null;
+  readonly finish_reason?: string | null | undefined;
   readonly logprobs?: unknown;
 }
 

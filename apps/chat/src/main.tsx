@@ -1,7 +1,8 @@
-import { computed, signal } from "@preact/signals";
+import { signal } from "@preact/signals";
 import { render } from "preact";
 import type { AppState } from "./appState.ts";
 import { injectedBackend } from "./backend.ts";
+import { BackendState } from "./backends/backendState.ts";
 import { ChatState } from "./chat/chatState.ts";
 import { ModelState } from "./modelState.ts";
 import { PLACES } from "./places.ts";
@@ -14,11 +15,12 @@ import "./styles/chat.css";
 
 const model = new ModelState();
 const injected = injectedBackend();
-const backend = injected ? signal(injected) : computed(() => model.engine ?? null);
-const app: AppState = { model, chat: new ChatState(backend), view: new ViewState() };
+const backends = new BackendState(model);
+const backend = injected ? signal(injected) : backends.backend;
+const app: AppState = { model, backends, chat: new ChatState(backend), view: new ViewState() };
 await app.chat.restore();
 const root = document.querySelector("#app");
 if (root) render(<App app={app} places={PLACES} />, root);
 // Without it the page works as well, with network.
 if (import.meta.env.PROD) navigator.serviceWorker?.register("./sw.js").catch(() => {});
-if (!injected) await model.start();
+if (!injected) await backends.start();

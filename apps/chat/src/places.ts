@@ -3,7 +3,10 @@
  */
 import type { ComponentType } from "preact";
 import type { AppState } from "./appState.ts";
+import { BackendName } from "./backends/BackendName.tsx";
+import { BackendSetting } from "./backends/BackendSetting.tsx";
 import { FirstMinute } from "./components/FirstMinute.tsx";
+import { lazy } from "./shell/lazy.tsx";
 
 export type Place = ComponentType<{ readonly app: AppState }>;
 
@@ -20,4 +23,9 @@ export interface Places {
   readonly backend?: Place;
 }
 
-export const PLACES: Places = { firstMinute: FirstMinute };
+export const PLACES: Places = {
+  firstMinute: FirstMinute,
+  backendName: BackendName,
+  backend: BackendSetting,
+  models: lazy(() => import("./models/ModelsScreen.tsx").then(({ ModelsScreen }) => ModelsScreen)),
+};

@@ -15,7 +15,7 @@ import { Sampler } from "./sampler.ts";
 import type { Batch, ChosenLogprobs, SamplingParameters, Stage, StageDescription, StepOutput, TokenHistory } from "./stage.ts";
 import { type PlannedStep, StepPlanner, hiddenRows, rowCount } from "./stepPlan.ts";
 import type { StepRing } from "./stepRing.ts";
-import { Trace, packRows } from "./trace.ts";
+import { Trace, captured, packRows } from "./trace.ts";
 import type { LoadProgress } from "./weights/reader.ts";
 import { type LayerRange, type ModelWeights, loadWeights } from "./weights/model.ts";
 
@@ -307,8 +307,8 @@ export class LocalStage implements Stage {
         `Cannot give logits of ${outputRows.length} rows in one step, expected at most ${this.#plan.maxOutputs}`,
       );
     if (outputRows.length > 0 && !this.#weights.head) throw new ModelError("bad-batch", "Cannot give logits: this stage has no head");
-    const captures = (capture?.hidden ?? false) || (capture?.routing ?? false);
-    if (captures) this.#trace ??= new Trace(this.gpu, this.config, this.#weights.layers, this.activations);
+    const captures = captured(capture);
+    if (captures !== "nothing") this.#trace ??= new Trace(this.gpu, this.config, this.#weights.layers, this.activations);
     const chooses = output === "sample" && outputRows.length > 0;
     const slots = plan.chosenRows.map((row) => plan.sequences[row] ?? 0);
     const shape: StepShape = {

@@ -12,7 +12,7 @@ import type { LogitAdjuster } from "./logitAdjuster.ts";
 import { type NumericMode, Recorder } from "./recorder.ts";
 import type { SamplerBuffers } from "./sampler.ts";
 import type { StepRing } from "./stepRing.ts";
-import type { Trace } from "./trace.ts";
+import type { Captured, Trace } from "./trace.ts";
 import type { ModelWeights } from "./weights/model.ts";
 
 export interface StepShape {
@@ -27,7 +27,7 @@ export interface StepShape {
   /** Output row i is batch row i. */
   readonly identity: boolean;
   readonly choose: "none" | "greedy" | "sample";
-  readonly capture: boolean;
+  readonly capture: Captured;
   /** Some rows have bias, penalties or a mask; false by default. */
   readonly adjusts?: boolean;
   /** Log-probabilities are kept; false by default. */
@@ -101,7 +101,7 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
     const cache = kv.layers[index];
     if (!cache) throw new RangeError(`No KV cache for layer ${layer.index}`);
     await recordLayer(recorder, layer, cache);
-    if (shape.capture) trace?.record(recorder, index);
+    if (shape.capture !== "nothing") trace?.record(recorder, index, shape.capture);
   }
   if (weights.head && weights.mtp)
     await recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");

@@ -3,40 +3,60 @@ import type { ModelConfig } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
 import type { Activations } from "./activations.ts";
 import type { Recorder } from "./recorder.ts";
-import type { RoutingCapture } from "./stage.ts";
+import type { Capture, RoutingCapture } from "./stage.ts";
 import type { LayerWeights } from "./weights/layer.ts";
+
+/** Of an expert chosen for a token: its number and its weight. */
+const SLOT_BYTES = 8;
+
+/** Of a step's shape: what its commands keep. Routing alone takes little room; hidden states as much as a step's for every layer. */
+export type Captured = "nothing" | "routing" | "hidden" | "both";
+
+export function captured(capture: Capture | undefined): Captured {
+  const { hidden = false, routing = false } = capture ?? {};
+  return hidden && routing ? "both" : hidden ? "hidden" : routing ? "routing" : "nothing";
+}
 
 export class Trace {
   readonly #gpu: GpuContext;
   readonly #config: ModelConfig;
   readonly #layers: readonly LayerWeights[];
   readonly #activations: Activations;
-  readonly #hidden: GPUBuffer;
-  readonly #routing: GPUBuffer;
+  /** Made when first asked for. */
+  #hidden: GPUBuffer | undefined;
+  #routing: GPUBuffer | undefined;
+  /** Bytes of a token's routing, in the layer that has most. */
+  readonly #rowBytes: number;
 
   constructor(gpu: GpuContext, config: ModelConfig, layers: readonly LayerWeights[], activations: Activations) {
     this.#gpu = gpu;
     this.#config = config;
     this.#layers = layers;
     this.#activations = activations;
-    this.#hidden = gpu.buffer({
-      label: "trace of hidden states",
-      size: layers.length * activations.residual.buffer.size,
-      kind: "activations",
-    });
-    this.#routing = gpu.buffer({ label: "trace of routing", size: layers.length * activations.routing.size, kind: "activations" });
+    this.#rowBytes = Math.max(0, ...layers.map((layer) => this.#slots(layer) * SLOT_BYTES));
   }
 
   /** Adds copies after layer number `index` of the stage. */
-  record(recorder: Recorder, index: number): void {
+  record(recorder: Recorder, index: number, what: Captured): void {
     const { residual, routing } = this.#activations;
-    recorder.copy(residual.buffer, this.#hidden, index * residual.buffer.size, residual.buffer.size);
-    if (this.#layers[index]?.mlp.routed) recorder.copy(routing, this.#routing, index * routing.size, routing.size);
+    const { tokens } = recorder;
+    if (what === "hidden" || what === "both") {
+      const bytes = residual.buffer.size;
+      this.#hidden ??= this.#gpu.buffer({ label: "trace of hidden states", size: this.#layers.length * bytes, kind: "activations" });
+      recorder.copy(residual.buffer, this.#hidden, index * bytes, tokens * residual.stride * 4);
+    }
+    const layer = this.#layers[index];
+    if ((what === "routing" || what === "both") && layer?.mlp.routed) {
+      this.#routing ??= this.#gpu.buffer({ label: "trace of routing", size: this.#layers.length * routing.size, kind: "activations" });
+      // One layer behind the other, so that a step's routing is one short reading.
+      recorder.copy(routing, this.#routing, index * tokens * this.#rowBytes, tokens * this.#slots(layer) * SLOT_BYTES);
+    }
   }
 
   /** By layer: [tokens, hiddenSize]. */
   async hidden(tokens: number): Promise<readonly Float32Array<ArrayBuffer>[]> {
     const { residual } = this.#activations;
+    if (!this.#hidden) return [];
     const values = new Float32Array(await this.#gpu.read(this.#hidden));
     const perLayer = residual.buffer.size / 4;
     return this.#layers.map((_, index) => packRows(values.subarray(index * perLayer), tokens, this.#config.hiddenSize, residual.stride));
@@ -44,11 +64,13 @@ export class Trace {
 
   async routing(tokens: number): Promise<readonly RoutingCapture[]> {
     const { nActivatedExperts } = this.#config;
-    const bytes = await this.#gpu.read(this.#routing);
-    return this.#layers.flatMap(({ index: layer, mlp }, index) => {
-      if (!mlp.routed) return [];
-      const slots = nActivatedExperts + mlp.routed.sharedSlots;
-      const start = index * this.#activations.routing.size;
+    if (!this.#routing) return [];
+    const layerBytes = tokens * this.#rowBytes;
+    const bytes = await this.#gpu.read(this.#routing, 0, this.#layers.length * layerBytes);
+    return this.#layers.flatMap((layer, index) => {
+      if (!layer.mlp.routed) return [];
+      const slots = this.#slots(layer);
+      const start = index * layerBytes;
       const ids = new Uint32Array(bytes, start, tokens * slots * 2);
       const floats = new Float32Array(bytes, start, tokens * slots * 2);
       const indices = new Int32Array(tokens * nActivatedExperts);
@@ -58,8 +80,13 @@ export class Trace {
           indices[token * nActivatedExperts + slot] = ids[(token * slots + slot) * 2] ?? 0;
           weights[token * nActivatedExperts + slot] = floats[(token * slots + slot) * 2 + 1] ?? 0;
         }
-      return [{ layer, indices, weights }];
+      return [{ layer: layer.index, indices, weights }];
     });
+  }
+
+  /** Experts of a token, shared ones that are in the routed group included. */
+  #slots({ mlp }: LayerWeights): number {
+    return mlp.routed ? this.#config.nActivatedExperts + mlp.routed.sharedSlots : 0;
   }
 }
 

@@ -2,9 +2,10 @@
 
 /** @returns null where there are more than `maxBytes`; the rest is then not read */
 export async function readBounded(response: Response, maxBytes: number): Promise<Uint8Array<ArrayBuffer> | null> {
-  const reader = response.body?.getReader();
   const parts: Uint8Array<ArrayBuffer>[] = [];
-  for (let size = 0; reader;) {
+  if (!response.body) return new Uint8Array();
+  const reader = response.body.getReader();
+  for (let size = 0; ;) {
     const { done, value } = await reader.read();
     if (done) break;
     size += value.byteLength;

@@ -122,7 +122,11 @@ export function createClient({ baseUrl, apiKey, model, fetch = globalThis.fetch.
     } catch (error) {
       signal?.throwIfAborted();
       if (error instanceof TypeError)
-        throw new ApiRequestError(`Cannot go on: the connection to ${base.origin} broke`, { status: 0, code: "unreachable" }, { cause: error });
+        throw new ApiRequestError(
+          `Cannot go on: the connection to ${base.origin} broke`,
+          { status: 0, code: "unreachable" },
+          { cause: error },
+        );
       throw error;
     } finally {
       // Whoever leaves the loop wants no more of it.
@@ -197,7 +201,10 @@ async function readJson(response: Response, base: URL): Promise<unknown> {
 }
 
 function badAnswer({ origin }: URL, what: string): ApiRequestError {
-  return new ApiRequestError(`Cannot use the answer of ${origin}: it ${what}, expected OpenAI's protocol`, { status: 0, code: "bad_answer" });
+  return new ApiRequestError(`Cannot use the answer of ${origin}: it ${what}, expected OpenAI's protocol`, {
+    status: 0,
+    code: "bad_answer",
+  });
 }
 
 function isText(value: unknown): boolean {

@@ -18,6 +18,11 @@ function memoryStorage(initial: Readonly<Record<string, Uint8Array<ArrayBuffer>>
       const bytes = files.get(name);
       return Promise.resolve(bytes ? new File([bytes], name) : null);
     },
+    names: () => Promise.resolve([...files.keys()]),
+    remove(name) {
+      files.delete(name);
+      return Promise.resolve();
+    },
     open(name) {
       if (!files.has(name)) files.set(name, new Uint8Array());
       const bytes = (): Uint8Array<ArrayBuffer> => files.get(name) ?? new Uint8Array();

@@ -2,6 +2,7 @@
 import type { KernelTimes } from "@shoal/model/profile";
 import { type Remote, proxy, wrap } from "comlink";
 import { type ChatBackend, type RequestOptions, createClient } from "./client.ts";
+import { WebError } from "./errors.ts";
 import type { EngineHost } from "./host.ts";
 import { portFetch } from "./portFetch.ts";
 import type { DownloadProgress, Inspection, LoadOptions, LoadProgress, ModelCheck, ModelSource } from "./protocol.ts";
@@ -41,6 +42,7 @@ export class Engine implements ChatBackend {
   readonly #host: Remote<EngineHost>;
   /** Rejects when the worker dies. */
   readonly #death: Promise<never>;
+  readonly #die: (reason: Error) => void;
   /** A cancelled call that the worker is still ending. */
   #ending: Promise<unknown>;
 
@@ -52,6 +54,7 @@ export class Engine implements ChatBackend {
     this.#host = wrap<EngineHost>(this.#worker);
     const { promise, reject } = Promise.withResolvers<never>();
     this.#death = promise;
+    this.#die = reject;
     // Nobody may be waiting when it happens.
     this.#death.catch(() => {});
     this.#worker.addEventListener("error", ({ message }) => reject(new Error(`Cannot go on: the engine's worker died: ${message}`)));
@@ -91,9 +94,10 @@ export class Engine implements ChatBackend {
     return Promise.race([this.#host.fault(), this.#death]);
   }
 
-  /** Ends the worker, and with it the device. */
+  /** Ends the worker, and with it the device and all that is being answered. */
   close(): void {
     this.#worker.terminate();
+    this.#die(new WebError("RequestError", "Cannot go on: the engine was closed"));
   }
 
   /** Ends with the worker's answer or error, with the signal's reason, or with the worker's death. */

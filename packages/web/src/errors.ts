@@ -1,11 +1,5 @@
 /** What can go wrong before a model answers, besides what the packages below throw. Errors cross the worker by `name`, so callers go by that. */
-export type WebErrorName =
-  | "DownloadError"
-  | "ManifestError"
-  | "SourceError"
-  | "QuotaError"
-  | "RequestError"
-  | "BusyError";
+export type WebErrorName = "DownloadError" | "ManifestError" | "SourceError" | "QuotaError" | "RequestError" | "BusyError";
 
 export class WebError extends Error {
   override readonly name: WebErrorName;

@@ -10,21 +10,21 @@ const KV_FORMAT = "f16";
 /** Answers at once: several conversations, or several answers to one question. A verified draft takes two rows. */
 const MAX_SEQUENCES = 4;
 
-/** How a page runs a model. */
-export function stageOptions(config: ModelConfig): LocalStageOptions {
-  return { kvFormat: KV_FORMAT, maxSequences: MAX_SEQUENCES, maxOutputs: 2 * MAX_SEQUENCES, mtp: config.nMtpLayers > 0 };
+/** How a page runs a model. On a processor drafts cost more than they save, and their kernels a minute to compile. */
+export function stageOptions(config: ModelConfig, { isSoftware }: Pick<GpuContext["adapter"], "isSoftware">): LocalStageOptions {
+  return { kvFormat: KV_FORMAT, maxSequences: MAX_SEQUENCES, maxOutputs: 2 * MAX_SEQUENCES, mtp: config.nMtpLayers > 0 && !isSoftware };
 }
 
 export type Estimate = Pick<ModelCheck, "gpuBytes" | "memory" | "refusal" | "contextTokens">;
 
 /** @param tensors as the files' headers have them; by default what the config says that they should be */
 export function estimate(
-  { limits, dialect }: Pick<GpuContext, "limits" | "dialect">,
+  { limits, dialect, adapter }: Pick<GpuContext, "limits" | "dialect" | "adapter">,
   config: ModelConfig,
   tensors: Tensors = { tensors: schemaTensors(config) } as Tensors,
 ): Estimate {
   const run: RunShape = {
-    ...stagePlan(config, stageOptions(config)),
+    ...stagePlan(config, stageOptions(config, adapter)),
     kvFormat: KV_FORMAT,
     subgroupMatrix: dialect.subgroupMatrix !== undefined,
   };

@@ -8,7 +8,16 @@ import { downloadModel, missingBytes, storedFiles } from "./download.ts";
 import { WebError } from "./errors.ts";
 import { type Estimate, estimate } from "./estimate.ts";
 import { LISTING_NAME, type ModelListing, listingText, manifestBytes, parseListing } from "./manifest.ts";
-import type { DownloadProgress, Inspection, LoadOptions, LoadProgress, ModelCheck, ModelSource, PortRequest, PortResponse } from "./protocol.ts";
+import type {
+  DownloadProgress,
+  Inspection,
+  LoadOptions,
+  LoadProgress,
+  ModelCheck,
+  ModelSource,
+  PortRequest,
+  PortResponse,
+} from "./protocol.ts";
 import { Session } from "./session.ts";
 import { folderManifest, fileUrl, listFiles, sourceName, storageId } from "./sources.ts";
 import { type ModelStorage, modelLock, opfsStorage } from "./storage.ts";
@@ -299,7 +308,10 @@ async function fetchConfig({ base }: ModelListing, signal: AbortSignal): Promise
   const response = await fetch(fileUrl("config.json", new URL(base)), { signal });
   const text = response.ok ? await response.text() : "";
   if (text === "" || text.length > MAX_CONFIG_BYTES)
-    throw new WebError("DownloadError", `Cannot read the model's config: the server answered ${response.status} with ${text.length} characters`);
+    throw new WebError(
+      "DownloadError",
+      `Cannot read the model's config: the server answered ${response.status} with ${text.length} characters`,
+    );
   return parseConfigText(text, "config.json");
 }
 

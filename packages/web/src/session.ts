@@ -37,7 +37,7 @@ export class Session {
   #api: Api | undefined;
   #experts = { nRoutedExperts: 0, nActivatedExperts: 0 };
   #watching = false;
-  #fault: unknown;
+  #fault: string | null = null;
   /** Requests wait for it: while kernels are timed nothing else may run. */
   #gate: Promise<unknown> = Promise.resolve();
 
@@ -69,7 +69,8 @@ export class Session {
       },
       limits: { timeoutMs: TIMEOUT_MS },
       onRequest: ({ fault }) => {
-        if (fault !== undefined) this.#fault = fault;
+        if (fault !== undefined)
+          this.#fault = fault instanceof Error ? `${fault.name}: ${fault.message}` : "Something that is no error was thrown";
       },
     });
   }
@@ -82,9 +83,7 @@ export class Session {
 
   /** Why the last answer failed that failed for no fault of its request. */
   get fault(): string | null {
-    const fault = this.#fault;
-    if (fault === undefined) return null;
-    return fault instanceof Error ? `${fault.name}: ${fault.message}` : String(fault);
+    return this.#fault;
   }
 
   /** @param watching whether somebody looks at the routing: steps are then looked at now and then */
@@ -138,7 +137,7 @@ export class Session {
       validateCheckpoint(config, checkpoint.tensors.tensors, checkpoint.location);
       const gpu = await openGpu();
       const stage = await loadLocalStage(gpu, checkpoint, {
-        ...stageOptions(config),
+        ...stageOptions(config, gpu.adapter),
         ...(onProgress && { onProgress }),
         ...(signal && { signal }),
       });

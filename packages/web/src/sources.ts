@@ -44,14 +44,18 @@ export function sourceOf(text: string): FetchedSource {
     return isPage ? { kind: "hub", repo: `${organization}/${name}` } : { kind: "folder", url: trimmed };
   }
   if (isHubId(trimmed)) return { kind: "hub", repo: trimmed };
-  throw new WebError("SourceError", `Cannot use '${trimmed.slice(0, 200)}' as a model: expected an address, or 'organization/name' of a hub`);
+  throw new WebError(
+    "SourceError",
+    `Cannot use '${trimmed.slice(0, 200)}' as a model: expected an address, or 'organization/name' of a hub`,
+  );
 }
 
 /** What a model is kept under: the same for the same source, and a name that every file system takes. */
 export function storageId(source: FetchedSource): string {
   const { host, pathname } = source.kind === "hub" ? hubUrl(source) : folderUrl(source.url);
   const id = encodeURIComponent(`${host}${pathname}`).replaceAll("*", "%2A");
-  if (id.length > 200) throw new WebError("SourceError", `Cannot keep the model of '${host}': its address is too long, expected a shorter one`);
+  if (id.length > 200)
+    throw new WebError("SourceError", `Cannot keep the model of '${host}': its address is too long, expected a shorter one`);
   return id;
 }
 
@@ -59,7 +63,9 @@ export function storageId(source: FetchedSource): string {
 export function sourceName(source: ModelSource): string {
   if (source.kind === "files") return source.name;
   if (source.kind === "hub") return source.repo;
-  const parts = folderUrl(source.url).pathname.split("/").filter((part) => part !== "");
+  const parts = folderUrl(source.url)
+    .pathname.split("/")
+    .filter((part) => part !== "");
   return decodeURIComponent(parts.at(-1) ?? new URL(source.url).host);
 }
 
@@ -72,7 +78,10 @@ export async function listFiles(source: FetchedSource, options: ListOptions = {}
 }
 
 /** Whether a list that is kept may be older than what is at the source: folders with a manifest are asked on every visit. */
-export async function folderManifest(url: string, { signal, fetch = globalThis.fetch }: ListOptions): Promise<ReturnType<typeof parseManifest> | null> {
+export async function folderManifest(
+  url: string,
+  { signal, fetch = globalThis.fetch }: ListOptions,
+): Promise<ReturnType<typeof parseManifest> | null> {
   const response = await fetch(fileUrl(MANIFEST_NAME, folderUrl(url)), { cache: "no-cache", ...(signal && { signal }) });
   if (isAbsent(response)) return null;
   if (response.status >= 500) throw new TypeError(`the server answered ${response.status}`);
@@ -100,17 +109,24 @@ async function folderListing(source: FetchedSource & { readonly kind: "folder" }
     return bytes !== null;
   };
   if (!(await ask("config.json")))
-    throw new WebError("SourceError", `Cannot use ${base.origin}${base.pathname} as a model: it has no 'config.json', expected a checkpoint's folder`);
+    throw new WebError(
+      "SourceError",
+      `Cannot use ${base.origin}${base.pathname} as a model: it has no 'config.json', expected a checkpoint's folder`,
+    );
   await Promise.all(SMALL_FILES.slice(1).map(ask));
   if (await ask(SINGLE)) return listing(files);
   const shards = (await ask(INDEX)) ? await shardsOf(fileUrl(INDEX, base), options) : [];
   if (shards.length === 0)
-    throw new WebError("SourceError", `Cannot use ${base.origin}${base.pathname} as a model: it has no weights, expected '${SINGLE}' or '${INDEX}'`);
+    throw new WebError(
+      "SourceError",
+      `Cannot use ${base.origin}${base.pathname} as a model: it has no weights, expected '${SINGLE}' or '${INDEX}'`,
+    );
   for (let at = 0; at < shards.length; at += AT_ONCE) {
     const some = shards.slice(at, at + AT_ONCE);
     const there = await Promise.all(some.map(ask));
     const missing = some.find((_, index) => there[index] !== true);
-    if (missing !== undefined) throw new WebError("SourceError", `Cannot use ${base.origin}${base.pathname} as a model: '${missing}' of its index is missing`);
+    if (missing !== undefined)
+      throw new WebError("SourceError", `Cannot use ${base.origin}${base.pathname} as a model: '${missing}' of its index is missing`);
   }
   return listing(files);
 }
@@ -124,7 +140,10 @@ async function shardsOf(url: URL, { signal, fetch = globalThis.fetch }: ListOpti
   const names = [...new Set(Object.values(map))];
   const bad = names.find((name) => typeof name !== "string" || !isFileName(name));
   if (bad !== undefined || names.length > 2048)
-    throw new WebError("SourceError", `Cannot use '${INDEX}': it names '${String(bad).slice(0, 80)}' or too many files, expected at most 2048 plain names`);
+    throw new WebError(
+      "SourceError",
+      `Cannot use '${INDEX}': it names '${String(bad).slice(0, 80)}' or too many files, expected at most 2048 plain names`,
+    );
   return names.filter((name) => typeof name === "string");
 }
 
@@ -142,7 +161,10 @@ async function sizeOf(url: URL, name: string, { signal, fetch = globalThis.fetch
   await first.body?.cancel().catch(() => {});
   if (isAbsent(first)) return null;
   if (total !== undefined) return Number(total);
-  throw new WebError("DownloadError", `Cannot tell the size of '${name}': the server answered ${first.status} without it, expected Content-Length or Content-Range`);
+  throw new WebError(
+    "DownloadError",
+    `Cannot tell the size of '${name}': the server answered ${first.status} without it, expected Content-Length or Content-Range`,
+  );
 }
 
 function hubUrl({ repo, revision, endpoint }: FetchedSource & { readonly kind: "hub" }): URL {
@@ -181,7 +203,8 @@ async function hubJson(url: URL, repo: string, { signal, fetch = globalThis.fetc
   if (response.status >= 500) throw new TypeError(`the server answered ${response.status}`);
   if (response.status === 401 || response.status === 403 || response.status === 404)
     throw new WebError("SourceError", `Cannot use '${repo}': ${url.origin} has no such public model (it answered ${response.status})`);
-  if (!response.ok) throw new WebError("DownloadError", `Cannot ask for '${repo}': ${url.origin} answered ${response.status}, expected 200`);
+  if (!response.ok)
+    throw new WebError("DownloadError", `Cannot ask for '${repo}': ${url.origin} answered ${response.status}, expected 200`);
   return jsonOf(await bodyOf(response, MAX_HUB_BYTES, repo), repo);
 }
 
@@ -192,7 +215,8 @@ function isAbsent(response: Response): boolean {
 
 async function bodyOf(response: Response, maxBytes: number, name: string): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = await readBounded(response, maxBytes);
-  if (bytes === null) throw new WebError("ManifestError", `Cannot read '${name}': it has more than ${maxBytes} bytes, expected at most that`);
+  if (bytes === null)
+    throw new WebError("ManifestError", `Cannot read '${name}': it has more than ${maxBytes} bytes, expected at most that`);
   return bytes;
 }
 

@@ -79,8 +79,7 @@ export async function storedModels(): Promise<readonly StoredModel[]> {
     if (handle.kind !== "directory") continue;
     const directory = handle as Directory;
     const sizes = new Map<string, number>();
-    for await (const [name, file] of directory.entries())
-      if (file.kind === "file") sizes.set(name, (await (file as FileSystemFileHandle).getFile()).size);
+    for await (const [name, file] of directory.entries()) if (file.kind === "file") sizes.set(name, (await file.getFile()).size);
     const bytes = [...sizes.values()].reduce((sum, size) => sum + size, 0);
     const listing = await keptListing(directory);
     // Without a list nothing can be made of the files, but they take room and can be deleted.

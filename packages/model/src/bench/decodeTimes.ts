@@ -21,7 +21,7 @@ export async function decodeTimes(stage: LocalStage, { positions = 64, repeat = 
     await prefill(stage, sequence, ids, maxTokens, "sample");
     // Leaves behind the inputs of such a step, so that running its commands again computes the same.
     await decode(stage, sequence, 1);
-    const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: false });
+    const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing" });
     return (await kernelTimes(stage.gpu, commands, repeat)) ?? null;
   } finally {
     await stage.close(sequence);

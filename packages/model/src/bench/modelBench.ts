@@ -153,7 +153,14 @@ async function prefillStep({ stage, sequence, prompt, maxTokens, repeat }: Run):
   // Leaves behind the inputs of such a step, so that running its commands again computes the same.
   const last = await prefill(stage, sequence, chunk, maxTokens, "sample");
   await stage.sampled(last, 1);
-  const commands = await stage.program({ kind: "forward", tokens, outputs: 1, identity: tokens === 1, choose: "greedy", capture: false });
+  const commands = await stage.program({
+    kind: "forward",
+    tokens,
+    outputs: 1,
+    identity: tokens === 1,
+    choose: "greedy",
+    capture: "nothing",
+  });
   return {
     step: stepCost(stage.gpu, commands, tokens, kvCacheBytes(stage.kv, tokens)),
     gpuTimes: (await kernelTimes(stage.gpu, commands, repeat)) ?? null,
@@ -180,7 +187,7 @@ async function decodeStep({
   signal?.throwIfAborted();
   await stage.truncate(sequence, prompt.length);
   await decode(stage, sequence, 1);
-  const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: false });
+  const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing" });
   return {
     submitMs: median(submits),
     step: stepCost(stage.gpu, commands, 1, kvCacheBytes(stage.kv, prompt.length + 1)),

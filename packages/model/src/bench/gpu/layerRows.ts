@@ -159,7 +159,7 @@ async function timed(
 }
 
 function layerProgram(stage: LocalStage, tokens: number): Promise<readonly Command[]> {
-  return stage.program({ kind: "forward", tokens, outputs: 0, identity: false, choose: "none", capture: false });
+  return stage.program({ kind: "forward", tokens, outputs: 0, identity: false, choose: "none", capture: "nothing" });
 }
 
 /** One step that continues the sequence with hidden states. @returns the experts that were chosen */

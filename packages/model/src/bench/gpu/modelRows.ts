@@ -102,7 +102,7 @@ async function decodeRow(
   const entries = sequences.map((sequence) => ({ sequence, tokens: "sampled" as const }));
   const { routing = [] } = await stage.forward({ entries, output: "sample", capture: { routing: true } });
   const tokens = sequences.length;
-  const shape = { kind: "forward", tokens, outputs: tokens, identity: true, choose: "greedy", capture: false } as const;
+  const shape = { kind: "forward", tokens, outputs: tokens, identity: true, choose: "greedy", capture: "nothing" } as const;
   const cached = sequences.map(() => ({ before: position, tokens: 1 }));
   return { stepMs, verified, ...(await stepDetails(loaded, shape, cached, routing)) };
 }
@@ -130,7 +130,7 @@ async function prefillRow(run: Run, loaded: LoadedStage, [sequence]: readonly Se
   for (let i = 0; i < samples; i++) stepMs.push(await once());
   await stage.truncate(sequence, 0);
   const { routing = [] } = await stage.forward({ entries: [{ sequence, tokens: ids }], output: "sample", capture: { routing: true } });
-  const shape = { kind: "forward", tokens, outputs: 1, identity: tokens === 1, choose: "greedy", capture: false } as const;
+  const shape = { kind: "forward", tokens, outputs: 1, identity: tokens === 1, choose: "greedy", capture: "nothing" } as const;
   return { stepMs, verified, ...(await stepDetails(loaded, shape, [{ before: 0, tokens }], routing)) };
 }
 

@@ -46,7 +46,7 @@ export async function tinyRow(run: Run, { checkpoint, promptIds, expectedIds }: 
       output: "sample",
       capture: { routing: true },
     });
-    const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: false });
+    const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing" });
     const work = stepWork(checkpoint, {
       range,
       tokens: 1,
