@@ -8,12 +8,14 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-export async function servePages(): Promise<PageServer> {
+/** @param options.publicDir files that are served as they are, beside the pages */
+export async function servePages({ publicDir = "" }: { readonly publicDir?: string } = {}): Promise<PageServer> {
   const root = fileURLToPath(new URL("./pages/", import.meta.url));
   const workspace = fileURLToPath(new URL("../", import.meta.url));
   const server = await createServer({
     root,
     configFile: false,
+    publicDir: publicDir === "" ? false : publicDir,
     logLevel: "error",
     // A page under test must not reload because a file was saved.
     server: { host: "localhost", port: 0, hmr: false, watch: null, fs: { allow: [workspace] } },

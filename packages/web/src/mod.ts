@@ -24,4 +24,5 @@ export type {
   RoutingView,
 } from "./protocol.ts";
 export { sourceName, sourceOf } from "./sources.ts";
+export type { KernelTime, KernelTimes } from "@shoal/model/profile";
 export { deleteModel, type StoredModel, storedModels } from "./storage.ts";

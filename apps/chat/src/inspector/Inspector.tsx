@@ -1,0 +1,81 @@
+/** The model at work: how fast, which experts, what else it might have said, what it holds in memory, where the time goes. */
+import { useMemo } from "preact/hooks";
+import { useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import type { AppState } from "../appState.ts";
+import { Alternatives } from "./Alternatives.tsx";
+import { ExpertMap } from "./ExpertMap.tsx";
+import { InspectorState } from "./inspectorState.ts";
+import { KernelTable } from "./KernelTable.tsx";
+import { MemoryBars } from "./MemoryBars.tsx";
+import "../styles/inspector.css";
+
+export function Inspector({ app }: { readonly app: AppState }) {
+  const state = useMemo(() => new InspectorState(app), [app]);
+  useEffect(() => state.start(), [state]);
+  // Servers may not know the fields: asking them is a choice of its own.
+  useSignalEffect(() => void (state.asksAlternatives.value = app.backends.choice.value.kind === "device"));
+  const inspection = state.inspection.value;
+  const rates = state.rates.value;
+  const answer = state.answer.value;
+  const perSecond = rates?.tokensPerSecond ?? answer.tokensPerSecond;
+  return (
+    <div class="inspector-parts">
+      <section aria-labelledby="inspect-speed">
+        <h2 id="inspect-speed">Speed</h2>
+        <dl class="figures">
+          <Figure name="tokens/s" value={perSecond === null ? "–" : perSecond.toFixed(1)} />
+          <Figure name="ms to first token" value={answer.firstTokenMs === null ? "–" : answer.firstTokenMs.toFixed(0)} />
+          <Figure name="tokens a step" value={rates ? rates.tokensPerStep.toFixed(2) : "–"} />
+        </dl>
+        {inspection && (
+          <p class="quiet">
+            {inspection.hasMtp ? "The MTP module drafts where that is faster." : "No MTP module is used here."}{" "}
+            {cacheLine(inspection.status.totals.cachedTokens, inspection.status.totals.promptTokens)}
+          </p>
+        )}
+      </section>
+      <section aria-labelledby="inspect-experts">
+        <h2 id="inspect-experts">Experts</h2>
+        {inspection ? <ExpertMap layers={state.layers.value} inspection={inspection} /> : <NotHere />}
+      </section>
+      <section aria-labelledby="inspect-tokens">
+        <h2 id="inspect-tokens">Alternatives</h2>
+        <label class="ask">
+          <input
+            type="checkbox"
+            checked={state.asksAlternatives.value}
+            onChange={({ currentTarget }) => (state.asksAlternatives.value = currentTarget.checked)}
+          />
+          Ask for them with each answer
+        </label>
+        <Alternatives tokens={answer.tokens} />
+      </section>
+      <section aria-labelledby="inspect-memory">
+        <h2 id="inspect-memory">Memory</h2>
+        {inspection ? <MemoryBars memory={inspection.memory} kvBlocks={inspection.status.kvBlocks} /> : <NotHere />}
+      </section>
+      <section aria-labelledby="inspect-kernels">
+        <h2 id="inspect-kernels">GPU time by kernel</h2>
+        {inspection ? <KernelTable app={app} available={inspection.timestamps} /> : <NotHere />}
+      </section>
+    </div>
+  );
+}
+
+function Figure({ name, value }: { readonly name: string; readonly value: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{value}</dd>
+    </div>
+  );
+}
+
+function NotHere() {
+  return <p class="quiet">Only for a model on this device.</p>;
+}
+
+function cacheLine(cached: number, prompts: number): string {
+  return prompts === 0 ? "" : `${cached} of ${prompts} tokens of prompts were found in the cache.`;
+}

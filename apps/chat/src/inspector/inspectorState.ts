@@ -1,0 +1,101 @@
+/** What is known of the model at work while somebody looks: asked for a few times a second, and heard from answers. Costs nothing while nobody does. */
+import { signal } from "@preact/signals";
+import type { Inspection } from "@shoal/web";
+import type { AppState } from "../appState.ts";
+import type { BackendChunk } from "../backend.ts";
+import { type ShownToken, tokensOf } from "./alternatives.ts";
+import { ExpertHeat, type LayerHeat } from "./heat.ts";
+import { type Rates, RateWindow } from "./rates.ts";
+
+const EVERY_MS = 250;
+/** Of each token of an answer. */
+const ALTERNATIVES = 5;
+/** Older tokens of a long answer are not shown. */
+const MOST_TOKENS = 400;
+
+export interface LastAnswer {
+  readonly firstTokenMs: number | null;
+  readonly tokensPerSecond: number | null;
+  readonly tokens: readonly ShownToken[];
+}
+
+interface Watched {
+  readonly watchers?: Set<unknown>;
+}
+
+const NO_ANSWER: LastAnswer = { firstTokenMs: null, tokensPerSecond: null, tokens: [] };
+
+export class InspectorState {
+  /** Null where no model is on this device. */
+  readonly inspection = signal<Inspection | null>(null);
+  readonly layers = signal<readonly LayerHeat[]>([]);
+  readonly rates = signal<Rates | null>(null);
+  readonly answer = signal<LastAnswer>(NO_ANSWER);
+  /** Whether answers are asked for alternatives: servers may refuse. */
+  readonly asksAlternatives = signal(true);
+  readonly #app: AppState;
+  #heat = new ExpertHeat();
+  #window = new RateWindow();
+  #askedAt = 0;
+
+  constructor(app: AppState) {
+    this.#app = app;
+    this.asksAlternatives.value = app.backends.choice.value.kind === "device";
+  }
+
+  /** @returns ends the looking */
+  start(): () => void {
+    const { model, chat } = this.#app;
+    let stopped = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const look = async (): Promise<void> => {
+      const { engine } = model;
+      // A hidden page needs no picture.
+      const inspection = engine && !document.hidden ? await engine.inspect(true).catch(() => null) : this.inspection.peek();
+      if (stopped) return;
+      this.#see(engine ? inspection : null);
+      timer = setTimeout(() => void look(), EVERY_MS);
+    };
+    void look();
+    (chat as Watched).watchers?.add(this);
+    return () => {
+      stopped = true;
+      clearTimeout(timer);
+      (chat as Watched).watchers?.delete(this);
+      void model.engine?.inspect(false).catch(() => {});
+    };
+  }
+
+  /** What requests ask for besides. */
+  readonly fields = (): Readonly<Record<string, unknown>> => {
+    this.#askedAt = performance.now();
+    this.answer.value = NO_ANSWER;
+    return this.asksAlternatives.value ? { logprobs: true, top_logprobs: ALTERNATIVES } : {};
+  };
+
+  readonly onChunk = (_: string, { choices, usage, timings }: BackendChunk): void => {
+    const [choice] = choices;
+    const { firstTokenMs, tokens } = this.answer.value;
+    const hasText = (choice?.delta.content ?? "") !== "" || (choice?.delta.reasoning_content ?? "") !== "";
+    const more = tokensOf(choice?.logprobs);
+    const done = usage && timings && timings.decode_ms > 0 ? ((usage.completion_tokens - 1) * 1000) / timings.decode_ms : null;
+    if (!hasText && more.length === 0 && done === null) return;
+    this.answer.value = {
+      firstTokenMs: firstTokenMs ?? (hasText ? performance.now() - this.#askedAt : null),
+      tokensPerSecond: done,
+      tokens: more.length === 0 ? tokens : [...tokens, ...more].slice(-MOST_TOKENS),
+    };
+  };
+
+  #see(inspection: Inspection | null): void {
+    this.inspection.value = inspection;
+    if (!inspection) {
+      this.layers.value = [];
+      this.rates.value = null;
+      this.#heat = new ExpertHeat();
+      return;
+    }
+    this.rates.value = this.#window.add(inspection.status.totals);
+    if (inspection.routing) this.layers.value = this.#heat.add(inspection.routing.layers);
+  }
+}
