@@ -230,6 +230,29 @@ describe("Engine", () => {
     expect(stages[1]?.freeBlocks).toBe(40);
   });
 
+  it("verifies no more drafts than a step has room for when another request joins", () =>
+    withEngine(
+      { mistaken: () => false, maxOutputs: 4, maxSequences: 2, maxTokens: 8 },
+      async (engine, stage) => {
+        const first = request(range(1, 3), { maxNewTokens: 50, stopTokenIds: [] });
+        const running = engine.submit(first)[Symbol.asyncIterator]();
+        const ids: number[] = [];
+        const take = async (): Promise<boolean> => {
+          const turn = await running.next();
+          if (turn.done !== true) ids.push(...turn.value.map(({ id }) => id));
+          return turn.done !== true;
+        };
+        await take();
+        await take();
+        expect(stage.steps.at(-1)?.sampled.length).toBe(4);
+        const second = request([500], { maxNewTokens: 9, stopTokenIds: [] });
+        expect(await collect(engine.submit(second))).toEqual(expected(second, 64));
+        while (await take());
+        expect(ids).toEqual(expected(first, 64));
+      },
+      { drafts: { least: 3 } },
+    ));
+
   it("goes on with the same tokens wherever the device is lost, also between a step and its drafts", async () => {
     const options = { ...STAGE, mistaken: (ids: readonly number[]) => ids.length % 5 === 0, maxOutputs: 16 };
     const wishes = range(0, 5).map((start) =>

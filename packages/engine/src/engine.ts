@@ -259,8 +259,8 @@ export class Engine implements InferenceEngine {
         await this.#take();
         continue;
       }
-      const { contextTokens } = this.#description;
-      const limits = { stepTokens: this.#stepTokens, blockSize: this.#blocks.blockSize };
+      const { contextTokens, maxOutputs } = this.#description;
+      const limits = { stepTokens: this.#stepTokens, maxOutputs, blockSize: this.#blocks.blockSize };
       const drafting = { contextTokens, made: this.#made?.count ?? 0, next };
       const step = schedule(this.#running, next > 0 ? { ...limits, drafting } : limits);
       const missing = step.blocks - this.#free;

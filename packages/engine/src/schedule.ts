@@ -28,6 +28,8 @@ export interface ScheduledStep {
 export interface ScheduleLimits {
   /** Most tokens in a step. */
   readonly stepTokens: number;
+  /** Most tokens chosen in a step; at least one for each that runs. */
+  readonly maxOutputs: number;
   readonly blockSize: number;
   /** Steps wait for one another, so every token is known here; drafts of the step before are verified, and new ones made. */
   readonly drafting?: { readonly contextTokens: number; readonly made: number; readonly next: number };
@@ -39,15 +41,18 @@ export interface Placed {
 }
 
 /** @param running in the order of their admission; at most as many as the budget has tokens */
-export function schedule(running: readonly Placed[], { stepTokens, blockSize, drafting }: ScheduleLimits): ScheduledStep {
+export function schedule(running: readonly Placed[], { stepTokens, maxOutputs, blockSize, drafting }: ScheduleLimits): ScheduledStep {
   const entries: ScheduledEntry[] = [];
   let budget = stepTokens;
+  // Drafts take what is left when everybody has a token: they may have been made for fewer streams than run now.
+  let spare = Math.min(stepTokens, maxOutputs) - running.length;
   for (const placed of running) {
     const { request, placement } = placed;
     if (placement.length < placement.prefillTokens || placement.chosen >= request.mostTokens) continue;
     const most = placement.draftIndex === undefined ? 0 : (drafting?.made ?? 0);
     const room = Math.min((drafting?.contextTokens ?? 0) - placement.length, request.mostTokens - placement.chosen) - 1;
-    const verify = Math.max(0, Math.min(most, room, budget - 1));
+    const verify = Math.max(0, Math.min(most, room, spare));
+    spare -= verify;
     // What the stage sampled last need not be the stream's last token: after a wrong draft it is what would have followed that.
     const known = placement.length < request.knownLength;
     const tokens = known ? request.ids(placement.length, placement.length + 1) : "sampled";

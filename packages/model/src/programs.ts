@@ -144,14 +144,17 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
 }
 
 /** The module's state in its output rows, for the next draft. */
-async function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, { outputs }: StepShape, gamma: GPUBuffer): Promise<void> {
+async function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, shape: StepShape, gamma: GPUBuffer): Promise<void> {
   const { gpu, config, activations } = recorder;
   const { residual, outputsNormed, recycled, step } = activations;
-  const gathered = recycling === "pre-norm" ? recycled : outputsNormed;
+  const { outputs } = shape;
+  const normed = recycling === "post-norm";
+  const gathered = normed ? outputsNormed : recycled;
   const spec = { x: residual.buffer, xStride: residual.stride, cols: config.hiddenSize, out: gathered.buffer, outStride: gathered.stride };
-  recorder.add(await gatherRows(gpu, { ...spec, step, outputs, label: "gather MTP state" }));
-  if (recycling === "post-norm")
-    await recorder.norm(gathered, recycled, config.hiddenSize, gamma, config.rmsNormEps, "MTP state norm", outputs);
+  const inPlace = normed && shape.identity;
+  if (!inPlace) recorder.add(await gatherRows(gpu, { ...spec, step, outputs, label: "gather MTP state" }));
+  if (normed)
+    await recorder.norm(inPlace ? residual : gathered, recycled, config.hiddenSize, gamma, config.rmsNormEps, "MTP state norm", outputs);
 }
 
 async function recordEmbedding(recorder: Recorder, parts: ProgramParts, table: WeightMatrix, out: Matrix2D): Promise<void> {
