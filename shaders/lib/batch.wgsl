@@ -3,9 +3,11 @@
 //   @group(0) @binding(n) var<storage, read> batch: array<u32>;
 //
 // Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, ringRow, 1 unused, then MAX_TOKENS each of token ids, positions, sequence
-// slots, and rows whose logits are wanted.
+// slots, rows whose logits are wanted, and for each of these the token that is known to follow it, or CHOSEN.
 
 const BATCH_HEADER: u32 = 4u;
+// No token is known to follow: one is chosen.
+const CHOSEN: u32 = 0xffffffffu;
 
 fn token_count() -> u32 {
   return batch[0];
@@ -38,4 +40,9 @@ fn token_sequence(token: u32) -> u32 {
 // The token (row of the batch) whose logits are output number `output`.
 fn output_row(output: u32) -> u32 {
   return batch[BATCH_HEADER + 3u * MAX_TOKENS + output];
+}
+
+// The token after output number `output`, where it is given; else CHOSEN.
+fn given_token(output: u32) -> u32 {
+  return batch[BATCH_HEADER + 4u * MAX_TOKENS + output];
 }

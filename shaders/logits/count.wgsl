@@ -1,4 +1,4 @@
-// Counts the tokens that a step chose for sequences that have penalties.
+// Counts the tokens that a step chose for sequences that have penalties; given ones were not chosen.
 //
 // batch, params (lib/batch.wgsl, lib/sampling.wgsl)
 // ring     [.., RING_ROWS] u32 as merge.wgsl leaves it
@@ -17,7 +17,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
   for (var row = local; row < output_count(); row += 64u) {
     let sequence = token_sequence(output_row(row));
     let token = ring[ring_row() * RING_ROWS + row];
-    if (params[sequence * 4u + 2u].w != 0u && token < VOCAB) {
+    if (params[sequence * 4u + 2u].w != 0u && token < VOCAB && given_token(row) == CHOSEN) {
       atomicAdd(&history[sequence * VOCAB + token], 1u);
     }
   }

@@ -1,4 +1,4 @@
-// The best of a row's tiles becomes the sequence's next token.
+// The best of a row's tiles becomes the sequence's next token, unless that is given: then it is only noted.
 //
 // scratch as tiles.wgsl leaves it; batch (lib/batch.wgsl)
 // latest  [sequence slots] u32: the token last sampled for the sequence
@@ -33,7 +33,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   workgroupBarrier();
   if (local == 0u && row < output_count()) {
     let token = select(~atomicLoad(&best_inverse), 0u, atomicLoad(&best_key) == 0u);
-    latest[token_sequence(output_row(row))] = token;
-    ring[ring_row() * RING_ROWS + row] = token;
+    let given = given_token(row);
+    if (given == CHOSEN) {
+      latest[token_sequence(output_row(row))] = token;
+    }
+    ring[ring_row() * RING_ROWS + row] = select(given, token, given == CHOSEN);
   }
 }

@@ -16,6 +16,8 @@ export function draftOf(id: number): number | undefined {
   const index = FIRST_DRAFT - id;
   return index >= 0 && index < MAX_DRAFTS ? index : undefined;
 }
+/** In place of the token that is known to follow an output row: one is chosen. */
+const CHOSEN = 0xffffffff;
 
 /** The buffer, and how many tokens and outputs it has room for. */
 export interface Step {
@@ -32,27 +34,36 @@ export interface BatchRows {
   readonly sequences: readonly number[];
   /** Rows of the batch whose logits are wanted. */
   readonly outputRows: readonly number[];
+  /** Of each of these: the token that is known to follow it, which stands for one that is chosen. None by default. */
+  readonly given?: readonly (number | undefined)[];
   /** Row of the ring of sampled tokens that this step writes. */
   readonly ringRow?: number;
 }
 
 export function batchBytes(maxTokens: number): number {
-  return (4 + 4 * maxTokens) * 4;
+  return (4 + 5 * maxTokens) * 4;
 }
 
 /** @throws RangeError if there are more rows than `maxTokens`, or the columns' lengths differ. */
 export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<ArrayBuffer> {
-  const { tokens, positions, sequences, outputRows, ringRow = 0 } = rows;
+  const { tokens, positions, sequences, outputRows, given = [], ringRow = 0 } = rows;
   if (tokens.length > maxTokens || outputRows.length > maxTokens)
     throw new RangeError(
       `Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`,
     );
   if (positions.length !== tokens.length || sequences.length !== tokens.length)
     throw new RangeError(`Cannot encode a batch: ${tokens.length} tokens, ${positions.length} positions, ${sequences.length} sequences`);
-  const words = new Uint32Array(4 + 4 * maxTokens);
+  const words = new Uint32Array(4 + 5 * maxTokens);
   words[0] = tokens.length;
   words[1] = outputRows.length;
   words[2] = ringRow;
-  for (const [column, values] of [tokens, positions, sequences, outputRows].entries()) words.set(values, 4 + column * maxTokens);
+  for (const [column, values] of [
+    tokens,
+    positions,
+    sequences,
+    outputRows,
+    outputRows.map((_, output) => given[output] ?? CHOSEN),
+  ].entries())
+    words.set(values, 4 + column * maxTokens);
   return words;
 }

@@ -43,6 +43,11 @@ export interface BatchEntry {
    * With output `sample`: for each token that is chosen, which ones it may be: a bit an id, lowest first, in ceil(vocabSize / 32) words. Without them it may be any.
    */
   readonly masks?: readonly Uint32Array<ArrayBuffer>[];
+  /**
+   * With output `sample`: the tokens that are known to follow the first tokens of this entry, one each; a token is chosen after its last as always, unless it is quiet.
+   * `sampled` and `logprobs` give them as if they had been chosen, before what is.
+   */
+  readonly followedBy?: readonly number[];
   /** For `draft`: the token of this entry, from 0, after which one is drafted; the last by default. */
   readonly draftAfter?: number;
 }
@@ -135,7 +140,10 @@ export interface Stage {
    * step of its own, numbered from the one that is returned on. They take a position each, which sequences are extended by where they lack it: truncate them afterwards.
    */
   draft(batch: Batch): Promise<StepOutput>;
-  /** Tokens sampled by steps `first .. first + count`: for each step, one for each entry that was not quiet, in their order, or one for each token of an entry that was verified. Waits for the device. */
+  /**
+   * Tokens sampled by steps `first .. first + count`: for each step, in the order of its entries, those that were said to follow and one for each entry that was not quiet, or one
+   * for each token of an entry that was verified. Waits for the device.
+   */
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
   /** Log-probabilities of what `sampled` gives, in the same order; nothing for steps whose batch did not ask for them. */
   logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]>;

@@ -11,8 +11,10 @@ export interface PlannedStep {
   readonly sequences: number[];
   /** Rows after which a token is chosen, or whose logits are wanted: the last of each entry, unless it says otherwise. */
   readonly chosenRows: number[];
-  /** Of each of these: which tokens may be chosen. */
+  /** Of each of these: which tokens may be chosen, */
   readonly masks: (Uint32Array<ArrayBuffer> | undefined)[];
+  /** or the token that is known to follow. */
+  readonly given: (number | undefined)[];
 }
 
 export interface StepPlannerParts {
@@ -36,7 +38,7 @@ export class StepPlanner {
   plan({ entries, output }: Batch, at?: PlannedStep): PlannedStep {
     const { adjuster, lengthOf } = this.#parts;
     const { contextTokens, maxTokens } = this.#parts.plan;
-    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], chosenRows: [], masks: [] };
+    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], chosenRows: [], masks: [], given: [] };
     const seen = new Set<number>();
     for (const entry of entries) {
       const { sequence } = entry;
@@ -47,8 +49,10 @@ export class StepPlanner {
       const ids = this.#checkedIds(entry);
       const chosen = chosenRows(entry, output, at !== undefined);
       if (entry.masks && (output !== "sample" || at)) throw new ModelError("bad-batch", "Cannot mask in a step that chooses no token");
-      plan.masks.push(...adjuster.checkedMasks(entry, chosen.length));
-      for (const row of chosen) plan.chosenRows.push(plan.tokens.length + row);
+      const given = this.#checkedFollowers(entry, output, at !== undefined);
+      for (const row of [...given.keys(), ...chosen]) plan.chosenRows.push(plan.tokens.length + row);
+      plan.masks.push(...given.map(() => undefined), ...adjuster.checkedMasks(entry, chosen.length));
+      plan.given.push(...given, ...chosen.map(() => undefined));
       for (const [index, id] of ids.entries()) {
         plan.tokens.push(id);
         plan.positions.push(start + index);
@@ -74,10 +78,28 @@ export class StepPlanner {
     const drafted = Array.from({ length: verify }, (_, index) => tokenFromDraft(index));
     if (tokens === "sampled") return [TOKEN_FROM_SAMPLER, ...drafted];
     if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
-    const bad = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocab);
-    if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocab - 1}`);
+    checkIds(tokens, vocab);
     return verify > 0 ? [...tokens, ...drafted] : tokens;
   }
+
+  #checkedFollowers(entry: BatchEntry, output: Batch["output"], drafting: boolean): readonly number[] {
+    const { followedBy = [], quiet = false, verify = 0 } = entry;
+    if (followedBy.length === 0) return [];
+    // After the last token one is chosen, unless the entry is quiet.
+    const most = rowCount(entry) - (quiet ? 0 : 1);
+    if (output !== "sample" || drafting || verify > 0 || followedBy.length > most)
+      throw new ModelError(
+        "bad-batch",
+        `Cannot take ${followedBy.length} tokens that follow, expected at most ${most} in a forward step that samples and verifies no draft`,
+      );
+    checkIds(followedBy, this.#parts.vocab);
+    return followedBy;
+  }
+}
+
+function checkIds(ids: readonly number[], vocab: number): void {
+  const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocab);
+  if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocab - 1}`);
 }
 
 /** What a stage in the middle computes from: [tokens, stride] f32. */

@@ -58,6 +58,7 @@ async function choose(
   mode: "greedy" | "sample",
   variant?: string,
   ahead: 1 | 2 = 1,
+  given: readonly (number | undefined)[] = [],
 ): Promise<Result> {
   return withBuffers(gpu, async (keep) => {
     const count = rows.length;
@@ -75,6 +76,7 @@ async function choose(
         positions: rows.map((_, index) => rows[count - 1 - index]?.position ?? 0),
         sequences: rows.map((_, index) => index),
         outputRows: rows.map((_, index) => count - 1 - index),
+        given,
         ringRow: RING_ROW,
       },
       maxTokens,
@@ -101,7 +103,8 @@ async function choose(
     gpu.submit(dispatches);
     const tokens = [...new Uint32Array(await gpu.read(ring, RING_ROW * maxTokens * 4, count * 4))];
     const bySlot = [...new Uint32Array(await gpu.read(lastTokens, 0, count * 4))];
-    assertEqual(bySlot, tokens.toReversed(), "lastTokens");
+    // What is given was not sampled.
+    assertEqual(bySlot, tokens.map((token, index) => (given[index] === undefined ? token : 0)).toReversed(), "lastTokens");
     const pairs = new Uint32Array(await gpu.read(scratch));
     const thresholds = rows.map((_, index) => {
       const head = index * scratchPairs(vocab) * 2;
@@ -126,6 +129,13 @@ async function checkGreedy(gpu: GpuContext, vocab: number, seed: number): Promis
   const rows = logits.map((row) => ({ logits: row, params: FULL, position: 0 }));
   const { tokens } = await choose(gpu, rows, vocab, "greedy");
   assertEqual(tokens, logits.map(argmaxReference), "tokens");
+  const given = rows.map((_, index) => (index % 2 === 1 ? (vocab - 1 - index) % vocab : undefined));
+  const noted = await choose(gpu, rows, vocab, "greedy", undefined, 1, given);
+  assertEqual(
+    noted.tokens,
+    tokens.map((token, index) => given[index] ?? token),
+    "tokens beside given ones",
+  );
 }
 
 function variedParams(random: Random, vocab: number): readonly SamplingParams[] {

@@ -1,9 +1,9 @@
 /** Bias, penalties, masks and log-probabilities in a stage's steps, held to the CPU's arithmetic on the logits of the same steps. */
 import { TOP_LOGPROBS } from "@shoal/kernels";
 import { type AdjustedRow, adjustReference, logprobsReference, sampleReference } from "@shoal/kernels/testing";
-import type { ChosenLogprobs, LocalStage, SamplingParameters, SequenceSlot } from "@shoal/model";
+import type { BatchEntry, ChosenLogprobs, LocalStage, SamplingParameters, SequenceSlot } from "@shoal/model";
 import { check } from "../support/compare.ts";
-import { logits, prefill, withSequence } from "../support/drive.ts";
+import { logits, logitsOf, prefill, withSequence } from "../support/drive.ts";
 import { readGolden } from "../support/golden.ts";
 import type { GpuTest, Models } from "../support/models.ts";
 
@@ -113,6 +113,8 @@ export function adjusting(models: Models): readonly GpuTest[] {
         await prefill(on, sequence, [3, 4, 5]);
         const masked = (masks: readonly Uint32Array<ArrayBuffer>[], output: "sample" | "lastLogits" = "sample"): Promise<unknown> =>
           on.forward({ entries: [{ sequence, tokens: [6], masks }], output });
+        const followed = (more: Partial<BatchEntry>, output: "sample" | "none" = "sample"): Promise<unknown> =>
+          on.forward({ entries: [{ sequence, tokens: [6], ...more }], output });
         const all = new Uint32Array(words).fill(0xffffffff);
         const set = (more: Partial<SamplingParameters>, generatedIds: readonly number[] = []): Promise<void> =>
           on.setSampling(sequence, { ...GREEDY, ...more }, { promptIds: [3], generatedIds });
@@ -122,6 +124,10 @@ export function adjusting(models: Models): readonly GpuTest[] {
           ["a short mask", () => masked([all.slice(1)])],
           ["a mask that allows nothing", () => masked([new Uint32Array(words)])],
           ["a mask that allows what is no token", () => masked([beyond])],
+          ["a follower that is no token", () => followed({ followedBy: [vocabSize], quiet: true })],
+          ["more followers than tokens", () => followed({ followedBy: [1, 2], quiet: true })],
+          ["a follower of the last token, after which one is chosen", () => followed({ followedBy: [1] })],
+          ["a follower where nothing is chosen", () => followed({ followedBy: [1], quiet: true }, "none")],
           ["a mask where nothing is chosen", () => masked([all], "lastLogits")],
           ["bias on what is no token", () => set({ logitBias: new Map([[vocabSize, 1]]) })],
           ["bias that is no number", () => set({ logitBias: new Map([[1, Number.NaN]]) })],
@@ -155,7 +161,53 @@ export function adjusting(models: Models): readonly GpuTest[] {
       });
     },
   };
-  return [...adjusted, history, refusals];
+  const followed: GpuTest = {
+    name: "tokens that are said to follow have their log-probabilities, are not counted, and change nothing that is chosen",
+    run: async () => {
+      const on = await stage();
+      const [prompt, other] = await prompts();
+      const sampling = { ...GREEDY, ...EVERYTHING };
+      const vocab = on.config.vocabSize;
+      const rows = await withSequence(on, (sequence) => logitsOf(on, sequence, prompt));
+      const run = (followers: boolean): Promise<{ chosen: string; logprobs: readonly ChosenLogprobs[] }> =>
+        withPair(on, async ([a, b]) => {
+          await on.setSampling(a, sampling, { promptIds: prompt, generatedIds: [] });
+          const chunk = (begin: number, end: number, quiet: boolean): BatchEntry => {
+            const followedBy = prompt.slice(begin + 1, end + 1);
+            return { sequence: a, tokens: prompt.slice(begin, end), quiet, ...(followers && { followedBy }) };
+          };
+          const { step } = await on.forward({ entries: [chunk(0, 9, true)], output: "sample", logprobs: true });
+          // Beside another sequence, and in front of it.
+          await on.forward({ entries: [chunk(9, prompt.length, false), { sequence: b, tokens: other }], output: "sample", logprobs: true });
+          for (let i = 0; i < 3; i++)
+            await on.forward({
+              entries: [a, b].map((sequence) => ({ sequence, tokens: "sampled" as const })),
+              output: "sample",
+              logprobs: true,
+            });
+          const [tokens, logprobs] = [await on.sampled(step, 5), await on.logprobs(step, 5)];
+          const given = prompt.slice(1);
+          if (followers)
+            check(tokens.flat().slice(0, given.length).join() === given.join(), `${tokens.join(" ")}, expected ${given.join()}`);
+          return {
+            chosen: tokens
+              .flat()
+              .slice(followers ? given.length : 0)
+              .join(),
+            logprobs: logprobs.flat().slice(0, given.length),
+          };
+        });
+      const [plain, told] = [await run(false), await run(true)];
+      check(told.chosen === plain.chosen, `${told.chosen} were chosen, expected ${plain.chosen}`);
+      for (const [index, token] of prompt.slice(1).entries())
+        checkLogprobs(
+          told.logprobs[index],
+          logprobsReference(rows.subarray(index * vocab, (index + 1) * vocab), token, TOP_LOGPROBS),
+          `token ${index + 1}`,
+        );
+    },
+  };
+  return [...adjusted, history, followed, refusals];
 }
 
 interface Decoded {
