@@ -1,5 +1,5 @@
 /** One request's life in the engine: what was asked, what is known of the answer, where it stands on the stage, and the caller's end of it. */
-import type { SequenceSlot } from "@shoal/model";
+import { type SequenceSlot, penalizes } from "@shoal/model";
 import { EngineError } from "./errors.ts";
 import type { PrefixNode } from "./prefixCache.ts";
 import type { EngineRequest, EngineResult, GeneratedToken, RunningRequest } from "./request.ts";
@@ -28,11 +28,15 @@ export class ActiveRequest implements RunningRequest {
   readonly generated: number[] = [];
   /** Tokens that it may choose at most: the last need not enter the cache, so a full context still gives one. */
   readonly mostTokens: number;
+  /** Whether two tokens may be chosen in one step: with penalties the second depends on the first. */
+  readonly takesDrafts: boolean;
   readonly #stops: ReadonlySet<number>;
   readonly #submittedAt = performance.now();
   readonly #wake: () => void;
   /** Undefined while it waits for a place. */
   placement: Placement | undefined;
+  /** Tokens of the prompt, after the first, whose log probabilities are known. */
+  #scored = 0;
   /** Of the prompt, when it was first placed. */
   cachedTokens: number | undefined;
   #admittedAt = 0;
@@ -53,6 +57,7 @@ export class ActiveRequest implements RunningRequest {
   constructor(request: EngineRequest, contextTokens: number, wake: () => void) {
     this.request = request;
     this.mostTokens = Math.min(request.maxNewTokens, contextTokens - request.promptIds.length + 1);
+    this.takesDrafts = !penalizes(request.sampling);
     this.#stops = new Set(request.stopTokenIds);
     this.#wake = wake;
     this.result = new Promise((resolve, reject) => {
@@ -78,6 +83,16 @@ export class ActiveRequest implements RunningRequest {
     return this.request.promptIds.length + this.generated.length;
   }
 
+  /** Positions that may come from the cache: something must be computed to have logits, and a token's log probability comes of the logits before it. */
+  get mostCached(): number {
+    return this.request.promptLogprobs === true ? this.#scored : this.knownLength - 1;
+  }
+
+  /** Those of the prompt's ids that follow positions `begin .. end` and whose log probabilities are wanted. */
+  followers(begin: number, end: number): readonly number[] {
+    return this.request.promptLogprobs === true ? this.request.promptIds.slice(begin + 1, end + 1) : [];
+  }
+
   get ended(): boolean {
     return this.#finished !== undefined || this.#outcome !== undefined;
   }
@@ -92,6 +107,14 @@ export class ActiveRequest implements RunningRequest {
     if (this.cachedTokens !== undefined) return;
     this.cachedTokens = cachedTokens;
     this.#admittedAt = performance.now();
+  }
+
+  /** Takes the log probability of the prompt's token at `position`. One that lost its place may hear of it again. */
+  takePrompt(position: number, token: GeneratedToken): void {
+    if (position !== this.#scored + 1) return;
+    this.#scored = position;
+    this.#ready.push({ ...token, prompt: true });
+    this.#tell();
   }
 
   /** Takes a token that was chosen. True if the answer ends with it: then `conclude` is due once its place is free. */

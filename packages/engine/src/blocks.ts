@@ -47,10 +47,10 @@ export class BlockLedger {
     return Math.ceil(tokens / this.blockSize);
   }
 
-  /** What is cached of a request's ids, less its last token: something must be computed to have logits. In use until `forget`. */
+  /** What is cached of a request's ids, as far as it may be used. In use until `forget`. */
   find(request: ActiveRequest): FoundPrefix {
     const ids = request.ids(0, request.knownLength);
-    const nodes = this.#cache.enter(ids, ids.length - 1);
+    const nodes = this.#cache.enter(ids, request.mostCached);
     return { nodes, blocks: nodes.map(({ block }) => block), tokens: nodes.length * this.blockSize };
   }
 

@@ -1,15 +1,17 @@
+import { type SamplingParameters, type TokenHistory, penalizes } from "@shoal/model";
 import { describe, expect, it } from "vitest";
-import { FakePagedStage, type FakePagedStageOptions, deviceLost } from "../test/fakePagedStage.ts";
+import { FakePagedStage, type FakePagedStageOptions, deviceLost, ruleLogprobs } from "../test/fakePagedStage.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
 import { GREEDY } from "./sampling.ts";
-import type { EngineRequest, EngineResult, RunningRequest } from "./request.ts";
+import type { EngineRequest, EngineResult, GeneratedToken, RunningRequest } from "./request.ts";
 
 const STOP = 999;
 
-/** Hashes the whole sequence, so that one wrong id anywhere changes all that follows; ends now and then. */
-function rule(ids: readonly number[], { seed }: { readonly seed: bigint }): number {
-  let hash = Number(seed % 1000n) + 7;
-  for (const id of ids) hash = (Math.imul(hash, 31) + id + 1) >>> 0;
+/** Hashes the whole sequence, and what penalties know of it, so that one wrong id anywhere changes all that follows; ends now and then. */
+function rule(ids: readonly number[], sampling: SamplingParameters, { promptIds, generatedIds }: TokenHistory): number {
+  let hash = Number(sampling.seed % 1000n) + 7;
+  const counted = penalizes(sampling) ? [promptIds.length, ...promptIds, ...generatedIds] : [];
+  for (const id of [...ids, ...counted, ...(sampling.logitBias?.keys() ?? [])]) hash = (Math.imul(hash, 31) + id + 1) >>> 0;
   return hash % 23 === 0 ? STOP : hash % 900;
 }
 
@@ -18,7 +20,7 @@ function expected({ promptIds, maxNewTokens, sampling, stopTokenIds }: EngineReq
   const ids = [...promptIds];
   const most = Math.min(maxNewTokens, contextTokens - promptIds.length + 1);
   while (ids.length - promptIds.length < most) {
-    const next = rule(ids, sampling);
+    const next = rule(ids, sampling, { promptIds, generatedIds: ids.slice(promptIds.length) });
     if (stopTokenIds.includes(next)) break;
     ids.push(next);
   }
@@ -40,9 +42,29 @@ function request(promptIds: readonly number[], more: Partial<EngineRequest> = {}
 }
 
 async function collect(running: RunningRequest): Promise<number[]> {
-  const ids: number[] = [];
-  for await (const tokens of running) ids.push(...tokens.map(({ id }) => id));
-  return ids;
+  return (await collectTokens(running)).map(({ id }) => id);
+}
+
+async function collectTokens(running: RunningRequest): Promise<GeneratedToken[]> {
+  const all: GeneratedToken[] = [];
+  for await (const tokens of running) all.push(...tokens);
+  return all;
+}
+
+/** What the request should get, log probabilities and the prompt's tokens as it asks for them. */
+function expectedTokens(wish: EngineRequest, contextTokens: number): GeneratedToken[] {
+  const { promptIds, topLogprobs, promptLogprobs = false } = wish;
+  const ids = [...promptIds, ...expected(wish, contextTokens)];
+  const begin = promptLogprobs ? 1 : promptIds.length;
+  return ids.slice(begin).map((id, index) => {
+    const at = begin + index;
+    const { logprob, top } = ruleLogprobs(ids.slice(0, at), id);
+    return {
+      id,
+      ...(at < promptIds.length && { prompt: true as const }),
+      ...(topLogprobs !== undefined && { logprob, topLogprobs: top.slice(0, topLogprobs) }),
+    };
+  });
 }
 
 async function withEngine(
@@ -173,6 +195,13 @@ describe("Engine", () => {
         [{ maxNewTokens: 1.5 }, "maxNewTokens"],
         [{ stopTokenIds: [1e9] }, "stopTokenIds[0]"],
         [{ sampling: { ...GREEDY, topP: 2 } }, "top-p"],
+        [{ sampling: { ...GREEDY, repetitionPenalty: 0 } }, "repetition penalty"],
+        [{ sampling: { ...GREEDY, presencePenalty: Number.NaN } }, "presence penalty"],
+        [{ sampling: { ...GREEDY, frequencyPenalty: 1e6 } }, "frequency penalty"],
+        [{ sampling: { ...GREEDY, logitBias: new Map([[1000, 1]]) } }, "biased token is 1000"],
+        [{ sampling: { ...GREEDY, logitBias: new Map([[5, Number.POSITIVE_INFINITY]]) } }, "bias of token 5"],
+        [{ topLogprobs: 21 }, "topLogprobs"],
+        [{ promptLogprobs: true }, "promptLogprobs"],
       ];
       for (const [wrong, message] of bad) expect(() => engine.submit(request([1, 2], wrong))).toThrow(message);
       expect(() => engine.submit(request([1], { signal: AbortSignal.abort(new Error("gone")) }))).toThrow("gone");
@@ -316,6 +345,61 @@ describe("Engine", () => {
       { drafts: { least: 3 } },
     ));
 
+  it("gives log probabilities to those who ask for them, of the prompt's tokens too, in steps that have few rows for that", () =>
+    withEngine({ maxOutputs: 5 }, async (engine, stage) => {
+      const wishes = [
+        request(range(1, 30), { topLogprobs: 3, promptLogprobs: true }),
+        request(range(40, 9), { topLogprobs: 0 }),
+        request(range(50, 9)),
+        // Its beginning is in the cache by then, or is about to be.
+        request(range(1, 30), { topLogprobs: 20, promptLogprobs: true }),
+      ];
+      const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
+      expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
+      const begin = stage.steps.length;
+      expect(await collect(engine.submit(request(range(50, 9))))).toEqual(expected(request(range(50, 9)), 64));
+      expect(stage.steps.slice(begin).flatMap(({ logprobs }) => logprobs)).toEqual([]);
+    }));
+
+  it("drafts for those whose tokens do not depend on what came before, in the same steps as the others", () =>
+    withEngine(
+      { mistaken: () => false, maxOutputs: 8 },
+      async (engine, stage) => {
+        const penalized = { ...GREEDY, presencePenalty: 1 };
+        const alone = request(range(1, 10), { maxNewTokens: 20, stopTokenIds: [], sampling: penalized });
+        expect(await collect(engine.submit(alone))).toEqual(expected(alone, 64));
+        expect(stage.drafts.length).toBe(0);
+        const biased = { ...GREEDY, logitBias: new Map([[3, 1]]) };
+        const wishes = [GREEDY, penalized, biased].map((sampling, index) =>
+          request(range(index * 50 + 20, 10), { maxNewTokens: 40, stopTokenIds: [], sampling, topLogprobs: 1 }),
+        );
+        const begin = stage.steps.length;
+        const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
+        expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
+        // A step that verifies two drafts and chooses one token more.
+        expect(stage.steps.slice(begin).filter(({ sampled }) => sampled.length === 5).length).toBeGreaterThan(10);
+      },
+      { drafts: { least: 1, most: 1 } },
+    ));
+
+  it("verifies no more drafts than a step has rows for when others join", () =>
+    withEngine(
+      { mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 400 },
+      async (engine) => {
+        const wishes = [1, 2, 3, 4].map((start, index) =>
+          request(range(start * 50, 3), { maxNewTokens: index < 2 ? 300 : 40, stopTokenIds: [] }),
+        );
+        const running = wishes.slice(0, 2).map((wish) => engine.submit(wish));
+        const first = running.map((one) => one[Symbol.asyncIterator]());
+        for (const stream of first) await stream.next();
+        for (const stream of first) await stream.next();
+        const others = wishes.slice(2).map((wish) => engine.submit(wish));
+        expect(await Promise.all(others.map(collect))).toEqual(wishes.slice(2).map((wish) => expected(wish, 400)));
+        for (const stream of first) while ((await stream.next()).done !== true);
+      },
+      { drafts: { least: 3 } },
+    ));
+
   it("tries drafts and plain steps, and keeps the answers", () =>
     withEngine({ mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 200 }, async (engine, stage) => {
       const wish = request(range(1, 5), { maxNewTokens: 390, stopTokenIds: [] });
@@ -342,7 +426,13 @@ describe("Engine", () => {
               const shared = range(1, random(30));
               const wish = request([...shared, ...range(random(900), 1 + random(20))], {
                 maxNewTokens: 1 + random(60),
-                sampling: { ...GREEDY, seed: BigInt(random(5)) },
+                sampling: {
+                  ...GREEDY,
+                  seed: BigInt(random(5)),
+                  ...(random(4) === 0 && { frequencyPenalty: 0.5 }),
+                  ...(random(4) === 0 && { logitBias: new Map([[random(900), 2]]) }),
+                },
+                ...(random(3) === 0 && { topLogprobs: random(21), promptLogprobs: random(2) === 0 }),
               });
               await pause();
               const running = engine.submit(wish);
@@ -351,10 +441,11 @@ describe("Engine", () => {
                 for await (const tokens of running) if ((left -= tokens.length) < 0) break;
                 continue;
               }
-              const ids = await collect(running);
+              const tokens = await collectTokens(running);
               const result: EngineResult = await running.result;
-              expect(ids).toEqual(expected(wish, 64));
-              expect(result.usage.completionTokens - ids.length).toBe(result.finishReason === "stop" ? 1 : 0);
+              expect(tokens).toEqual(expectedTokens(wish, 64));
+              const own = tokens.filter(({ prompt = false }) => !prompt).length;
+              expect(result.usage.completionTokens - own).toBe(result.finishReason === "stop" ? 1 : 0);
             }
           };
           await Promise.all(range(0, 8).map(client));

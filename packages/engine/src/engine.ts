@@ -3,7 +3,7 @@
  * (schedule.ts). Steps are submitted ahead of the reader (readings.ts); KV blocks are shared through the prefix cache (blocks.ts). When blocks run out the youngest request
  * gives its place up and computes its tokens again later, which nobody sees but the clock.
  */
-import type { Stage, StageDescription } from "@shoal/model";
+import { type Stage, type StageDescription, TOP_LOGPROBS } from "@shoal/model";
 import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
 import { BlockLedger } from "./blocks.ts";
 import { EngineError } from "./errors.ts";
@@ -12,6 +12,7 @@ import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } fro
 import { checkSampling } from "./sampling.ts";
 import { type Placed, type ScheduledEntry, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
 import { SpeculationPacer } from "./speculation.ts";
+import { batchOf, rowsOf } from "./stepBatch.ts";
 import { type MadeDrafts, chooseAndDraft } from "./verifiedStep.ts";
 
 export interface EngineOptions {
@@ -123,7 +124,7 @@ export class Engine implements InferenceEngine {
     return this.#blocks.free(this.#running.map(({ placement }) => placement));
   }
 
-  #check({ promptIds, maxNewTokens, sampling, stopTokenIds, topLogprobs, signal }: EngineRequest): void {
+  #check({ promptIds, maxNewTokens, sampling, stopTokenIds, topLogprobs, promptLogprobs, signal }: EngineRequest): void {
     const { contextTokens, vocabSize } = this.#description;
     const refuse = (message: string, field?: string): never => {
       throw new EngineError("bad-request", `Cannot run the request: ${message}`, { ...(field !== undefined && { field }) });
@@ -141,16 +142,11 @@ export class Engine implements InferenceEngine {
     checkTokens("promptIds", promptIds, vocabSize);
     checkTokens("stopTokenIds", stopTokenIds, vocabSize);
     if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1) refuse(`maxNewTokens is ${maxNewTokens}, expected a positive integer`);
-    checkSampling(sampling);
-    if (topLogprobs !== undefined) refuse("topLogprobs is given, but this stage reports no probabilities", "topLogprobs");
-    for (const [field, none] of [
-      ["frequencyPenalty", 0],
-      ["presencePenalty", 0],
-      ["repetitionPenalty", 1],
-    ] as const)
-      if ((sampling[field] ?? none) !== none)
-        refuse(`${field} is ${sampling[field]}, but this stage has no penalties: expected ${none}`, field);
-    if (sampling.logitBias && sampling.logitBias.size > 0) refuse("logitBias is given, but this stage has none", "logitBias");
+    checkSampling(sampling, vocabSize);
+    if (topLogprobs !== undefined && !(Number.isSafeInteger(topLogprobs) && topLogprobs >= 0 && topLogprobs <= TOP_LOGPROBS))
+      refuse(`topLogprobs is ${topLogprobs}, expected 0 to ${TOP_LOGPROBS}`, "topLogprobs");
+    if (promptLogprobs === true && topLogprobs === undefined)
+      refuse("promptLogprobs is true without topLogprobs, expected both", "promptLogprobs");
     signal?.throwIfAborted();
   }
 
@@ -218,8 +214,8 @@ export class Engine implements InferenceEngine {
         return;
       }
       const slot = await this.#stage.open(found.blocks);
-      const { sampling } = request.request;
-      await this.#stage.setSampling(slot, sampling);
+      const { sampling, promptIds } = request.request;
+      await this.#stage.setSampling(slot, sampling, { promptIds, generatedIds: request.generated });
       const placement: Placement = {
         slot,
         prefillTokens: request.knownLength,
@@ -242,7 +238,7 @@ export class Engine implements InferenceEngine {
     return this.#running.some(({ request: other, placement }) => {
       if (placement.length >= placement.prefillTokens || this.#options.prefixCache === false) return false;
       const ids = other.request.promptIds;
-      const most = Math.min(ids.length, promptIds.length - 1);
+      const most = Math.min(ids.length, promptIds.length - 1, request.mostCached);
       let common = 0;
       while (common < most && ids[common] === promptIds[common]) common++;
       return common >= cached + this.#blocks.blockSize;
@@ -280,16 +276,14 @@ export class Engine implements InferenceEngine {
   }
 
   async #submit({ entries }: ScheduledStep): Promise<void> {
-    const { step } = await this.#stage.forward({
-      entries: entries.map(({ placement: { slot }, tokens, quiet }) => ({ sequence: slot, tokens, ...(quiet && { quiet }) })),
-      output: "sample",
-    });
+    const batch = batchOf(entries);
+    const { step } = await this.#stage.forward(batch);
     this.#count({ steps: 1 });
-    const chosen = entries.filter(({ quiet }) => !quiet);
+    const rows = rowsOf(entries);
     const decodes = entries.every(isDecode);
     for (const entry of entries) entry.placement.length += rowCount(entry);
-    for (const { placement } of chosen) placement.chosen++;
-    this.#readings.add({ step, rows: chosen.map(({ request, placement }) => ({ request, placement })), decodes });
+    for (const { placement, quiet } of entries) if (!quiet) placement.chosen++;
+    this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true });
     for (const entry of entries) await this.#rememberPrompt(entry);
   }
 
@@ -304,7 +298,7 @@ export class Engine implements InferenceEngine {
     const { drafts = {} } = this.#options;
     const streams = this.#running.length;
     const room = Math.floor(Math.min(maxOutputs, this.#stepTokens) / streams) - 1;
-    if (drafts === false || streams === 0) return 0;
+    if (drafts === false || !this.#running.some(({ request }) => request.takesDrafts)) return 0;
     const most = Math.min(maxDrafts, drafts.most ?? maxDrafts, room);
     if (most < 1) return 0;
     return this.#speculation.next(streams, Math.min(drafts.least ?? 0, most), most);
@@ -337,12 +331,19 @@ export class Engine implements InferenceEngine {
 
   async #giveOut(tokens: KnownTokens["tokens"]): Promise<void> {
     const ended: Placed[] = [];
-    for (const { row, id } of tokens) {
-      const { request, placement } = row;
+    for (const { row, id, logprobs } of tokens) {
+      const { request, placement, promptPosition } = row;
       if (request.placement !== placement || request.ended) continue;
-      this.#count({ completionTokens: 1 });
       this.#reopens = 0;
-      if (request.take({ id })) ended.push(row);
+      const { topLogprobs } = request.request;
+      const wanted = topLogprobs !== undefined && logprobs;
+      const token = { id, ...(wanted && { logprob: logprobs.logprob, topLogprobs: logprobs.top.slice(0, topLogprobs) }) };
+      if (promptPosition !== undefined) {
+        request.takePrompt(promptPosition, token);
+        continue;
+      }
+      this.#count({ completionTokens: 1 });
+      if (request.take(token)) ended.push(row);
     }
     for (const placed of ended) {
       await this.#unplace(placed);

@@ -10,7 +10,7 @@ import { CachedSequence } from "./cachedSequence.ts";
 import { EngineError } from "./errors.ts";
 import type { FinishReason, GenerationRequest, GenerationResult, TokenGenerator } from "./generation.ts";
 import { ReadPacer } from "./readPacer.ts";
-import { checkSampling } from "./sampling.ts";
+import { GREEDY, checkSampling } from "./sampling.ts";
 
 /** Sampled tokens on their way from the device. */
 interface Reading {
@@ -72,7 +72,7 @@ export class Generator implements TokenGenerator {
     if (this.#closed) throw new EngineError("closed", "Cannot generate: the generator is closed");
     if (this.#busy) throw new EngineError("busy", "Cannot generate: another request is running, expected one at a time");
     if (promptIds.length === 0) throw new EngineError("bad-request", "Cannot generate: the prompt is empty, expected at least one token");
-    const { contextTokens } = this.#description;
+    const { contextTokens, vocabSize } = this.#description;
     if (promptIds.length > contextTokens)
       throw new EngineError(
         "prompt-too-long",
@@ -84,16 +84,15 @@ export class Generator implements TokenGenerator {
       );
     if (!Number.isSafeInteger(maxNewTokens) || maxNewTokens < 1)
       throw new EngineError("bad-request", `Cannot generate: maxNewTokens is ${maxNewTokens}, expected a positive integer`);
-    checkSampling(sampling);
+    checkSampling(sampling, vocabSize);
     signal?.throwIfAborted();
   }
 
   async #run(request: GenerationRequest, wait: <T>(promise: Promise<T>) => Promise<T>): Promise<GenerationResult> {
-    const { promptIds, sampling, signal } = request;
+    const { promptIds, signal } = request;
     const begin = performance.now();
     const sequence = (this.#sequence ??= new CachedSequence(this.#stage, await this.#stage.open()));
     const cachedTokens = await wait(sequence.reuse(promptIds));
-    await wait(this.#stage.setSampling(sequence.slot, sampling));
     const first = await this.#prefill(sequence, request, cachedTokens, wait);
     const { ids, generatedTokens, firstTokenAt, finishReason } = await this.#decode(sequence, request, first, wait);
     signal?.throwIfAborted();
@@ -110,7 +109,7 @@ export class Generator implements TokenGenerator {
   /** Every chunk samples, because reading the sample is how one waits for a chunk: an abort must not find a whole prompt queued on the device. */
   async #prefill(
     sequence: CachedSequence,
-    { promptIds, onPrefill }: GenerationRequest,
+    { promptIds, sampling, onPrefill }: GenerationRequest,
     cachedTokens: number,
     wait: <T>(promise: Promise<T>) => Promise<T>,
   ): Promise<Reading> {
@@ -118,6 +117,10 @@ export class Generator implements TokenGenerator {
     const total = promptIds.length - cachedTokens;
     let last: Reading | undefined;
     for (let start = cachedTokens; start < promptIds.length; start += maxTokens) {
+      // What earlier chunks choose is nobody's token, and no penalty counts it.
+      const ends = start + maxTokens >= promptIds.length;
+      if (ends) await wait(this.#stage.setSampling(sequence.slot, sampling, { promptIds, generatedIds: [] }));
+      else if (!last) await wait(this.#stage.setSampling(sequence.slot, GREEDY));
       const { step } = await wait(sequence.append(promptIds.slice(start, start + maxTokens), "sample"));
       const before = last;
       last = this.#read(step, 1);

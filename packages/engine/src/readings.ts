@@ -1,5 +1,5 @@
 /** Steps whose tokens are not known here yet: submitted and unread, or being read. At most two readings are under way, one behind the other. */
-import type { Stage } from "@shoal/model";
+import type { ChosenLogprobs, Stage } from "@shoal/model";
 import type { ActiveRequest, Placement } from "./activeRequest.ts";
 import { ReadPacer } from "./readPacer.ts";
 
@@ -8,6 +8,15 @@ export interface SampledRow {
   readonly request: ActiveRequest;
   /** Where it was then: a request that has lost its place since gets nothing. */
   readonly placement: Placement;
+  /** It was not chosen: it is the prompt's token there. */
+  readonly promptPosition?: number;
+}
+
+export interface KnownToken {
+  readonly row: SampledRow;
+  readonly id: number;
+  /** Where the step's batch asked for them. */
+  readonly logprobs?: ChosenLogprobs | undefined;
 }
 
 export interface SubmittedStep {
@@ -15,10 +24,12 @@ export interface SubmittedStep {
   readonly rows: readonly SampledRow[];
   /** Nothing but a token of each stream was computed. */
   readonly decodes: boolean;
+  /** Log-probabilities are to be read. */
+  readonly logprobs: boolean;
 }
 
 export interface KnownTokens {
-  readonly tokens: readonly { readonly row: SampledRow; readonly id: number }[];
+  readonly tokens: readonly KnownToken[];
   readonly steps: number;
   /** Since the reading before arrived, if nothing but decoding was in between. */
   readonly decodeMs: number | undefined;
@@ -27,6 +38,7 @@ export interface KnownTokens {
 interface Reading {
   readonly steps: readonly SubmittedStep[];
   readonly tokens: Promise<readonly (readonly number[])[]>;
+  readonly logprobs: Promise<readonly (readonly ChosenLogprobs[])[]> | undefined;
 }
 
 const MOST_READINGS = 2;
@@ -67,9 +79,11 @@ export class Readings {
     if (!first) return;
     this.#unread = [];
     const tokens = this.#stage.sampled(first.step, steps.length);
-    // It may be dropped unread.
+    const logprobs = steps.some((step) => step.logprobs) ? this.#stage.logprobs(first.step, steps.length) : undefined;
+    // They may be dropped unread.
     tokens.catch(() => {});
-    this.#readings.push({ steps, tokens });
+    logprobs?.catch(() => {});
+    this.#readings.push({ steps, tokens, logprobs });
   }
 
   /** Other work lies between the last reading and the next. */
@@ -81,7 +95,7 @@ export class Readings {
   async next(): Promise<KnownTokens> {
     const reading = this.#readings[0];
     if (!reading) return { tokens: [], steps: 0, decodeMs: undefined };
-    const tokens = await reading.tokens;
+    const [tokens, logprobs] = await Promise.all([reading.tokens, reading.logprobs]);
     this.#readings.shift();
     const now = performance.now();
     const decodeMs = this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes) ? now - this.#arrivedAt : undefined;
@@ -90,7 +104,7 @@ export class Readings {
     const known = reading.steps.flatMap(({ rows }, index) => {
       const ids = tokens[index] ?? [];
       if (ids.length !== rows.length) throw new Error(`The stage gave ${ids.length} tokens for a step that chose ${rows.length}`);
-      return rows.map((row, place) => ({ row, id: ids[place] ?? 0 }));
+      return rows.map((row, place) => ({ row, id: ids[place] ?? 0, logprobs: logprobs?.[index]?.[place] }));
     });
     return { tokens: known, steps: reading.steps.length, decodeMs };
   }

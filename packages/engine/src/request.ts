@@ -2,16 +2,7 @@
 import type { SamplingParameters } from "@shoal/model";
 
 /** How tokens are chosen. The same seed gives the same tokens whatever else runs in the batch. */
-export interface RequestSampling extends SamplingParameters {
-  /** Subtracted from a token's logit for each time that it was generated; 0: none. */
-  readonly frequencyPenalty?: number;
-  /** Subtracted once from the logit of every token that was generated; 0: none. */
-  readonly presencePenalty?: number;
-  /** Positive logits of tokens in prompt or answer are divided by it, negative ones multiplied; 1: none. */
-  readonly repetitionPenalty?: number;
-  /** Added to logits, by token id. */
-  readonly logitBias?: ReadonlyMap<number, number>;
-}
+export type RequestSampling = SamplingParameters;
 
 export interface EngineRequest {
   readonly promptIds: readonly number[];
@@ -22,17 +13,21 @@ export interface EngineRequest {
   readonly stopTokenIds: readonly number[];
   /** Likeliest tokens to report with every token, 0 to 20; absent: no log probabilities at all. */
   readonly topLogprobs?: number;
+  /** Also those of the prompt's tokens, from the second on: given out before the first token that is generated. Only with `topLogprobs`; the cache then helps little. */
+  readonly promptLogprobs?: boolean;
   readonly signal?: AbortSignal;
 }
 
 export interface TokenLogprob {
   readonly id: number;
-  /** Natural logarithm of the probability that the model gave it, before temperature, penalties, bias and filters. */
+  /** Natural logarithm of the probability that the model gave it, before temperature, penalties, bias, masks and filters. */
   readonly logprob: number;
 }
 
 export interface GeneratedToken {
   readonly id: number;
+  /** It was not generated: it is the prompt's, and has its log probability. */
+  readonly prompt?: true;
   /** Present where `topLogprobs` was given. */
   readonly logprob?: number;
   /** The likeliest first; as many as were asked for. */

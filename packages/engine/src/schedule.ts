@@ -11,6 +11,8 @@ export interface ScheduledEntry {
   readonly placement: Placement;
   /** Ids of a prompt's next chunk, a stream's last token where that is known here, or else the token that the last step chose. */
   readonly tokens: readonly number[] | "sampled";
+  /** Tokens of the prompt that follow these, one each, where their log probabilities are wanted. */
+  readonly followedBy: readonly number[];
   /** A prompt's chunk before its last: no token is chosen after it. */
   readonly quiet: boolean;
   /** So many drafted tokens follow, and one is chosen after each. */
@@ -28,7 +30,7 @@ export interface ScheduledStep {
 export interface ScheduleLimits {
   /** Most tokens in a step. */
   readonly stepTokens: number;
-  /** Most tokens chosen in a step; at least one for each that runs. */
+  /** Most rows of logits in a step; at least one for each that runs. */
   readonly maxOutputs: number;
   readonly blockSize: number;
   /** Steps wait for one another, so every token is known here; drafts of the step before are verified, and new ones made. */
@@ -44,28 +46,35 @@ export interface Placed {
 export function schedule(running: readonly Placed[], { stepTokens, maxOutputs, blockSize, drafting }: ScheduleLimits): ScheduledStep {
   const entries: ScheduledEntry[] = [];
   let budget = stepTokens;
-  // Drafts take what is left when everybody has a token: they may have been made for fewer streams than run now.
-  let spare = Math.min(stepTokens, maxOutputs) - running.length;
+  // Everybody keeps a row, and a row of logits for the token to choose; drafts and the prompts' own log probabilities take of what is left.
+  let spareOutputs = maxOutputs - running.length;
+  let spare = Math.min(stepTokens - running.length, spareOutputs);
   for (const placed of running) {
     const { request, placement } = placed;
     if (placement.length < placement.prefillTokens || placement.chosen >= request.mostTokens) continue;
-    const most = placement.draftIndex === undefined ? 0 : (drafting?.made ?? 0);
+    const most = placement.draftIndex === undefined || !request.takesDrafts ? 0 : (drafting?.made ?? 0);
     const room = Math.min((drafting?.contextTokens ?? 0) - placement.length, request.mostTokens - placement.chosen) - 1;
     const verify = Math.max(0, Math.min(most, room, spare));
-    spare -= verify;
     // What the stage sampled last need not be the stream's last token: after a wrong draft it is what would have followed that.
     const known = placement.length < request.knownLength;
     const tokens = known ? request.ids(placement.length, placement.length + 1) : "sampled";
-    entries.push({ ...placed, tokens, quiet: false, verify });
+    entries.push({ ...placed, tokens, followedBy: [], quiet: false, verify });
     budget -= 1 + verify;
+    spare -= verify;
+    spareOutputs -= verify;
   }
   for (const placed of running) {
     const { request, placement } = placed;
-    const missing = placement.prefillTokens - placement.length;
+    const { length } = placement;
+    const missing = placement.prefillTokens - length;
     if (missing <= 0) continue;
-    const count = Math.min(missing, budget);
+    const scores = request.followers(length, length + 1).length > 0;
+    const count = Math.min(missing, budget, scores ? spareOutputs + 1 : budget);
     if (count <= 0) break;
-    entries.push({ ...placed, tokens: request.ids(placement.length, placement.length + count), quiet: count < missing, verify: 0 });
+    const followedBy = request.followers(length, length + count);
+    const quiet = count < missing;
+    spareOutputs -= Math.max(0, followedBy.length - (quiet ? 1 : 0));
+    entries.push({ ...placed, tokens: request.ids(length, length + count), followedBy, quiet, verify: 0 });
     budget -= count;
   }
   // The first draft is made at the position of the last token, further ones beyond it.

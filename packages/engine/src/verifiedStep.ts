@@ -5,9 +5,10 @@
  *
  * Drafts come from the MTP module (DeepSeek-V3, arXiv 2412.19437, section 2.2), which runs over every row that the model has run over, prompts included.
  */
-import type { BatchEntry, Stage } from "@shoal/model";
-import type { KnownTokens } from "./readings.ts";
+import type { BatchEntry, ChosenLogprobs, Stage } from "@shoal/model";
+import type { KnownToken } from "./readings.ts";
 import { type ScheduledEntry, type ScheduledStep, rowCount } from "./schedule.ts";
+import { batchOf, followerRows } from "./stepBatch.ts";
 
 /** What a drafting step made, which the placements' `draftIndex` belong to. */
 export interface MadeDrafts {
@@ -19,7 +20,7 @@ export interface MadeDrafts {
 
 export interface DraftedStep {
   readonly made: MadeDrafts;
-  readonly chosen: KnownTokens["tokens"];
+  readonly chosen: readonly KnownToken[];
   /** Of each entry that verified. */
   readonly verified: readonly { readonly drafts: number; readonly right: number }[];
 }
@@ -28,6 +29,8 @@ interface Outcome {
   readonly entry: ScheduledEntry;
   /** Tokens that the model chose and that follow one another: one, and one for each draft that was right. */
   readonly ids: readonly number[];
+  /** These, and before them the prompt's that follow. */
+  readonly known: readonly KnownToken[];
   /** Of the next token after each of the entry's rows. */
   readonly next: readonly number[];
   /** Positions whose tokens stand. */
@@ -40,19 +43,16 @@ export async function chooseAndDraft(
   { entries, drafts }: Pick<ScheduledStep, "entries" | "drafts">,
   made: MadeDrafts | undefined,
 ): Promise<DraftedStep> {
-  const { step } = await stage.forward({
-    entries: entries.map(({ placement: { slot }, tokens, quiet, verify }) => ({
-      sequence: slot,
-      tokens,
-      ...(quiet && { quiet }),
-      ...(verify > 0 && { verify }),
-    })),
-    output: "sample",
-  });
+  const batch = batchOf(entries);
+  const { step } = await stage.forward(batch);
   const verifies = made !== undefined && entries.some(({ verify }) => verify > 0);
-  // Both readings at once: a wait may cost more than a step.
-  const [[chosen = []], guesses] = await Promise.all([stage.sampled(step, 1), verifies ? stage.drafted(made.step, made.count) : []]);
-  const outcomes = outcomesOf(entries, chosen, guesses);
+  // All readings at once: a wait may cost more than a step.
+  const [[chosen = []], guesses, [logprobs = []]] = await Promise.all([
+    stage.sampled(step, 1),
+    verifies ? stage.drafted(made.step, made.count) : [],
+    batch.logprobs === true ? stage.logprobs(step, 1) : [],
+  ]);
+  const outcomes = outcomesOf(entries, { chosen, logprobs }, guesses);
   const output = await stage.draft({ entries: outcomes.map(draftEntry), output: "sample", drafts });
   let index = 0;
   for (const { entry, ids, length } of outcomes) {
@@ -68,7 +68,7 @@ export async function chooseAndDraft(
   }
   return {
     made: { step: output.step, count: drafts },
-    chosen: outcomes.flatMap(({ entry, ids }) => ids.map((id) => ({ row: { request: entry.request, placement: entry.placement }, id }))),
+    chosen: outcomes.flatMap(({ known }) => known),
     verified: outcomes.flatMap(({ entry: { verify }, ids }) => (verify > 0 ? [{ drafts: verify, right: ids.length - 1 }] : [])),
   };
 }
@@ -76,7 +76,7 @@ export async function chooseAndDraft(
 /** @param guesses by number of the draft, by stream */
 function outcomesOf(
   entries: readonly ScheduledEntry[],
-  chosen: readonly number[],
+  { chosen, logprobs }: { readonly chosen: readonly number[]; readonly logprobs: readonly ChosenLogprobs[] },
   guesses: readonly (readonly number[])[],
 ): readonly Outcome[] {
   let at = 0;
@@ -84,13 +84,22 @@ function outcomesOf(
     const { request, placement, quiet, verify } = entry;
     const rows = rowCount(entry);
     const end = placement.length + rows;
-    if (quiet) return { entry, ids: [], next: request.ids(placement.length + 1, end + 1), length: end };
-    const own = chosen.slice(at, at + 1 + verify);
-    at += own.length;
+    const followers = followerRows(entry);
+    const begin = at + followers.length;
+    const own = quiet ? [] : chosen.slice(begin, begin + 1 + verify);
     let right = 0;
     while (right < verify && guesses[right]?.[placement.draftIndex ?? -1] === own[right]) right++;
+    const ids = own.slice(0, 1 + right);
+    const first = at;
+    const known = [...followers, ...ids.map(() => ({ request, placement }))].map((row, index) => ({
+      row,
+      id: chosen[first + index] ?? 0,
+      logprobs: logprobs[first + index],
+    }));
+    at = begin + own.length;
+    if (quiet) return { entry, ids, known, next: request.ids(placement.length + 1, end + 1), length: end };
     const next = [...request.ids(placement.length + 1, end - verify), ...own];
-    return { entry, ids: own.slice(0, 1 + right), next, length: end - verify + right };
+    return { entry, ids, known, next, length: end - verify + right };
   });
 }
 

@@ -3,8 +3,8 @@
  * rows its step has (docs/architecture.md, Numerics), so the prompts are those whose answers do not hang on a tie.
  */
 import type { LocalStage } from "@shoal/model";
-import { type DenoEngine, type GpuTest, Models, check, readGolden, report } from "@shoal/model/testing";
-import { Engine, type EngineOptions, type EngineRequest, GREEDY, type RunningRequest } from "@shoal/engine";
+import { type DenoEngine, type GpuTest, Models, check, logitsOf, logprobsReference, readGolden, report } from "@shoal/model/testing";
+import { Engine, type EngineOptions, type EngineRequest, GREEDY, type GeneratedToken, type RunningRequest } from "@shoal/engine";
 
 interface KnownAnswer {
   readonly name: string;
@@ -31,6 +31,41 @@ async function ids(running: RunningRequest): Promise<readonly number[]> {
   const all: number[] = [];
   for await (const tokens of running) all.push(...tokens.map(({ id }) => id));
   return all;
+}
+
+async function generated(running: RunningRequest): Promise<readonly GeneratedToken[]> {
+  const all: GeneratedToken[] = [];
+  for await (const tokens of running) all.push(...tokens);
+  return all;
+}
+
+/** Answers of three tokens drawn at temperature 1, for the frequencies test. */
+const DRAWS = 120;
+/** Answers expected less often than this are counted as one. */
+const LEAST_EXPECTED = 3;
+
+/** Pearson's chi-squared test of whole answers against the probabilities that came with their tokens. */
+function checkFrequencies(answers: readonly (readonly GeneratedToken[])[]): void {
+  const seen = new Map<string, { count: number; expected: number }>();
+  for (const answer of answers) {
+    const key = answer.map(({ id }) => id).join();
+    const expected = answers.length * Math.exp(answer.reduce((sum, { logprob = 0 }) => sum + logprob, 0));
+    seen.set(key, { count: (seen.get(key)?.count ?? 0) + 1, expected });
+  }
+  const often = [...seen.values()].filter(({ expected }) => expected >= LEAST_EXPECTED);
+  const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+  const rest = {
+    count: answers.length - sum(often.map(({ count }) => count)),
+    expected: answers.length - sum(often.map(({ expected }) => expected)),
+  };
+  const bins = [...often, rest];
+  const statistic = sum(bins.map(({ count, expected }) => (count - expected) ** 2 / Math.max(expected, 1e-9)));
+  const degrees = bins.length - 1;
+  // Six standard deviations: the seeds are fixed, so it is drawn once and for all.
+  const most = degrees + 6 * Math.sqrt(2 * degrees);
+  report(`${seen.size} different answers, chi-squared ${statistic.toFixed(1)} at ${degrees} degrees of freedom`);
+  check(degrees >= 3, `only ${degrees + 1} kinds of answers are frequent enough`);
+  check(statistic < most, `chi-squared is ${statistic.toFixed(1)} at ${degrees} degrees of freedom, expected less than ${most.toFixed(1)}`);
 }
 
 async function checkAnswers(engine: Engine, answers: readonly KnownAnswer[], requests: readonly RunningRequest[]): Promise<void> {
@@ -131,10 +166,16 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         withEngine(async (engine) => {
           const [capital, story] = await known(["capital", "story"]);
           if (!capital || !story) throw new Error("no prompts");
+          const adjustments = {
+            frequencyPenalty: 0.8,
+            presencePenalty: 0.4,
+            repetitionPenalty: 1.3,
+            logitBias: new Map([[story.promptIds[3] ?? 0, 4]]),
+          };
           const drawn = (seed: bigint): EngineRequest => ({
             promptIds: story.promptIds,
             maxNewTokens: 24,
-            sampling: { temperature: 2.5, topP: 1, topK: 0, minP: 0, seed },
+            sampling: { temperature: 2.5, topP: 1, topK: 0, minP: 0, seed, ...(seed === 2n && adjustments) },
             stopTokenIds: [],
           });
           const alone = [await ids(engine.submit(drawn(1n))), await ids(engine.submit(drawn(2n)))];
@@ -150,6 +191,72 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           check(first?.join() === alone[0]?.join(), `seed 1 gave ${first?.join()}, alone ${alone[0]?.join()}`);
           check(second?.join() === alone[1]?.join(), `seed 2 gave ${second?.join()}, alone ${alone[1]?.join()}`);
           check(answer?.join() === capital.answer.join(), `the greedy answer was ${answer?.join()}`);
+        }),
+    },
+    {
+      name: "tokens drawn with verified drafts come as often as the model says, and are those drawn without",
+      run: async () => {
+        const drawn = (seed: number): EngineRequest => ({
+          // Nonsense, after which the model is not sure of anything.
+          promptIds: [0, 300, 400, 500],
+          maxNewTokens: 3,
+          sampling: { temperature: 1, topP: 1, topK: 0, minP: 0, seed: BigInt(seed) },
+          stopTokenIds: [],
+          topLogprobs: 0,
+        });
+        const results: { readonly texts: readonly string[]; readonly steps: number }[] = [];
+        for (const drafts of [false, { least: 1 }] as const)
+          await withEngine(
+            async (engine) => {
+              const requests = Array.from({ length: DRAWS }, (_, seed) => engine.submit(drawn(seed)));
+              const answers = await Promise.all(requests.map(generated));
+              results.push({ texts: answers.map((answer) => answer.map(({ id }) => id).join()), steps: engine.status().totals.steps });
+              checkFrequencies(answers);
+            },
+            { drafts },
+          );
+        const [plain, drafted] = results;
+        const other = plain?.texts.filter((text, seed) => text !== drafted?.texts[seed]) ?? [];
+        check(other.length === 0, `${other.length} of ${DRAWS} answers are others with drafts`);
+        report(`${plain?.steps} steps without drafts, ${drafted?.steps} with`);
+        check((drafted?.steps ?? 0) < (plain?.steps ?? 0), "no draft was right");
+      },
+    },
+    {
+      name: "log probabilities of a prompt's tokens and of the answer's are those of the model's logits",
+      run: () =>
+        withEngine(async (engine, on) => {
+          const [story, capital] = await known(["story", "capital"]);
+          if (!story || !capital) throw new Error("no prompts");
+          const request = { ...greedy(story), maxNewTokens: 6, topLogprobs: 5, promptLogprobs: true };
+          const [tokens] = await Promise.all([generated(engine.submit(request)), ids(engine.submit(greedy(capital)))]);
+          const whole = [...story.promptIds, ...story.answer.slice(0, 6)];
+          check(
+            tokens.map(({ id }) => id).join() === whole.slice(1).join(),
+            `${tokens.map(({ id }) => id).join()}, expected ${whole.slice(1).join()}`,
+          );
+          const vocab = on.config.vocabSize;
+          const sequence = await on.open();
+          const rows = await logitsOf(on, sequence, whole.slice(0, -1), 16);
+          await on.close(sequence);
+          let worst = 0;
+          for (const [index, token] of tokens.entries()) {
+            const expected = logprobsReference(rows.subarray(index * vocab, (index + 1) * vocab), token.id, 5);
+            check(
+              (token.prompt === true) === index < story.promptIds.length - 1,
+              `token ${index + 1} is said to be the prompt's: ${token.prompt}`,
+            );
+            const pairs = [
+              [token.logprob, expected.chosen],
+              ...expected.top.map(({ logprob }, rank) => [token.topLogprobs?.[rank]?.logprob, logprob]),
+            ];
+            check(token.topLogprobs?.length === 5, `token ${index + 1} has ${token.topLogprobs?.length} likeliest`);
+            for (const [actual = Number.NaN, wanted = 0] of pairs) {
+              check(Math.abs(actual - wanted) < 1e-2, `token ${index + 1}: ${actual}, expected ${wanted}`);
+              worst = Math.max(worst, Math.abs(actual - wanted));
+            }
+          }
+          report(`largest difference ${worst.toExponential(1)} in ${tokens.length} tokens`);
         }),
     },
     {

@@ -2,16 +2,17 @@
  * A stage of many sequences whose model is a rule over the whole sequence, with a pool of KV blocks that hold token ids: a block that is shared wrongly, freed too early or
  * written by another shows in the tokens. It refuses what a real stage refuses. Readings take a random while.
  */
-import type {
-  Batch,
-  ChosenLogprobs,
-  KvBlock,
-  SamplingParameters,
-  SequenceSlot,
-  Stage,
-  StageDescription,
-  StepOutput,
-  TokenHistory,
+import {
+  type Batch,
+  type ChosenLogprobs,
+  type KvBlock,
+  type SamplingParameters,
+  type SequenceSlot,
+  type Stage,
+  type StageDescription,
+  type StepOutput,
+  type TokenHistory,
+  penalizes,
 } from "@shoal/model";
 
 const MOST_DRAFTS = 3;
@@ -23,8 +24,8 @@ export interface FakePagedStageOptions {
   readonly contextTokens: number;
   readonly maxTokens: number;
   readonly maxOutputs?: number;
-  /** The token after these, for this sampling. */
-  readonly rule: (ids: readonly number[], sampling: SamplingParameters) => number;
+  /** The token after these, for this sampling; penalties know of the sequence what `history` says. */
+  readonly rule: (ids: readonly number[], sampling: SamplingParameters, history: TokenHistory) => number;
   /** An MTP module that is right about the token after these unless it says so. */
   readonly mistaken?: (ids: readonly number[]) => boolean;
   /** The device is lost at this call, counted from 1, and stays so. */
@@ -37,6 +38,8 @@ interface FakeSequence {
   length: number;
   readonly blocks: KvBlock[];
   sampling: SamplingParameters;
+  promptIds: readonly number[];
+  generatedIds: number[];
   last: number;
   drafts: number[];
   /** Rows of the step before, for drafts. */
@@ -52,11 +55,21 @@ export function deviceLost(): Error {
   return error;
 }
 
+/** Of token `id` after `ids`: other ids before it give it another one. The likeliest are tokens 0 to 19. */
+export function ruleLogprobs(ids: readonly number[], id: number): ChosenLogprobs {
+  let hash = 3;
+  for (const before of ids) hash = (Math.imul(hash, 33) + before) >>> 0;
+  const logprob = (token: number): number => -((hash % 1000) + token / 1000);
+  return { logprob: logprob(id), top: Array.from({ length: 20 }, (_, token) => ({ id: token, logprob: logprob(token) })) };
+}
+
 export class FakePagedStage implements Stage {
   /** Of each step: tokens by sequence. */
-  readonly steps: { readonly tokens: readonly number[]; readonly sampled: readonly number[]; readonly logprobs: boolean }[] = [];
-  /** What `setSampling` was told, the last of each sequence. */
-  readonly histories = new Map<number, TokenHistory | undefined>();
+  readonly steps: {
+    readonly tokens: readonly number[];
+    readonly sampled: readonly number[];
+    readonly logprobs: readonly ChosenLogprobs[];
+  }[] = [];
   calls = 0;
   /** Thrown by calls while set. */
   failure: Error | undefined;
@@ -107,7 +120,16 @@ export class FakePagedStage implements Stage {
     const slot = Array.from({ length: maxSequences }, (_, index) => index).find((index) => !this.#sequences.has(index));
     if (slot === undefined) throw new Error("all sequences are in use");
     for (const block of prefix) this.#hold(block, 1);
-    this.#sequences.set(slot, { length: prefix.length * blockSize, blocks: [...prefix], sampling: GREEDY, last: -1, drafts: [], rows: 0 });
+    this.#sequences.set(slot, {
+      length: prefix.length * blockSize,
+      blocks: [...prefix],
+      sampling: GREEDY,
+      promptIds: [],
+      generatedIds: [],
+      last: -1,
+      drafts: [],
+      rows: 0,
+    });
     return slot as SequenceSlot;
   }
 
@@ -154,8 +176,11 @@ export class FakePagedStage implements Stage {
 
   async setSampling(slot: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
     this.#check();
-    this.histories.set(slot, history);
-    this.#sequence(slot).sampling = parameters;
+    Object.assign(this.#sequence(slot), {
+      sampling: parameters,
+      promptIds: history?.promptIds ?? [],
+      generatedIds: [...(history?.generatedIds ?? [])],
+    });
   }
 
   async forward({ entries, output, logprobs = false }: Batch): Promise<StepOutput> {
@@ -164,28 +189,42 @@ export class FakePagedStage implements Stage {
     if (output !== "sample") throw new Error(`output ${output}`);
     const total = entries.reduce((sum, { tokens, verify = 0 }) => sum + (tokens === "sampled" ? 1 : tokens.length) + verify, 0);
     if (total < 1 || total > maxTokens) throw new Error(`a step of ${total} tokens`);
-    const outputs = entries.reduce((sum, { quiet, verify = 0 }) => sum + (quiet === true ? 0 : 1 + verify), 0);
+    const outputs = entries.reduce(
+      (sum, { quiet, verify = 0, followedBy = [] }) => sum + followedBy.length + (quiet === true ? 0 : 1 + verify),
+      0,
+    );
     if (outputs > maxOutputs) throw new Error("too many outputs");
     if (new Set(entries.map(({ sequence }) => sequence)).size < entries.length) throw new Error("a sequence twice in a step");
     const sampled: number[] = [];
+    const probabilities: ChosenLogprobs[] = [];
+    const give = (sequence: FakeSequence, id: number): void => {
+      sampled.push(id);
+      if (logprobs) probabilities.push(ruleLogprobs(this.#ids(sequence), id));
+    };
     for (const sequence of this.#sequences.values()) sequence.rows = 0;
-    for (const { sequence: slot, tokens, quiet = false, verify = 0 } of entries) {
+    for (const { sequence: slot, tokens, followedBy = [], quiet = false, verify = 0 } of entries) {
       const sequence = this.#sequence(slot);
       const ids = tokens === "sampled" ? [sequence.last] : tokens;
       if (ids.some((id) => id < 0)) throw new Error("nothing was sampled for this sequence");
-      for (const id of ids) this.#append(sequence, id);
+      if (followedBy.length > ids.length - (quiet ? 0 : 1)) throw new Error("more followers than tokens");
+      for (const [index, id] of ids.entries()) {
+        this.#append(sequence, id);
+        const follower = followedBy[index];
+        if (follower !== undefined) give(sequence, follower);
+      }
       // As on a device, whatever the entry says of being quiet, nothing is chosen from a prompt's middle.
-      sequence.last = quiet ? -1 : this.#options.rule(this.#ids(sequence), sequence.sampling);
-      if (!quiet) sampled.push(sequence.last);
+      sequence.last = quiet ? -1 : this.#choose(sequence);
+      if (!quiet) give(sequence, sequence.last);
       sequence.rows = ids.length + verify;
+      if (verify > 0 && penalizes(sequence.sampling)) throw new Error("a draft is verified for a sequence with penalties");
       if (verify > sequence.drafts.length) throw new Error(`${verify} drafts to verify, but ${sequence.drafts.length} were made`);
       for (const draft of sequence.drafts.slice(0, verify)) {
         this.#append(sequence, draft);
-        sequence.last = this.#options.rule(this.#ids(sequence), sequence.sampling);
-        sampled.push(sequence.last);
+        sequence.last = this.#choose(sequence);
+        give(sequence, sequence.last);
       }
     }
-    this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled, logprobs });
+    this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled, logprobs: probabilities });
     return { step: this.steps.length - 1 };
   }
 
@@ -204,7 +243,7 @@ export class FakePagedStage implements Stage {
       for (const step of drafts) {
         // A draft lies beside the token before the one that it follows.
         if (known.length - 1 > sequence.length) this.#append(sequence, -1);
-        const right = this.#options.rule(known, sequence.sampling);
+        const right = this.#options.rule(known, sequence.sampling, sequence);
         const draft = this.#options.mistaken?.(known) === true ? (right + 1) % 900 : right;
         sequence.drafts.push(draft);
         step.push(draft);
@@ -220,13 +259,9 @@ export class FakePagedStage implements Stage {
     return this.drafts.slice(first, first + count);
   }
 
-  /** Of token i: -i / 10; the likeliest are it and the one after it. */
   async logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
-    const tokens = await this.sampled(first, count);
-    return tokens.map((ids, index) => {
-      if (this.steps[first + index]?.logprobs !== true) return [];
-      return ids.map((id) => ({ logprob: -id / 10, top: [id, id + 1].map((other) => ({ id: other, logprob: -other / 10 })) }));
-    });
+    await this.sampled(first, count);
+    return this.steps.slice(first, first + count).map(({ logprobs }) => logprobs);
   }
 
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
@@ -264,6 +299,13 @@ export class FakePagedStage implements Stage {
     if ((this.#holders[block] ?? 0) !== 1) throw new Error("a block that others hold is written");
     this.#contents[block]?.push(id);
     sequence.length++;
+  }
+
+  /** Counts what it chooses, as a device does. */
+  #choose(sequence: FakeSequence): number {
+    const id = this.#options.rule(this.#ids(sequence), sequence.sampling, sequence);
+    sequence.generatedIds.push(id);
+    return id;
   }
 
   #ids(sequence: FakeSequence): readonly number[] {

@@ -372,5 +372,6 @@ function furtherDraft({ chosenRows, positions, sequences }: PlannedStep, index: 
     sequences: chosenRows.map((row) => sequences[row] ?? 0),
     chosenRows: chosenRows.map((_, row) => row),
     masks: chosenRows.map(() => undefined),
+    given: chosenRows.map(() => undefined),
   };
 }
