@@ -11,6 +11,8 @@ interface GpuTest {
 const QUESTION = [{ role: "user" as const, content: "What is the capital of France?" }];
 const ANSWER = "The capital of France is Paris.";
 const MODEL = "shoal-tiny";
+/** " Paris" */
+const PARIS = 1876;
 
 function check(holds: boolean, message: string): void {
   if (!holds) throw new Error(message);
@@ -37,6 +39,37 @@ async function serving(webgpu: DenoEngine, use: (url: string) => Promise<void>, 
   check(using !== undefined, `the server never listened: ${stderr}`);
   check(code === 0, `the server ended with ${code}: ${stderr}`);
   return stderr;
+}
+
+/** Bias, penalties and log probabilities, as OpenAI's client asks for them. */
+async function checkSampling(client: OpenAI): Promise<void> {
+  const question = { model: MODEL, messages: QUESTION, temperature: 0 };
+  const told = await client.chat.completions.create({ ...question, logprobs: true, top_logprobs: 2, logit_bias: { [PARIS]: -100 } });
+  const content = told.choices[0]?.logprobs?.content ?? [];
+  const text = told.choices[0]?.message.content ?? "";
+  check(!text.includes("Paris") && content.map(({ token }) => token).join("") === text, `biased: ${JSON.stringify(told.choices[0])}`);
+  // Of the model itself: the token that bias kept out is still its likeliest.
+  check(
+    content.some((one) => one.top_logprobs[0]?.token === " Paris" && one.logprob < one.top_logprobs[0].logprob),
+    "Paris was never likely",
+  );
+  const story = { model: MODEL, messages: [{ role: "user" as const, content: "Tell me a story" }], max_tokens: 60, temperature: 0 };
+  const [plain, penalized] = await Promise.all([
+    client.chat.completions.create(story),
+    client.chat.completions.create({ ...story, frequency_penalty: 2, presence_penalty: 2 }),
+  ]);
+  const distinct = (answer: typeof plain): number => new Set(answer.choices[0]?.message.content?.split(" ")).size;
+  check(distinct(penalized) > distinct(plain), `${distinct(penalized)} different words with penalties, ${distinct(plain)} without`);
+  const scored = await client.completions.create({
+    model: MODEL,
+    prompt: "The capital of France is Paris.",
+    echo: true,
+    logprobs: 1,
+    max_tokens: 0,
+  });
+  const { tokens = [], token_logprobs: values = [] } = scored.choices[0]?.logprobs ?? {};
+  const paris = values[tokens.indexOf(" Paris")] ?? Number.NaN;
+  check(tokens.length === values.length && values[0] === null && paris > -3, `scored: ${JSON.stringify(scored.choices[0])}`);
 }
 
 export function tests(webgpu: DenoEngine): readonly GpuTest[] {
@@ -82,8 +115,7 @@ export function tests(webgpu: DenoEngine): readonly GpuTest[] {
             (error: unknown) => (error instanceof APIError ? error : undefined),
           );
           check(refused?.status === 400 && refused.param === "temperature", `refused with ${refused?.status} ${refused?.param}`);
-          const penalty = await client.chat.completions.create({ ...greedy, frequency_penalty: 1 }).catch((error: unknown) => error);
-          check(penalty instanceof APIError && penalty.param === "frequency_penalty", `a penalty gave ${String(penalty)}`);
+          await checkSampling(client);
           const stream = await client.chat.completions.create({ ...drawn, max_tokens: 1000, stream: true });
           for await (const _ of stream) break;
           stream.controller.abort();

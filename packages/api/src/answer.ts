@@ -1,9 +1,11 @@
 /** One answer: a request to the engine, and the text that comes of it. */
-import type { EngineRequest, InferenceEngine, RunningRequest } from "@shoal/engine";
+import type { EngineRequest, GeneratedToken, InferenceEngine, RunningRequest } from "@shoal/engine";
 import type { ReasoningStart, TokenBytes } from "@shoal/tokenizer";
 import { type AnswerPart, AnswerText } from "./answerText.ts";
 
-export interface AnswerWish extends Omit<EngineRequest, "signal"> {
+export interface AnswerWish extends Omit<EngineRequest, "signal" | "maxNewTokens"> {
+  /** 0: only the prompt is wanted. */
+  readonly maxNewTokens: number;
   readonly stops: readonly string[];
   readonly reasoning: ReasoningStart;
 }
@@ -26,7 +28,9 @@ export interface AnswerEnd {
   readonly firstTokenMs: number | undefined;
 }
 
-export type AnswerEvent = { readonly part: AnswerPart } | { readonly end: AnswerEnd };
+export type AnswerEvent =
+  /** Of the prompt, from its second token on, where `promptLogprobs` was wished: once, before all else. */
+  { readonly prompt: readonly GeneratedToken[] } | { readonly part: AnswerPart } | { readonly end: AnswerEnd };
 
 /**
  * Submits at once, so that a request which the engine refuses is refused before an answer begins. Leaving the iteration, or the signal, ends the request.
@@ -40,17 +44,32 @@ export function startAnswer(
 ): AsyncGenerator<AnswerEvent, void> {
   const { stops, reasoning, ...request } = wish;
   const begin = performance.now();
-  const running = engine.submit({ ...request, signal });
-  return read(running, new AnswerText({ tokenizer, stops, reasoning }), request.promptIds.length, begin);
+  // An engine computes a prompt to choose a token after it.
+  const running = engine.submit({ ...request, maxNewTokens: Math.max(1, request.maxNewTokens), signal });
+  return read(running, new AnswerText({ tokenizer, stops, reasoning }), request, begin);
 }
 
-async function* read(running: RunningRequest, text: AnswerText, promptTokens: number, begin: number): AsyncGenerator<AnswerEvent, void> {
+async function* read(
+  running: RunningRequest,
+  text: AnswerText,
+  { promptIds, maxNewTokens, promptLogprobs }: Pick<AnswerWish, "promptIds" | "maxNewTokens" | "promptLogprobs">,
+  begin: number,
+): AsyncGenerator<AnswerEvent, void> {
+  const promptTokens = promptIds.length;
+  const prompt: GeneratedToken[] = [];
+  let told = promptLogprobs !== true;
   let tokens = 0;
   let firstTokenMs: number | undefined;
   for await (const batch of running) {
+    const own = batch.filter((token) => token.prompt !== true);
+    prompt.push(...batch.filter((token) => token.prompt === true));
+    if (own.length === 0) continue;
     firstTokenMs ??= performance.now() - begin;
+    if (!told) yield { prompt };
+    told = true;
+    if (maxNewTokens === 0) continue;
     const parts: AnswerPart[] = [];
-    for (const token of batch) {
+    for (const token of own) {
       tokens++;
       parts.push(text.push(token));
       if (text.stopped) break;
@@ -59,6 +78,8 @@ async function* read(running: RunningRequest, text: AnswerText, promptTokens: nu
     // Leaving the loop cancels the request.
     if (text.stopped) break;
   }
+  // A stop token is not given out: there may have been no other.
+  if (!told) yield { prompt };
   yield* nonEmpty([text.finish()]);
   const { reasoningTokens } = text;
   if (text.stopped) {
@@ -67,7 +88,9 @@ async function* read(running: RunningRequest, text: AnswerText, promptTokens: nu
     return;
   }
   const { finishReason, usage } = await running.result;
-  yield { end: { finishReason, usage: { ...usage, reasoningTokens }, firstTokenMs } };
+  if (maxNewTokens === 0)
+    yield { end: { finishReason: "length", usage: { ...usage, completionTokens: 0, reasoningTokens }, firstTokenMs } };
+  else yield { end: { finishReason, usage: { ...usage, reasoningTokens }, firstTokenMs } };
 }
 
 /** Parts joined to one event, if there is anything in them. */

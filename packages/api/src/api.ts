@@ -1,7 +1,8 @@
 /** From a request to its response: routes, limits, errors, and the record of each. Knows no server: pages and servers hand it Fetch's own types. */
 import { Admission } from "./admission.ts";
+import { completionJob } from "./completion.ts";
 import { ApiError, clientFault, errorBody, errorResponse, serverFault, unavailable } from "./errors.ts";
-import { type Job, chatJob, completionJob } from "./handlers.ts";
+import { type Job, chatJob } from "./handlers.ts";
 import { readJson } from "./json.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { Metrics } from "./metrics.ts";

@@ -60,6 +60,7 @@ export interface PromptWish {
   readonly promptIds: readonly number[];
   readonly maxNewTokens: number;
   readonly topLogprobs: number | undefined;
+  readonly promptLogprobs?: boolean;
   readonly reasoning: AnswerWish["reasoning"];
 }
 
@@ -67,7 +68,7 @@ export interface PromptWish {
 export function wishesFor(
   fields: GenerationFields,
   model: ServedModel,
-  { promptIds, maxNewTokens, topLogprobs, reasoning }: PromptWish,
+  { promptIds, maxNewTokens, topLogprobs, promptLogprobs = false, reasoning }: PromptWish,
 ): readonly AnswerWish[] {
   const seed = fields.seed === undefined ? (crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n) : BigInt(fields.seed);
   const stopTokenIds = [...new Set([...model.stopTokenIds, ...(fields.stop_token_ids ?? [])])];
@@ -79,6 +80,7 @@ export function wishesFor(
     stops: stopsOf(fields),
     reasoning,
     ...(topLogprobs !== undefined && { topLogprobs }),
+    ...(promptLogprobs && { promptLogprobs }),
   }));
 }
 

@@ -1,15 +1,14 @@
-/** The two ways to ask for text: what each request becomes, and the shape of its answer. */
+/** What a request becomes, and the shape of its answer; chats. Plain completions are in completion.ts. */
+import type { GeneratedToken } from "@shoal/engine";
 import type { AnswerEnd, AnswerWish } from "./answer.ts";
 import type { AnswerToken } from "./answerText.ts";
 import { invalidField } from "./errors.ts";
 import { checkGeneration, checkModel, checkPrompt, wishesFor } from "./generation.ts";
-import { FIELD_LIMITS } from "./limits.ts";
-import { chatLogprobs, completionLogprobs } from "./logprobs.ts";
+import { chatLogprobs } from "./logprobs.ts";
 import type { ApiOptions } from "./options.ts";
 import { chatPrompt } from "./prompt.ts";
-import type { ChatCompletion, ChatCompletionChunk, Completion, Usage } from "./schemas/answers.ts";
+import type { ChatCompletion, ChatCompletionChunk, Usage } from "./schemas/answers.ts";
 import { chatRequest } from "./schemas/chat.ts";
-import { completionRequest } from "./schemas/completions.ts";
 import { validate } from "./validate.ts";
 
 /** One answer as a whole, or what of it has come since the last time. */
@@ -18,6 +17,8 @@ export interface ChoiceState {
   readonly reasoning: string;
   readonly content: string;
   readonly tokens: readonly AnswerToken[];
+  /** Of the prompt, from its second token on, where their log probabilities are wanted and known. */
+  readonly prompt: readonly GeneratedToken[] | undefined;
   readonly end: AnswerEnd | undefined;
   /** UTF-16 units of content before this. */
   readonly offset: number;
@@ -100,82 +101,7 @@ export function chatJob(body: unknown, { engine, template, tokenizer, model }: A
   };
 }
 
-/** OpenAI's. */
-const DEFAULT_COMPLETION_TOKENS = 16;
-
-export function completionJob(body: unknown, { engine, tokenizer, model }: ApiOptions): Job {
-  const fields = validate(completionRequest, body);
-  checkModel(fields.model, model);
-  checkGeneration(fields, model);
-  if (fields.suffix !== undefined && fields.suffix !== "")
-    throw invalidField("suffix", "Cannot use 'suffix': it is not supported, expected none");
-  if (fields.best_of !== undefined && fields.best_of !== (fields.n ?? 1))
-    throw invalidField("best_of", `Cannot use 'best_of': it is ${fields.best_of}, expected as many as 'n'`);
-  if (fields.echo === true && fields.logprobs !== undefined)
-    throw invalidField("logprobs", "Cannot use 'logprobs' with 'echo': prompts have no log probabilities here, expected one of them");
-  const n = fields.n ?? 1;
-  const prompts = promptsOf(fields.prompt).map((prompt) =>
-    typeof prompt === "string" ? tokenizer.encode(prompt, { addSpecialTokens: true }) : prompt,
-  );
-  if (prompts.length * n > FIELD_LIMITS.choices)
-    throw invalidField(
-      "n",
-      `Cannot use 'n': ${prompts.length} prompts make ${prompts.length * n} answers, expected at most ${FIELD_LIMITS.choices}`,
-    );
-  const { contextTokens } = engine.status();
-  for (const ids of prompts) {
-    checkPrompt(ids, contextTokens, "prompt");
-    const beyond = ids.find((id) => id >= model.vocabSize);
-    if (beyond !== undefined)
-      throw invalidField("prompt", `Cannot use 'prompt': it has the token ${beyond}, expected ids from 0 to ${model.vocabSize - 1}`);
-  }
-  const maxNewTokens = fields.max_tokens ?? DEFAULT_COMPLETION_TOKENS;
-  const wishes = prompts.flatMap((promptIds) =>
-    wishesFor(fields, model, { promptIds, maxNewTokens, topLogprobs: fields.logprobs, reasoning: "none" }),
-  );
-  const echoes = prompts.map((ids) => (fields.echo === true ? tokenizer.decode(ids, { skipSpecialTokens: true }) : ""));
-  const head = { id: `cmpl-${crypto.randomUUID()}`, created: now(), model: model.id, object: "text_completion" as const };
-  const includeUsage = fields.stream_options?.include_usage === true;
-  const choice = ({ index, content, tokens, end, offset }: ChoiceState, text = content): Completion["choices"][number] => ({
-    index,
-    text,
-    logprobs: fields.logprobs === undefined ? null : completionLogprobs(tokens, tokenizer, offset),
-    finish_reason: end?.finishReason ?? null,
-  });
-  const echoOf = (index: number): string => echoes[Math.floor(index / n)] ?? "";
-  return {
-    body: fields,
-    textField: "prompt",
-    prompts,
-    wishes,
-    stream: fields.stream === true,
-    includeUsage,
-    opening: () =>
-      fields.echo === true
-        ? wishes.map((_, index) => ({ ...head, choices: [{ index, text: echoOf(index), logprobs: null, finish_reason: null }] }))
-        : [],
-    chunk: (choices, usage): Completion => ({
-      ...head,
-      choices: choices.map((state) => choice(state)),
-      ...(includeUsage && { usage: usage ?? null }),
-    }),
-    whole: (choices, usage): Completion => ({
-      ...head,
-      choices: choices.map((state) => choice(state, echoOf(state.index) + state.content)),
-      usage,
-    }),
-  };
-}
-
-function promptsOf(
-  prompt: string | readonly string[] | readonly number[] | readonly (readonly number[])[],
-): readonly (string | readonly number[])[] {
-  if (typeof prompt === "string") return [prompt];
-  return typeof prompt[0] === "number" || prompt.length === 0
-    ? [prompt as readonly number[]]
-    : (prompt as readonly (string | readonly number[])[]);
-}
-
-function now(): number {
+/** Unix time, seconds. */
+export function now(): number {
   return Math.floor(Date.now() / 1000);
 }

@@ -1,6 +1,6 @@
 /** Log probabilities as OpenAI gives them: of chats with bytes, of completions as parallel lists. */
-import type { TokenLogprob } from "@shoal/engine";
-import type { TokenBytes } from "@shoal/tokenizer";
+import type { GeneratedToken, TokenLogprob } from "@shoal/engine";
+import { IncrementalDetokenizer, type TokenBytes } from "@shoal/tokenizer";
 import type { AnswerToken } from "./answerText.ts";
 
 export interface ChatLogprob {
@@ -22,8 +22,9 @@ export interface ChatLogprobs {
 
 export interface CompletionLogprobs {
   readonly tokens: readonly string[];
-  readonly token_logprobs: readonly number[];
-  readonly top_logprobs: readonly Readonly<Record<string, number>>[];
+  /** null of a prompt's first token: nothing is before it. */
+  readonly token_logprobs: readonly (number | null)[];
+  readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[];
   /** Where each token begins in the answer, UTF-16 units. */
   readonly text_offset: readonly number[];
 }
@@ -53,6 +54,52 @@ export function chatLogprobs(tokens: readonly AnswerToken[], tokenizer: TokenByt
   return { content, ...(reasoning.length > 0 && { reasoning_content: reasoning }) };
 }
 
+/** A prompt as the answer repeats it: without the tokens that no text shows. */
+export interface Echo {
+  readonly text: string;
+  /** Where each of its tokens begins, UTF-16 units. */
+  readonly offsets: readonly number[];
+}
+
+export function echoOf(promptIds: readonly number[], tokenizer: TokenBytes): Echo {
+  const detokenizer = new IncrementalDetokenizer(tokenizer, { skipSpecialTokens: true });
+  let text = "";
+  const offsets = promptIds.map((id) => {
+    const start = text.length;
+    text += detokenizer.push(id);
+    return start;
+  });
+  return { text: text + detokenizer.finish(), offsets };
+}
+
+/** @param tokens the prompt's from the second on, with their log probabilities */
+export function promptLogprobs(
+  [first = 0]: readonly number[],
+  tokens: readonly GeneratedToken[],
+  { offsets }: Echo,
+  tokenizer: TokenBytes,
+): CompletionLogprobs {
+  return {
+    tokens: [first, ...tokens.map(({ id }) => id)].map((id) => tokenText(id, tokenizer)),
+    token_logprobs: [null, ...tokens.map(({ logprob }) => finite(logprob))],
+    top_logprobs: [null, ...tokens.map((token) => topOf(token, tokenizer))],
+    text_offset: offsets,
+  };
+}
+
+export function joined(first: CompletionLogprobs, second: CompletionLogprobs): CompletionLogprobs {
+  return {
+    tokens: [...first.tokens, ...second.tokens],
+    token_logprobs: [...first.token_logprobs, ...second.token_logprobs],
+    top_logprobs: [...first.top_logprobs, ...second.top_logprobs],
+    text_offset: [...first.text_offset, ...second.text_offset],
+  };
+}
+
+function topOf({ topLogprobs = [] }: GeneratedToken, tokenizer: TokenBytes): Readonly<Record<string, number>> {
+  return Object.fromEntries(topLogprobs.map(({ id, logprob }) => [tokenText(id, tokenizer), finite(logprob)]));
+}
+
 /** @param offset UTF-16 units of the answer before these tokens */
 export function completionLogprobs(tokens: readonly AnswerToken[], tokenizer: TokenBytes, offset: number): CompletionLogprobs {
   const texts = tokens.map(({ id }) => tokenText(id, tokenizer));
@@ -60,9 +107,7 @@ export function completionLogprobs(tokens: readonly AnswerToken[], tokenizer: To
   return {
     tokens: texts,
     token_logprobs: tokens.map(({ logprob }) => finite(logprob)),
-    top_logprobs: tokens.map(({ topLogprobs = [] }) =>
-      Object.fromEntries(topLogprobs.map(({ id, logprob }) => [tokenText(id, tokenizer), finite(logprob)])),
-    ),
+    top_logprobs: tokens.map((token) => topOf(token, tokenizer)),
     text_offset: texts.map((text) => {
       const start = at;
       at += text.length;

@@ -1,5 +1,5 @@
 /** A chat's prompt as token ids, and where in an answer the model is then. */
-import { type ChatMessage, type ChatTemplate, opensReasoning, type ReasoningStart, type Tokenizer } from "@shoal/tokenizer";
+import { type ChatMessage, type ChatTemplate, fillInMiddle, opensReasoning, type ReasoningStart, type Tokenizer } from "@shoal/tokenizer";
 import { invalidField } from "./errors.ts";
 import type { ChatRequest, ChatRequestMessage } from "./schemas/chat.ts";
 
@@ -20,6 +20,17 @@ export function chatPrompt({ messages, thinking }: ChatRequest, template: ChatTe
   const open = opensReasoning(tokenizer.decode(ids.slice(-8)));
   if (!prefix) return { ids, reasoning: open ? "open" : "detect" };
   return continued(ids, open, prefix, tokenizer);
+}
+
+/** @throws ApiError where the model has no tokens for filling in a middle */
+export function fimPrompt(before: string | readonly number[], after: string, tokenizer: Tokenizer): readonly number[] {
+  const ids = fillInMiddle(tokenizer, before, after);
+  if (ids) return ids;
+  throw invalidField(
+    "suffix",
+    "Cannot use 'suffix': this model has no tokens for filling in the middle, expected none",
+    "unsupported_value",
+  );
 }
 
 /** DeepSeek's chat prefix completion: the model goes on from what it is said to have said. */

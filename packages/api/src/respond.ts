@@ -22,9 +22,11 @@ function* changes(job: Job, { engine, tokenizer }: ApiOptions, signal: AbortSign
     yield (async function* () {
       let offset = 0;
       for await (const event of events) {
-        if ("end" in event) yield { index, reasoning: "", content: "", tokens: [], end: event.end, offset };
+        const nothing = { index, reasoning: "", content: "", tokens: [], prompt: undefined, end: undefined, offset };
+        if ("end" in event) yield { ...nothing, end: event.end };
+        else if ("prompt" in event) yield { ...nothing, prompt: event.prompt };
         else {
-          yield { index, ...event.part, end: undefined, offset };
+          yield { ...nothing, ...event.part };
           offset += event.part.content.length;
         }
       }
@@ -34,14 +36,28 @@ function* changes(job: Job, { engine, tokenizer }: ApiOptions, signal: AbortSign
 
 /** @throws whatever the engine throws */
 export async function whole(job: Job, options: ApiOptions, signal: AbortSignal, heard: Heard): Promise<unknown> {
-  const states = job.wishes.map((_, index): ChoiceState => ({ index, reasoning: "", content: "", tokens: [], end: undefined, offset: 0 }));
+  const states = job.wishes.map((_, index): ChoiceState => ({
+    index,
+    reasoning: "",
+    content: "",
+    tokens: [],
+    prompt: undefined,
+    end: undefined,
+    offset: 0,
+  }));
   const tokens: AnswerToken[][] = job.wishes.map(() => []);
   for await (const { item } of merge([...changes(job, options, signal)])) {
     const { index, reasoning, content, end } = item;
     const before = states[index];
     if (!before) continue;
     tokens[index]?.push(...item.tokens);
-    states[index] = { ...before, reasoning: before.reasoning + reasoning, content: before.content + content, end: end ?? before.end };
+    states[index] = {
+      ...before,
+      reasoning: before.reasoning + reasoning,
+      content: before.content + content,
+      prompt: item.prompt ?? before.prompt,
+      end: end ?? before.end,
+    };
   }
   const choices = states.map((state, index) => ({ ...state, tokens: tokens[index] ?? [] }));
   return job.whole(choices, conclude(job, choices, heard));

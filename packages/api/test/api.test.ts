@@ -1,4 +1,4 @@
-import { loadTinyTokenizer } from "./tinyTokenizer.ts";
+import { loadTinyTokenizer, withFim } from "./tinyTokenizer.ts";
 import { describe, expect, it } from "vitest";
 import { type ApiOptions, type RequestRecord, createApi } from "../src/mod.ts";
 import { FakeEngine } from "./fakeEngine.ts";
@@ -19,6 +19,40 @@ function post(body: string | Uint8Array<ArrayBuffer>, path = "/v1/chat/completio
 }
 
 const CHAT = { messages: [{ role: "user", content: "Hi" }] };
+
+interface ChatAnswer {
+  readonly choices: readonly {
+    readonly logprobs: {
+      readonly content: readonly {
+        readonly token: string;
+        readonly logprob: number;
+        readonly bytes: readonly number[];
+        readonly top_logprobs: readonly { readonly logprob: number }[];
+      }[];
+    } | null;
+  }[];
+}
+
+interface CompletionAnswer {
+  readonly choices: readonly {
+    readonly text?: string;
+    readonly finish_reason?: string | null;
+    readonly logprobs?: {
+      readonly tokens: readonly string[];
+      readonly token_logprobs: readonly (number | null)[];
+      readonly top_logprobs: readonly unknown[];
+      readonly text_offset: readonly number[];
+    } | null;
+  }[];
+  readonly usage: { readonly completion_tokens: number };
+}
+
+function events(stream: string): readonly unknown[] {
+  return stream
+    .split("\n\n")
+    .filter((event) => event.startsWith("data: {"))
+    .map((event) => JSON.parse(event.slice(6)) as unknown);
+}
 
 interface Failure {
   readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: string | null };
@@ -95,6 +129,92 @@ describe("createApi()", () => {
     expect(engine.running).toBe(0);
   });
 
+  it("passes on how tokens are chosen, a seed more for each choice", async () => {
+    const { api, engine } = open();
+    const adjustments = { frequency_penalty: 0.5, presence_penalty: -1, repetition_penalty: 1.25, logit_bias: { "7": -100, "12": 3.5 } };
+    expect((await api(post(JSON.stringify({ ...CHAT, ...adjustments, seed: 5, n: 2, temperature: 1 })))).status).toBe(200);
+    const wanted = {
+      frequencyPenalty: 0.5,
+      presencePenalty: -1,
+      repetitionPenalty: 1.25,
+      logitBias: new Map([
+        [7, -100],
+        [12, 3.5],
+      ]),
+    };
+    expect(engine.requests.map(({ sampling }) => sampling)).toEqual(
+      [5n, 6n].map((seed) => expect.objectContaining({ ...wanted, seed }) as unknown),
+    );
+  });
+
+  it("tells log probabilities of chats, as many as were asked for, with the bytes of each token", async () => {
+    const { api } = open();
+    const ids = tokenizer.encode(TEXT);
+    const body = { ...CHAT, logprobs: true, top_logprobs: 2 };
+    const { choices } = (await (await api(post(JSON.stringify(body)))).json()) as ChatAnswer;
+    const content = choices[0]?.logprobs?.content ?? [];
+    expect(content.map(({ token }) => token).join("")).toBe(TEXT);
+    expect(content.map(({ logprob }) => logprob)).toEqual(ids.map((id) => -id / 100));
+    expect(content[0]?.bytes).toEqual([...tokenizer.tokenBytes(ids[0] ?? 0)]);
+    expect(content[0]?.top_logprobs.map(({ logprob }) => logprob)).toEqual([0, -1]);
+    const streamed = await api(post(JSON.stringify({ ...body, stream: true })));
+    const chunks = events(await streamed.text()) as readonly ChatAnswer[];
+    expect(chunks.flatMap((chunk) => chunk.choices[0]?.logprobs?.content ?? [])).toEqual(content);
+    const alone = await api(post(JSON.stringify({ ...CHAT, top_logprobs: 2 })));
+    expect(((await alone.json()) as Failure).error.param).toBe("top_logprobs");
+  });
+
+  it("repeats a completion's prompt with its log probabilities, whole and in pieces", async () => {
+    const { api, engine } = open();
+    const prompt = "A fox said: ";
+    const ids = tokenizer.encode(prompt, { addSpecialTokens: true });
+    const body = { prompt, echo: true, logprobs: 1, max_tokens: 3, n: 2 };
+    const { choices } = (await (await api(post(JSON.stringify(body), "/v1/completions"))).json()) as CompletionAnswer;
+    expect(engine.requests.map(({ promptLogprobs }) => promptLogprobs)).toEqual([true, true]);
+    const [{ text, logprobs } = {}] = choices;
+    const answer = tokenizer.encode(TEXT).slice(0, 3);
+    expect(text).toBe(prompt + tokenizer.decode(answer));
+    expect(logprobs?.token_logprobs).toEqual([null, ...ids.slice(1).map((id) => -id / 100), ...answer.map((id) => -id / 100)]);
+    expect(logprobs?.top_logprobs[0]).toBeNull();
+    expect(logprobs?.tokens).toHaveLength(ids.length + 3);
+    // Each token of the text lies where it is said to begin; the mark before it is no text.
+    for (const [index, token] of (logprobs?.tokens ?? []).entries())
+      if (index > 0) expect(text?.slice(logprobs?.text_offset[index]).startsWith(token)).toBe(true);
+    expect(logprobs?.text_offset.slice(0, 2)).toEqual([0, 0]);
+    const streamed = events(
+      await (await api(post(JSON.stringify({ ...body, n: 1, stream: true }), "/v1/completions"))).text(),
+    ) as readonly CompletionAnswer[];
+    expect(streamed.map((chunk) => chunk.choices[0]?.text ?? "").join("")).toBe(text);
+    expect(streamed.flatMap((chunk) => chunk.choices[0]?.logprobs?.token_logprobs ?? [])).toEqual(logprobs?.token_logprobs);
+    expect(streamed.flatMap((chunk) => chunk.choices[0]?.logprobs?.text_offset ?? [])).toEqual(logprobs?.text_offset);
+  });
+
+  it("scores a prompt alone, where no tokens are asked for", async () => {
+    const { api } = open();
+    const body = { prompt: [5, 9, 11], echo: true, logprobs: 0, max_tokens: 0 };
+    const answer = (await (await api(post(JSON.stringify(body), "/v1/completions"))).json()) as CompletionAnswer;
+    expect(answer.choices[0]?.logprobs?.token_logprobs).toEqual([null, -0.09, -0.11]);
+    expect(answer.choices[0]?.text).toBe(tokenizer.decode([5, 9, 11], { skipSpecialTokens: true }));
+    expect(answer.choices[0]?.finish_reason).toBe("length");
+    expect(answer.usage.completion_tokens).toBe(0);
+  });
+
+  it("fills in a middle where the model has tokens for it, and says what it cannot do", async () => {
+    const { api, engine } = open({ tokenizer: withFim(), model: { ...model, vocabSize: 4099 } });
+    const ask = async (body: unknown, on = api): Promise<Failure> =>
+      (await (await on(post(JSON.stringify(body), "/v1/completions"))).json()) as Failure;
+    await ask({ prompt: "A fox", suffix: "home." });
+    expect(engine.requests[0]?.promptIds).toEqual([0, 4097, ...tokenizer.encode("A fox"), 4096, ...tokenizer.encode("home."), 4098]);
+    const refusals: readonly [unknown, string, ReturnType<typeof open>["api"]?][] = [
+      [{ prompt: "A fox", suffix: "home." }, "suffix", open().api],
+      [{ prompt: "A fox", suffix: "home.", echo: true }, "echo"],
+      [{ prompt: "A fox", best_of: 3 }, "best_of"],
+      [{ prompt: "A fox", max_tokens: 0 }, "max_tokens"],
+      [{ prompt: "A fox", logprobs: 21 }, "logprobs"],
+    ];
+    for (const [body, param, on] of refusals) expect((await ask(body, on)).error.param).toBe(param);
+  });
+
   it("never fails at nonsense, and names what was wrong with it", async () => {
     const { api } = open();
     const random = randomOf(7);
@@ -155,6 +275,7 @@ const FIELDS = [
   "user",
   "stop_token_ids",
   "max_completion_tokens",
+  "best_of",
   "__proto__",
   "constructor",
 ];

@@ -33,12 +33,20 @@ export class FakeEngine implements InferenceEngine {
       reject(signal.reason as Error);
     });
     const { pause } = this;
+    const { topLogprobs, promptLogprobs = false, promptIds } = request;
+    const tell = (id: number): GeneratedToken =>
+      topLogprobs === undefined
+        ? { id }
+        : { id, logprob: -id / 100, topLogprobs: Array.from({ length: topLogprobs }, (_, i) => ({ id: 10 + i, logprob: -i })) };
     const iterate = async function* (): AsyncGenerator<readonly GeneratedToken[], void, void> {
       try {
+        // In two parts, the second with the first token of the answer.
+        const prompt = promptLogprobs ? promptIds.slice(1).map((id) => ({ ...tell(id), prompt: true as const })) : [];
+        if (prompt.length > 2) yield prompt.splice(0, 2);
         for (const id of ids) {
           await pause();
           signal.throwIfAborted();
-          yield [{ id }];
+          yield [...prompt.splice(0), tell(id)];
         }
         const usage = { promptTokens: request.promptIds.length, cachedTokens: 0, completionTokens: ids.length };
         end();

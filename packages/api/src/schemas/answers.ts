@@ -13,7 +13,10 @@ export const usage = z.object({
   completion_tokens_details: z.object({ reasoning_tokens: z.int() }),
 });
 
-const chatLogprob = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(z.int()).readonly() });
+const LOGPROB =
+  "Natural logarithm of the probability that the model itself gave the token: before temperature, penalties, bias and filters; at least -9999";
+
+const chatLogprob = z.object({ token: z.string(), logprob: z.number().describe(LOGPROB), bytes: z.array(z.int()).readonly() });
 const chatTokenLogprob = chatLogprob.extend({ top_logprobs: z.array(chatLogprob).readonly() });
 const chatLogprobs = z.object({
   content: z.array(chatTokenLogprob).readonly(),
@@ -56,8 +59,8 @@ export const chatCompletionChunk = z.object({
 
 const completionLogprobs = z.object({
   tokens: z.array(z.string()).readonly(),
-  token_logprobs: z.array(z.number()).readonly(),
-  top_logprobs: z.array(z.record(z.string(), z.number()).readonly()).readonly(),
+  token_logprobs: z.array(z.number().nullable()).readonly().describe(`${LOGPROB}; null of a prompt's first token`),
+  top_logprobs: z.array(z.record(z.string(), z.number()).readonly().nullable()).readonly(),
   text_offset: z.array(z.int()).readonly(),
 });
 
