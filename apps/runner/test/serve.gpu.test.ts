@@ -11,8 +11,8 @@ interface GpuTest {
 const QUESTION = [{ role: "user" as const, content: "What is the capital of France?" }];
 const ANSWER = "The capital of France is Paris.";
 const MODEL = "shoal-tiny";
-/** " Paris" */
-const PARIS = 1876;
+/** The tokens " Paris" and " France". */
+const [PARIS, FRANCE] = [1876, 2590];
 
 function check(holds: boolean, message: string): void {
   if (!holds) throw new Error(message);
@@ -53,13 +53,16 @@ async function checkSampling(client: OpenAI): Promise<void> {
     content.some((one) => one.top_logprobs[0]?.token === " Paris" && one.logprob < one.top_logprobs[0].logprob),
     "Paris was never likely",
   );
-  const story = { model: MODEL, messages: [{ role: "user" as const, content: "Tell me a story" }], max_tokens: 60, temperature: 0 };
-  const [plain, penalized] = await Promise.all([
-    client.chat.completions.create(story),
-    client.chat.completions.create({ ...story, frequency_penalty: 2, presence_penalty: 2 }),
-  ]);
-  const distinct = (answer: typeof plain): number => new Set(answer.choices[0]?.message.content?.split(" ")).size;
-  check(distinct(penalized) > distinct(plain), `${distinct(penalized)} different words with penalties, ${distinct(plain)} without`);
+  // One of two words, ever again: each time that it is said makes it less likely.
+  const penalized = await client.chat.completions.create({
+    ...question,
+    logit_bias: { [PARIS]: 100, [FRANCE]: 100 },
+    frequency_penalty: 2,
+    max_tokens: 40,
+  });
+  const said = penalized.choices[0]?.message.content ?? "";
+  const counts = ["Paris", "France"].map((word) => said.split(word).length - 1);
+  check(Math.min(...counts) >= 5 && (counts[0] ?? 0) + (counts[1] ?? 0) === 40, `penalized: ${said}`);
   const scored = await client.completions.create({
     model: MODEL,
     prompt: "The capital of France is Paris.",
