@@ -30,13 +30,14 @@ export function batchBody({ entries, output, capture, drafts, logprobs }: Batch,
 
 export function batchOf({ entries, output, capture, drafts, logprobs }: z.infer<typeof schemas.batch>): Batch {
   return {
-    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, draftAfter }) => ({
+    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, followedBy, draftAfter }) => ({
       sequence: sequence as SequenceSlot,
       tokens,
       ...(hidden && { hidden: expectTensor("hidden", hidden, "f32", [-1, -1]) }),
       ...(quiet !== undefined && { quiet }),
       ...(verify !== undefined && { verify }),
       ...(masks && { masks: masksOf(masks) }),
+      ...(followedBy && { followedBy }),
       ...(draftAfter !== undefined && { draftAfter }),
     })),
     output,

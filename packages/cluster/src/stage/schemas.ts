@@ -28,6 +28,7 @@ export const batchEntry = z.strictObject({
   verify: z.int().min(0).max(MAX_DRAFTS).optional(),
   /** [tokens that are chosen, words] */
   masks: tensor.optional(),
+  followedBy: z.array(index).max(MAX_STEP_TOKENS).optional(),
   draftAfter: z.int().optional(),
 });
 

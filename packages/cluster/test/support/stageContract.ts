@@ -118,7 +118,7 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
             history,
           );
           const step = { output: "sample", logprobs: true } as const;
-          const first = await on.forward({ ...step, entries: [{ sequence, tokens: ids.slice(0, 9) }] });
+          const first = await on.forward({ ...step, entries: [{ sequence, tokens: ids.slice(0, 9), followedBy: ids.slice(1, 9) }] });
           await on.forward({ ...step, entries: [{ sequence, tokens: "sampled", masks: [mask] }] });
           return JSON.stringify([await on.sampled(first.step, 2), await on.logprobs(first.step, 2)]);
         });
