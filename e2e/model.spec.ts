@@ -1,14 +1,9 @@
 /** The chat page as it is built, from the first visit on. The tests follow one visitor, in order. */
-import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
-import { gzipSync } from "node:zlib";
-import type { AxeResults } from "axe-core";
 import { type BrowserContext, type Page, expect, test } from "playwright/test";
-import { build } from "vite";
-import { StaticServer } from "./staticServer.ts";
+import { type ChatSite, expectAccessible, problemsOf, serveChat } from "./chatSite.ts";
+import type { StaticServer } from "./staticServer.ts";
 
 test.describe.configure({ mode: "serial" });
 
@@ -16,33 +11,24 @@ const QUESTION = "What is the capital of France?";
 /** The greedy answer, the one that `shoal chat` gives and `shoal bench` checks. */
 const ANSWER = "The capital of France is Paris.";
 const SHARD = "model-00002-of-00003.safetensors";
-const MAX_PAGE_BYTES = 150_000;
-const HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>[x](javascript:window.hacked=3) **bold**';
 
-let folder: string;
+let site: ChatSite;
 let server: StaticServer;
 let context: BrowserContext;
 let page: Page;
-const problems: string[] = [];
+let problems: readonly string[];
 
 test.beforeAll(async ({ browser }) => {
-  folder = await mkdtemp(path.join(tmpdir(), "shoal-page-"));
-  const configFile = fileURLToPath(new URL("../apps/chat/vite.config.ts", import.meta.url));
-  await build({ configFile, logLevel: "error", build: { outDir: folder, emptyOutDir: true } });
-  server = new StaticServer(folder);
-  await server.start();
+  site = await serveChat();
+  ({ server } = site);
   context = await browser.newContext();
   page = await context.newPage();
-  page.on("pageerror", (error) => problems.push(String(error)));
-  page.on("console", (message) => {
-    if (/Content Security Policy/i.test(message.text())) problems.push(message.text());
-  });
+  problems = problemsOf(page);
 });
 
 test.afterAll(async () => {
   await context.close();
-  await server.stop();
-  await rm(folder, { recursive: true, force: true });
+  await site.close();
 });
 
 const message = () => page.getByLabel("Message", { exact: true });
@@ -53,27 +39,12 @@ async function ready(): Promise<void> {
   await expect(message()).toBeVisible({ timeout: 120_000 });
 }
 
-async function expectAccessible(): Promise<void> {
-  await page.evaluate(await readFile(createRequire(import.meta.url).resolve("axe-core"), "utf8"));
-  const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run());
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
-}
-
-test("the page without the engine is small", async () => {
-  let bytes = 0;
-  for (const name of ["../index.html", ...(await readdir(path.join(folder, "assets")))])
-    if (!name.startsWith("worker-")) bytes += gzipSync(await readFile(path.join(folder, "assets", name))).length;
-  expect(bytes).toBeGreaterThan(0);
-  expect(bytes).toBeLessThan(MAX_PAGE_BYTES);
-});
-
 test("before any download it says whether the model fits, and how much comes", async () => {
   await page.goto(server.url);
   await expect(page.getByRole("button", { name: "Download and start" })).toBeVisible({ timeout: 120_000 });
   await expect(page.locator(".facts")).toContainText("MB");
   expect(modelBytes()).toBeLessThan(1_000_000);
-  await expectAccessible();
+  await expectAccessible(page);
 });
 
 test("a download can be paused; a broken one fails with a choice, and goes on from where it was", async () => {
@@ -88,7 +59,7 @@ test("a download can be paused; a broken one fails with a choice, and goes on fr
   server.sent.clear();
   await page.getByRole("button", { name: "Go on" }).click();
   await ready();
-  const files = JSON.parse(await readFile(path.join(folder, "model", "manifest.json"), "utf8")) as Record<string, { bytes: number }>;
+  const files = JSON.parse(await readFile(path.join(site.folder, "model", "manifest.json"), "utf8")) as Record<string, { bytes: number }>;
   const whole = files[SHARD]?.bytes ?? 0;
   expect(whole).toBeGreaterThan(6_000_000);
   // What had arrived when the connection broke is not sent again.
@@ -102,19 +73,19 @@ test("the answer is the one that the model gives elsewhere", async () => {
   await message().press("Enter");
   await expect(answers().last()).toHaveText(ANSWER, { timeout: 120_000 });
   await expect(page.getByRole("button", { name: "Send" })).toBeVisible();
-  await page.getByText("Speed").click();
   await expect(page.locator(".stats")).toContainText("tokens/s");
-  await expectAccessible();
+  await expectAccessible(page);
 });
 
-test("regenerate gives another answer, and edit replaces a question with all that followed", async () => {
+test("regenerate gives another answer, and an edited question has a branch of its own", async () => {
   await page.getByRole("button", { name: "Regenerate" }).click();
   await expect(page.getByRole("button", { name: "Send" })).toBeVisible({ timeout: 120_000 });
   await expect(answers()).toHaveText([ANSWER]);
   await page.getByRole("button", { name: "Edit" }).click();
-  await expect(message()).toHaveValue(QUESTION);
-  await message().fill("What is the capital of Peru?");
-  await message().press("Enter");
+  const edit = page.getByLabel("Your message", { exact: true });
+  await expect(edit).toHaveValue(QUESTION);
+  await edit.fill("What is the capital of Peru?");
+  await edit.press("Enter");
   await expect(answers().last()).toContainText("Lima", { timeout: 120_000 });
   await expect(page.locator(".message.user")).toHaveCount(1);
 });
@@ -127,30 +98,6 @@ test("stop keeps what was said", async () => {
   await page.getByRole("button", { name: "Stop" }).click();
   await expect(page.getByRole("button", { name: "Send" })).toBeVisible();
   await expect(answers().last()).not.toBeEmpty();
-});
-
-test("hostile text and a hostile import run no script; a broken import changes nothing", async () => {
-  const count = await page.locator(".sidebar li").count();
-  const turns = [
-    { role: "user", content: HOSTILE },
-    { role: "assistant", content: `<think>${HOSTILE}</think>${HOSTILE}` },
-  ];
-  const file = (text: string) => ({ name: "conversations.json", mimeType: "application/json", buffer: Buffer.from(text) });
-  const picker = page.locator('input[type="file"]');
-  await picker.setInputFiles(file('{"format":"shoal-conversations","version":1,"conversations":[{"title":7}]}'));
-  await expect(page.locator(".notice")).toContainText("conversations[0]");
-  await expect(page.locator(".sidebar li")).toHaveCount(count);
-  const conversations = [{ title: "<b>Hostile</b>", updatedAt: 1, turns }];
-  await picker.setInputFiles(file(JSON.stringify({ format: "shoal-conversations", version: 1, conversations })));
-  await expect(page.locator(".sidebar li")).toHaveCount(count + 1);
-  await page.getByRole("button", { name: "<b>Hostile</b>", exact: true }).click();
-  await expect(answers().last().locator("strong")).toHaveText("bold");
-  await expect(page.locator(".messages img, .messages script, .messages a[href]")).toHaveCount(0);
-  await expect(answers().last()).toContainText("<script>");
-  expect(await page.evaluate(() => "hacked" in globalThis)).toBe(false);
-  await page.getByLabel("Search conversations").fill("hostile");
-  await expect(page.locator(".sidebar li")).toHaveCount(1);
-  await page.getByLabel("Search conversations").fill("");
 });
 
 test("a second visit downloads no weights and has the conversations", async () => {
@@ -196,12 +143,12 @@ test("360 pixels are enough, light and dark", async () => {
     await page.emulateMedia({ colorScheme });
     const width = await page.evaluate(() => document.documentElement.scrollWidth);
     expect(width).toBeLessThanOrEqual(360);
-    await expectAccessible();
+    await expectAccessible(page);
   }
   await page.getByRole("button", { name: "Menu" }).click();
   await expect(page.getByRole("button", { name: "New conversation" })).toBeVisible();
   await page.getByRole("button", { name: "New conversation" }).click();
-  await expect(page.getByRole("heading", { name: "Ask something" })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "What would you like to know?" })).toBeVisible();
 });
 
 test("no page made an error or broke the security policy", () => {

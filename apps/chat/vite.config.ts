@@ -21,6 +21,9 @@ const POLICY = [
   "manifest-src 'self'",
   "base-uri 'none'",
   "form-action 'none'",
+  // No text becomes HTML or a script: `src/trustedTypes.ts` lets the page's own workers through.
+  "require-trusted-types-for 'script'",
+  "trusted-types default",
 ].join("; ");
 
 function securityPolicy(): Plugin {

@@ -1,5 +1,6 @@
 import type { BackendState } from "./backends/backendState.ts";
 import type { ChatState } from "./chat/chatState.ts";
+import type { TextWorker } from "./markdown/textWorker.ts";
 import type { ModelState } from "./modelState.ts";
 import type { ViewState } from "./viewState.ts";
 
@@ -9,4 +10,5 @@ export interface AppState {
   readonly chat: ChatState;
   readonly model: ModelState;
   readonly view: ViewState;
+  readonly texts: TextWorker;
 }

@@ -5,6 +5,8 @@
 import type { ChatMessage } from "@shoal/web";
 
 export interface ChatBackend {
+  /** Where what is written goes, such as a server's name. Undefined: nowhere. */
+  readonly destination?: string;
   readonly chat: { readonly completions: { create(request: BackendRequest, options?: BackendOptions): AsyncIterable<BackendChunk> } };
 }
 

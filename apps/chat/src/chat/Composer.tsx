@@ -1,55 +1,74 @@
-/** Where a person writes. Enter sends, Shift+Enter breaks the line, Escape stops the answer or leaves editing. */
+/** Where a person writes. Enter sends, Shift+Enter breaks the line, Escape stops the answer, Arrow up in an empty field edits the last question. */
 import { useEffect, useRef } from "preact/hooks";
+import { Icon } from "../shell/Icon.tsx";
 import type { ChatState } from "./chatState.ts";
+
+export const COMPOSER_ID = "message";
 
 export function Composer({ chat }: { readonly chat: ChatState }) {
   const field = useRef<HTMLTextAreaElement>(null);
-  const editing = chat.editing.value !== null;
-  const writing = chat.writing.value !== null;
-  useEffect(() => field.current?.focus(), [chat.openId.value, editing]);
+  const writing = chat.writing.value;
+  const answers = chat.backend.value !== null;
+  useEffect(() => {
+    // On a touch screen the keyboard would cover the conversation.
+    if (matchMedia("(pointer: fine)").matches) field.current?.focus();
+  }, [chat.openId.value]);
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       void chat.send();
-    } else if (event.key === "Escape") {
-      if (writing) chat.stop();
-      else if (editing) chat.cancelEdit();
+    } else if (event.key === "ArrowUp" && chat.draft.value === "" && !writing) {
+      const last = chat.path.value.findLast(({ role }) => role === "user");
+      if (!last) return;
+      event.preventDefault();
+      chat.editing.value = last.id;
     }
   };
-  const onSubmit = (event: Event): void => {
-    event.preventDefault();
-    void chat.send();
-  };
   return (
-    <form class="composer" onSubmit={onSubmit}>
-      {editing && (
-        <p>
-          Sending replaces this message and all that follows.{" "}
-          <button type="button" onClick={() => chat.cancelEdit()}>
-            Keep it
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void chat.send();
+        field.current?.focus();
+      }}
+    >
+      {writing && writing.conversationId !== chat.openId.value && (
+        <p class="elsewhere">
+          An answer is being written in another conversation.{" "}
+          <button type="button" class="link" onClick={() => chat.show(writing.conversationId)}>
+            Show it
           </button>
         </p>
       )}
-      <div>
+      <div class="field">
         <textarea
           ref={field}
-          rows={2}
+          id={COMPOSER_ID}
+          rows={1}
           aria-label="Message"
-          placeholder="Ask something…"
+          placeholder={answers ? "Ask something…" : "Nothing answers yet"}
           value={chat.draft.value}
           onInput={({ currentTarget }) => (chat.draft.value = currentTarget.value)}
           onKeyDown={onKeyDown}
         />
         {writing ? (
-          <button type="button" class="primary" onClick={() => chat.stop()}>
-            Stop
+          <button type="button" class="send primary" aria-label="Stop" title="Stop (Escape)" onClick={() => chat.stop()}>
+            <Icon name="stop" />
           </button>
         ) : (
-          <button type="submit" class="primary" disabled={chat.draft.value.trim() === ""}>
-            Send
+          <button
+            type="submit"
+            class="send primary"
+            aria-label="Send"
+            title="Send (Enter)"
+            disabled={!answers || chat.draft.value.trim() === ""}
+          >
+            <Icon name="send" />
           </button>
         )}
       </div>
+      <p class="fine-print">Models make mistakes. Check what matters.</p>
     </form>
   );
 }

@@ -1,110 +1,75 @@
-/** Conversations: find, open, name, delete, take out and bring in. */
+/** Beside the conversation: new ones, earlier ones, and the way to models and settings. Over it on narrow windows. */
+import { useEffect, useRef } from "preact/hooks";
 import type { AppState } from "../appState.ts";
-import type { ChatState } from "../chat/chatState.ts";
 import type { Places } from "../places.ts";
+import { Icon } from "../shell/Icon.tsx";
 import { IconButton } from "../shell/IconButton.tsx";
-import { MAX_IMPORT_BYTES, titleOf, toJson, toMarkdown } from "./conversations.ts";
+import { Logo } from "../shell/Logo.tsx";
+import { ConversationList } from "./ConversationList.tsx";
 
 interface SidebarProps {
   readonly app: AppState;
   readonly places: Places;
 }
 
-export function Sidebar({ app: { chat, view }, places }: SidebarProps) {
-  const open = chat.open.value;
+export const SEARCH_ID = "search";
+
+export function Sidebar({ app, places }: SidebarProps) {
+  const { chat, view } = app;
+  const sidebar = useRef<HTMLElement>(null);
+  const isOver = view.sidebarOpen.value;
+  useEffect(() => {
+    if (!isOver) return;
+    sidebar.current?.querySelector<HTMLElement>("button.new")?.focus();
+    return () => {
+      if (view.sidebarOpener instanceof HTMLElement) view.sidebarOpener.focus();
+    };
+  }, [isOver, view]);
   return (
-    <nav id="side" class="sidebar" aria-label="Conversations">
+    <nav ref={sidebar} id="side" class="sidebar" aria-label="Conversations">
       <div class="brand">
+        <Logo />
         <strong>Shoal</strong>
-        <IconButton icon="close" label="Close menu" class="menu" onClick={() => (view.sidebarOpen.value = false)} />
+        <IconButton icon="panel" label="Hide the sidebar" class="wide-only" onClick={() => (view.sidebarHidden.value = true)} />
+        <IconButton icon="close" label="Close menu" class="narrow-only" onClick={() => (view.sidebarOpen.value = false)} />
       </div>
       <button
         type="button"
-        class="primary"
+        class="row new"
         onClick={() => {
-          view.show("chat");
           chat.show(null);
+          view.show("chat");
         }}
       >
-        New conversation
+        <Icon name="compose" /> New conversation
       </button>
-      <input
-        type="search"
-        aria-label="Search conversations"
-        placeholder="Search"
-        value={chat.words.value}
-        onInput={({ currentTarget }) => (chat.words.value = currentTarget.value)}
-      />
-      <ul>
-        {chat.found.value.map(({ id, title }) => (
-          <li key={id}>
-            <button
-              type="button"
-              aria-current={id === open?.id ? "true" : undefined}
-              onClick={() => {
-                view.show("chat");
-                chat.show(id);
-              }}
-            >
-              {title}
-            </button>
-          </li>
-        ))}
-      </ul>
-      {open && (
-        <div class="tools" role="group" aria-label="This conversation">
-          <input aria-label="Title" value={open.title} onChange={({ currentTarget }) => chat.rename(open.id, currentTarget.value)} />
-          <button type="button" onClick={() => save(`${titleOf(open.title)}.md`, "text/markdown", toMarkdown(open))}>
-            Save as Markdown
-          </button>
+      <label class="search">
+        <Icon name="search" />
+        <input
+          id={SEARCH_ID}
+          type="search"
+          aria-label="Search conversations"
+          placeholder="Search"
+          value={chat.words.value}
+          onInput={({ currentTarget }) => (chat.words.value = currentTarget.value)}
+        />
+      </label>
+      <ConversationList app={app} />
+      <div class="foot">
+        {places.models && (
           <button
             type="button"
-            onClick={() => {
-              if (confirm(`Delete "${open.title}"?`)) chat.remove(open.id);
-            }}
+            class="row"
+            aria-current={view.screen.value === "models" ? "page" : undefined}
+            onClick={() => view.show("models")}
           >
-            Delete
-          </button>
-        </div>
-      )}
-      <div class="tools" role="group" aria-label="All conversations">
-        <button type="button" onClick={() => save("conversations.json", "application/json", toJson(chat.conversations.value))}>
-          Export all
-        </button>
-        <label class="file">
-          Import
-          <input type="file" accept=".json,application/json" onChange={({ currentTarget }) => void bringIn(chat, currentTarget)} />
-        </label>
-      </div>
-      <div class="tools">
-        {places.models && (
-          <button type="button" onClick={() => view.show("models")}>
-            Models
+            <Icon name="chip" /> Models
           </button>
         )}
-        <button type="button" onClick={() => (view.settingsOpen.value = true)}>
-          Settings
+        <button type="button" class="row" onClick={() => view.openSettings()}>
+          <Icon name="settings" /> Settings
         </button>
       </div>
     </nav>
   );
-}
-
-function save(name: string, type: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(url);
-}
-
-async function bringIn(chat: ChatState, input: HTMLInputElement): Promise<void> {
-  const [file] = input.files ?? [];
-  if (!file) return;
-  if (file.size > MAX_IMPORT_BYTES)
-    chat.notice.value = `Cannot import the file: it has ${file.size} bytes, expected at most ${MAX_IMPORT_BYTES}`;
-  else chat.import(await file.text());
-  // The same file may be chosen again.
-  input.value = "";
 }

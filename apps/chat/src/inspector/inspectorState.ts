@@ -19,10 +19,6 @@ export interface LastAnswer {
   readonly tokens: readonly ShownToken[];
 }
 
-interface Watched {
-  readonly watchers?: Set<unknown>;
-}
-
 const NO_ANSWER: LastAnswer = { firstTokenMs: null, tokensPerSecond: null, tokens: [] };
 
 export class InspectorState {
@@ -57,11 +53,11 @@ export class InspectorState {
       timer = setTimeout(() => void look(), EVERY_MS);
     };
     void look();
-    (chat as Watched).watchers?.add(this);
+    chat.watchers.add(this);
     return () => {
       stopped = true;
       clearTimeout(timer);
-      (chat as Watched).watchers?.delete(this);
+      chat.watchers.delete(this);
       void model.engine?.inspect(false).catch(() => {});
     };
   }

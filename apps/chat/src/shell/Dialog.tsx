@@ -1,6 +1,7 @@
 /** A modal dialog: the browser's own keeps the focus inside, closes on Escape and gives the focus back. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import { COMPOSER_ID } from "../chat/Composer.tsx";
 import { IconButton } from "./IconButton.tsx";
 
 interface DialogProps {
@@ -16,7 +17,8 @@ export function Dialog({ title, onClose, children }: DialogProps) {
     const opener = document.activeElement;
     dialog.current?.showModal();
     return () => {
-      if (opener instanceof HTMLElement) opener.focus();
+      if (opener instanceof HTMLElement && opener.checkVisibility({ visibilityProperty: true })) opener.focus();
+      else document.getElementById(COMPOSER_ID)?.focus();
     };
   }, []);
   return (

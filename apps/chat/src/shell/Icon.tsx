@@ -16,7 +16,7 @@ const PATHS = {
   close: "M6 6l12 12M18 6L6 18",
   send: "M12 20V5M5.5 11.5L12 5l6.5 6.5",
   stop: "M7 7h10v10H7z",
-  more: "M5 12h.01M12 12h.01M19 12h.01",
+  more: "M5 11.5h1v1H5zM11.5 11.5h1v1h-1zM18 11.5h1v1h-1z",
   trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13",
   download: "M12 4v11M7 10.5l5 5 5-5M4 20h16",
   upload: "M12 16V5M7 9.5l5-5 5 5M4 20h16",

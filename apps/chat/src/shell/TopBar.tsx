@@ -16,12 +16,12 @@ export function TopBar({ app, places }: TopBarProps) {
       <IconButton
         icon="panel"
         label="Menu"
-        class="menu"
+        class={view.sidebarHidden.value ? "" : "narrow-only"}
         aria-expanded={view.sidebarOpen.value}
         aria-controls="side"
-        onClick={() => (view.sidebarOpen.value = true)}
+        onClick={() => view.revealSidebar()}
       />
-      <strong class="top-title">{view.screen.value === "models" ? "Models" : (chat.open.value?.title ?? "New conversation")}</strong>
+      <strong class="top-title">{view.screen.value === "models" ? "Models" : (chat.open.value?.title ?? "")}</strong>
       {BackendName && <BackendName app={app} />}
       {inspector && (
         <IconButton

@@ -1,0 +1,84 @@
+/** A model's text on the page. Elements are made from nodes; no HTML is parsed, so there is none to sanitize. */
+import { type ComponentChild, type VNode, h } from "preact";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { CodeBlock } from "./CodeBlock.tsx";
+import { useTextWorker } from "./context.ts";
+import { Feeder } from "./feeder.ts";
+import { ImageView } from "./ImageView.tsx";
+import { IncrementalMarkdown } from "./incremental.ts";
+import { MathView } from "./MathView.tsx";
+import type { Block, ElementNode, MarkdownNode } from "./nodes.ts";
+
+interface MarkdownProps {
+  readonly text: string;
+  /** Whether no more will come. */
+  readonly finished: boolean;
+}
+
+export function Markdown({ text, finished }: MarkdownProps) {
+  const worker = useTextWorker();
+  const begun = performance.now();
+  const [blocks, setBlocks] = useState<readonly Block[] | "plain" | null>(() => (finished ? (worker.known(text)?.blocks ?? null) : null));
+  const feeder = useRef<Feeder | null>(null);
+  useEffect(() => {
+    const made = new Feeder(new IncrementalMarkdown(worker), (shown) => setBlocks(shown ?? "plain"));
+    feeder.current = made;
+    return () => made.close();
+  }, [worker]);
+  useEffect(() => {
+    if (!finished || worker.known(text)?.blocks !== blocks) feeder.current?.feed(text, finished);
+  }, [text, finished, worker]);
+  useLayoutEffect(() => {
+    if (feeder.current) feeder.current.costMs = performance.now() - begun;
+  });
+  if (blocks === null || blocks === "plain")
+    return <div class={blocks === null ? "markdown plain unparsed" : "markdown plain"}>{text}</div>;
+  return (
+    <div class="markdown">
+      {blocks.map((block, index) => (
+        <BlockView key={index} block={block} growing={!finished && index === blocks.length - 1} />
+      ))}
+    </div>
+  );
+}
+
+/** What has not changed is not compared again, however long the text is. */
+function BlockView({ block, growing }: { readonly block: Block; readonly growing: boolean }) {
+  return useMemo(() => <>{show(block.node, growing)}</>, [block, growing]);
+}
+
+function show(node: MarkdownNode, growing: boolean): ComponentChild {
+  if (typeof node === "string") return node;
+  switch (node.kind) {
+    case "element":
+      return element(node, growing);
+    case "link":
+      return (
+        <a href={node.href} target="_blank" rel="noopener noreferrer" {...(node.title !== "" && { title: node.title })}>
+          {all(node.children, growing)}
+        </a>
+      );
+    case "image":
+      return <ImageView src={node.src} alt={node.alt} />;
+    case "code":
+      return <CodeBlock language={node.language} code={node.text} growing={growing} />;
+    case "math":
+      return <MathView tex={node.tex} display={node.display} growing={growing} />;
+  }
+}
+
+function all(nodes: readonly MarkdownNode[], growing: boolean): readonly ComponentChild[] {
+  return nodes.map((node, index) => show(node, growing && index === nodes.length - 1));
+}
+
+/** The page has headings of its own above a model's. */
+const HEADINGS: Readonly<Record<string, string>> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
+
+function element({ tag, align, start, children }: ElementNode, growing: boolean): VNode {
+  const inside = all(children, growing);
+  const heading = HEADINGS[tag];
+  if (heading !== undefined) return h(heading, { class: `heading ${tag}` }, inside);
+  // Wide tables scroll by themselves, by keys too.
+  if (tag === "table") return h("div", { class: "table", tabIndex: 0, role: "region", "aria-label": "Table" }, h("table", null, inside));
+  return h(tag, { ...(align && { class: `align-${align}` }), ...(start !== undefined && { start }) }, inside);
+}

@@ -1,0 +1,93 @@
+/** Pictures of the page: wide and phone, light and dark. Conversations are answered by a fake, so that they are the same every time. */
+import { mkdir } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Page, expect, test } from "playwright/test";
+import { type ChatSite, type FakeOptions, answerWith, serveChat } from "./chatSite.ts";
+
+const FOLDER = process.env["SCREENSHOTS"] ?? fileURLToPath(new URL("test-results/pictures/", import.meta.url));
+const WIDE = { width: 1280, height: 800 };
+const PHONE = { width: 390, height: 844 };
+
+const WAVES = "Why do fish swim in shoals?";
+const CODE = "Show me softmax in TypeScript, and its formula.";
+const ANSWERS: FakeOptions["answers"] = {
+  [WAVES]: [
+    {
+      reasoning_content:
+        "The person asks for the reasons. There are mainly three: **safety**, *food*, and saving effort. I will list them briefly.",
+    },
+    "Mostly because it is **safer**, and a little because it is *easier*:\n\n",
+    "1. **Safety in numbers.** A predator that sees a thousand flanks turn at once finds it hard to pick one.\n",
+    "2. **Food.** Many eyes find it sooner, and the whole shoal follows those who have.\n",
+    "3. **Effort.** In the wake of a neighbour a fish spends up to a fifth less on swimming.\n\n",
+    "> A *shoal* is any group of fish that stay together; a *school* swims the same way at the same speed.\n",
+  ],
+  [CODE]: [
+    "The largest logit is subtracted first, so that no exponential overflows:\n\n",
+    "```ts\n/** Probabilities of logits. They sum to 1. */\nfunction softmax(logits: readonly number[]): number[] {\n  const largest = Math.max(...logits);\n  const powers = logits.map((logit) => Math.exp(logit - largest));\n  const sum = powers.reduce((total, power) => total + power, 0);\n  return powers.map((power) => power / sum);\n}\n```\n\n",
+    "That is\n\n$$\n\\operatorname{softmax}(x)_i = \\frac{e^{x_i - m}}{\\sum_{j=1}^{n} e^{x_j - m}}, \\qquad m = \\max_j x_j\n$$\n\n",
+    "| logits | probabilities |\n|---|---|\n| 0, 0 | 0.5, 0.5 |\n| 0, 1, 2 | 0.09, 0.24, 0.67 |\n",
+  ],
+};
+
+let site: ChatSite;
+test.beforeAll(async () => {
+  site = await serveChat();
+  await mkdir(FOLDER, { recursive: true });
+});
+test.afterAll(() => site.close());
+
+async function shot(page: Page, name: string): Promise<void> {
+  await page.evaluate(() => document.fonts.ready.then(() => {}));
+  await page.waitForTimeout(400);
+  await page.screenshot({ path: path.join(FOLDER, `${name}.png`) });
+}
+
+async function say(page: Page, text: string): Promise<void> {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0);
+  await expect(page.locator(".stats").last()).toBeVisible();
+}
+
+for (const colorScheme of ["light", "dark"] as const) {
+  for (const [size, viewport] of Object.entries({ wide: WIDE, phone: PHONE })) {
+    test(`${size}, ${colorScheme}`, async ({ browser }) => {
+      const context = await browser.newContext({
+        viewport,
+        colorScheme,
+        deviceScaleFactor: size === "phone" ? 2 : 1,
+        hasTouch: size === "phone",
+      });
+      const page = await context.newPage();
+      page.on("console", (message) => console.log(message.text()));
+      page.on("pageerror", (error) => console.log(String(error)));
+      await answerWith(page, { answers: ANSWERS, failing: { "What is wrong?": "Cannot go on: the GPU was lost and none came back" } });
+      await page.goto(site.server.url);
+      await page.getByLabel("Message", { exact: true }).waitFor();
+      await shot(page, `welcome-${size}-${colorScheme}`);
+      await say(page, WAVES);
+      await page.getByRole("button", { name: "Regenerate" }).click();
+      await page.getByText("2/2").waitFor();
+      await shot(page, `prose-${size}-${colorScheme}`);
+      await page.getByText("Reasoning").click();
+      await shot(page, `reasoning-${size}-${colorScheme}`);
+      await say(page, CODE);
+      await page.locator(".hljs-keyword").first().waitFor();
+      await page.locator("math").first().waitFor();
+      await shot(page, `chat-${size}-${colorScheme}`);
+      if (size === "phone") await page.getByRole("button", { name: "Menu" }).click();
+      await page.getByRole("button", { name: "New conversation" }).click();
+      await page.getByLabel("Message", { exact: true }).fill("What is wrong?");
+      await page.keyboard.press("Enter");
+      await page.getByRole("button", { name: "Try again" }).waitFor();
+      await shot(page, `error-${size}-${colorScheme}`);
+      if (size === "phone") await page.getByRole("button", { name: "Menu" }).click();
+      await shot(page, `sidebar-${size}-${colorScheme}`);
+      await page.getByRole("button", { name: "Settings" }).click();
+      await shot(page, `settings-${size}-${colorScheme}`);
+      await context.close();
+    });
+  }
+}
