@@ -1,16 +1,19 @@
 /** One answer: a request to the engine, and the text that comes of it. */
 import type { EngineRequest, GeneratedToken, InferenceEngine, RunningRequest } from "@shoal/engine";
-import type { ReasoningStart, TokenBytes } from "@shoal/tokenizer";
-import { type AnswerPart, AnswerText } from "./answerText.ts";
+import type { ReasoningStart, TokenBytes, ToolCallOptions } from "@shoal/tokenizer";
+import { type AnswerPart, AnswerText, type CallPart } from "./answerText.ts";
 
 export interface AnswerWish extends Omit<EngineRequest, "signal" | "maxNewTokens"> {
   /** 0: only the prompt is wanted. */
   readonly maxNewTokens: number;
   readonly stops: readonly string[];
   readonly reasoning: ReasoningStart;
+  readonly tools?: ToolCallOptions | undefined;
+  readonly marks?: ReadonlySet<number> | undefined;
 }
 
-export type FinishReason = "stop" | "length";
+/** `tool_calls`: as `stop`, after one call or more. */
+export type FinishReason = "stop" | "length" | "tool_calls";
 
 export interface AnswerUsage {
   readonly promptTokens: number;
@@ -42,11 +45,11 @@ export function startAnswer(
   wish: AnswerWish,
   signal: AbortSignal,
 ): AsyncGenerator<AnswerEvent, void> {
-  const { stops, reasoning, ...request } = wish;
+  const { stops, reasoning, tools, marks, ...request } = wish;
   const begin = performance.now();
   // An engine computes a prompt to choose a token after it.
   const running = engine.submit({ ...request, maxNewTokens: Math.max(1, request.maxNewTokens), signal });
-  return read(running, new AnswerText({ tokenizer, stops, reasoning }), request, begin);
+  return read(running, new AnswerText({ tokenizer, stops, reasoning, tools, marks }), request, begin);
 }
 
 async function* read(
@@ -84,13 +87,16 @@ async function* read(
   const { reasoningTokens } = text;
   if (text.stopped) {
     const usage = { promptTokens, cachedTokens: running.cachedTokens ?? 0, completionTokens: tokens, reasoningTokens };
-    yield { end: { finishReason: "stop", usage, firstTokenMs } };
+    yield { end: { finishReason: text.calls > 0 ? "tool_calls" : "stop", usage, firstTokenMs } };
     return;
   }
   const { finishReason, usage } = await running.result;
   if (maxNewTokens === 0)
     yield { end: { finishReason: "length", usage: { ...usage, completionTokens: 0, reasoningTokens }, firstTokenMs } };
-  else yield { end: { finishReason, usage: { ...usage, reasoningTokens }, firstTokenMs } };
+  else {
+    const reason = finishReason === "stop" && text.calls > 0 ? "tool_calls" : finishReason;
+    yield { end: { finishReason: reason, usage: { ...usage, reasoningTokens }, firstTokenMs } };
+  }
 }
 
 /** Parts joined to one event, if there is anything in them. */
@@ -98,7 +104,20 @@ function* nonEmpty(parts: readonly AnswerPart[]): Generator<AnswerEvent> {
   const part: AnswerPart = {
     reasoning: parts.map(({ reasoning }) => reasoning).join(""),
     content: parts.map(({ content }) => content).join(""),
+    calls: joined(parts.flatMap(({ calls }) => calls)),
     tokens: parts.flatMap(({ tokens }) => tokens),
   };
-  if (part.reasoning !== "" || part.content !== "" || part.tokens.length > 0) yield { part };
+  if (part.reasoning !== "" || part.content !== "" || part.calls.length > 0 || part.tokens.length > 0) yield { part };
+}
+
+/** Arguments that follow one another, as one. */
+function joined(parts: readonly CallPart[]): readonly CallPart[] {
+  const calls: CallPart[] = [];
+  for (const part of parts) {
+    const last = calls.at(-1);
+    if (part.kind === "arguments" && last?.kind === "arguments" && last.index === part.index)
+      calls[calls.length - 1] = { ...last, text: last.text + part.text };
+    else calls.push(part);
+  }
+  return calls;
 }

@@ -1,7 +1,7 @@
 /** From a request to its response: routes, limits, errors, and the record of each. Knows no server: pages and servers hand it Fetch's own types. */
 import { Admission } from "./admission.ts";
 import { completionJob } from "./completion.ts";
-import { ApiError, clientFault, errorBody, errorResponse, serverFault, unavailable } from "./errors.ts";
+import { ApiError, type FaultFields, clientFault, errorBody, errorResponse, serverFault, unavailable } from "./errors.ts";
 import { type Job, chatJob } from "./handlers.ts";
 import { readJson } from "./json.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
@@ -82,9 +82,9 @@ export function createApi(options: ApiOptions): Api {
       leave = () => {};
     };
     let details: Partial<RequestRecord> = {};
-    let textField = "body";
+    let fields: FaultFields = { textField: "body", constraintField: "body" };
     const failed = (error: unknown): ApiError => {
-      const known = clientFault(error, textField);
+      const known = clientFault(error, fields);
       const shown = known ?? serverFault();
       const gone = request.signal.aborted || (controller.signal.aborted && known === undefined);
       if (gone) ended({ ...details, status: 499, error: "client_closed_request" });
@@ -94,7 +94,7 @@ export function createApi(options: ApiOptions): Api {
     try {
       if (closing?.aborted === true) throw unavailable("Cannot take the request: the server is closing");
       const job = makeJob(await readJson(request, limits), options);
-      ({ textField } = job);
+      fields = job;
       details = { stream: job.stream, body: job.body };
       leave = admission.enter(client, job.wishes.length, engine.status().maxSequences);
       const heard = (outcome: Partial<RequestRecord>): void => void (details = { ...details, ...outcome });

@@ -61,19 +61,27 @@ interface Coded {
   readonly field?: unknown;
 }
 
+/** What of a request an error of the engine or of the template is about. */
+export interface FaultFields {
+  /** Holds the text: meant where the error names no field. */
+  readonly textField: string;
+  /** Says what the answer must be. */
+  readonly constraintField: string;
+}
+
 /**
  * Whatever was thrown while a request was served. Errors are told by name and code, since those of a worker have lost their class.
- * @param textField what of the request held the text: errors of the engine and the template are about it
  * @returns undefined for a fault that is not the client's
  */
-export function clientFault(error: unknown, textField: string): ApiError | undefined {
+export function clientFault(error: unknown, { textField, constraintField }: FaultFields): ApiError | undefined {
   if (error instanceof ApiError) return error;
   if (!(error instanceof Error)) return undefined;
   const { name, message, code, field }: Coded = error;
   if (name === "TokenizerError") return invalidField(typeof field === "string" && field.startsWith(textField) ? field : textField, message);
+  const named = field === "constraint" ? constraintField : apiField(field);
   if (name !== "EngineError") return undefined;
   if (code === "prompt-too-long") return invalidField(textField, message, "context_length_exceeded");
-  if (code === "bad-request") return invalidField(apiField(field) ?? textField, message);
+  if (code === "bad-request") return invalidField(named ?? textField, message);
   if (code === "busy" || code === "closed") return unavailable(message);
   return undefined;
 }
@@ -94,5 +102,7 @@ export function serverFault(): ApiError {
 
 /** The request's name for a field of the engine's: `topLogprobs` is `top_logprobs`. */
 function apiField(field: unknown): string | undefined {
-  return typeof field === "string" ? field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) : undefined;
+  if (typeof field !== "string") return undefined;
+  // A path within the request is the request's own word.
+  return /[.[]/.test(field) ? field : field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

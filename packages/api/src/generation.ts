@@ -62,13 +62,16 @@ export interface PromptWish {
   readonly topLogprobs: number | undefined;
   readonly promptLogprobs?: boolean;
   readonly reasoning: AnswerWish["reasoning"];
+  readonly tools?: AnswerWish["tools"];
+  readonly constraint?: AnswerWish["constraint"] | undefined;
+  readonly marks?: AnswerWish["marks"];
 }
 
 /** `n` wishes for one prompt. */
 export function wishesFor(
   fields: GenerationFields,
   model: ServedModel,
-  { promptIds, maxNewTokens, topLogprobs, promptLogprobs = false, reasoning }: PromptWish,
+  { promptIds, maxNewTokens, topLogprobs, promptLogprobs = false, reasoning, tools, constraint, marks }: PromptWish,
 ): readonly AnswerWish[] {
   const seed = fields.seed === undefined ? (crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n) : BigInt(fields.seed);
   const stopTokenIds = [...new Set([...model.stopTokenIds, ...(fields.stop_token_ids ?? [])])];
@@ -79,6 +82,9 @@ export function wishesFor(
     stopTokenIds,
     stops: stopsOf(fields),
     reasoning,
+    ...(tools && { tools }),
+    ...(marks && { marks }),
+    ...(constraint && { constraint }),
     ...(topLogprobs !== undefined && { topLogprobs }),
     ...(promptLogprobs && { promptLogprobs }),
   }));

@@ -1,14 +1,17 @@
 /** What a request becomes, and the shape of its answer; chats. Plain completions are in completion.ts. */
 import type { GeneratedToken } from "@shoal/engine";
+import { toolMarks } from "@shoal/tokenizer";
 import type { AnswerEnd, AnswerWish } from "./answer.ts";
-import type { AnswerToken } from "./answerText.ts";
+import type { AnswerToken, CallPart } from "./answerText.ts";
 import { invalidField } from "./errors.ts";
 import { checkGeneration, checkModel, checkPrompt, wishesFor } from "./generation.ts";
 import { chatLogprobs } from "./logprobs.ts";
 import type { ApiOptions } from "./options.ts";
+import { contentGrammar } from "./output.ts";
 import { chatPrompt } from "./prompt.ts";
-import type { ChatCompletion, ChatCompletionChunk, Usage } from "./schemas/answers.ts";
+import type { ChatCompletion, ChatCompletionChunk, ToolCall, ToolCallDelta, Usage } from "./schemas/answers.ts";
 import { chatRequest } from "./schemas/chat.ts";
+import { callConstraint, planTools } from "./tools.ts";
 import { validate } from "./validate.ts";
 
 /** One answer as a whole, or what of it has come since the last time. */
@@ -16,6 +19,7 @@ export interface ChoiceState {
   readonly index: number;
   readonly reasoning: string;
   readonly content: string;
+  readonly calls: readonly CallPart[];
   readonly tokens: readonly AnswerToken[];
   /** Of the prompt, from its second token on, where their log probabilities are wanted and known. */
   readonly prompt: readonly GeneratedToken[] | undefined;
@@ -28,6 +32,8 @@ export interface Job {
   readonly body: unknown;
   /** What of the request held the text. */
   readonly textField: string;
+  /** What of it says what the answer must be. */
+  readonly constraintField: string;
   readonly prompts: readonly (readonly number[])[];
   readonly wishes: readonly AnswerWish[];
   readonly stream: boolean;
@@ -42,17 +48,17 @@ export function chatJob(body: unknown, { engine, template, tokenizer, model }: A
   const fields = validate(chatRequest, body);
   checkModel(fields.model, model);
   checkGeneration(fields, model);
-  if (fields.response_format && fields.response_format.type !== "text")
-    throw invalidField(
-      "response_format.type",
-      `Cannot use '${fields.response_format.type}' answers: they are not supported, expected 'text'`,
-    );
-  if (fields.tools && fields.tools.length > 0) throw invalidField("tools", "Cannot use 'tools': they are not supported, expected none");
-  if (fields.tool_choice !== undefined && fields.tool_choice !== "none" && fields.tool_choice !== "auto")
-    throw invalidField("tool_choice", "Cannot use 'tool_choice': tools are not supported, expected 'none'");
   if (fields.top_logprobs !== undefined && fields.logprobs !== true)
     throw invalidField("top_logprobs", "Cannot use 'top_logprobs': 'logprobs' is not true, expected both");
-  const { ids, reasoning } = chatPrompt(fields, template, tokenizer);
+  const tools = planTools(fields, template.toolFormat);
+  const content = contentGrammar(fields);
+  const { ids, reasoning } = chatPrompt(fields, template, tokenizer, tools.shown);
+  if (content && fields.messages.at(-1)?.prefix === true && fields.messages.at(-1)?.content)
+    throw invalidField(content.field, `Cannot use '${content.field}' where the last message begins the answer, expected one of them`);
+  const before = reasoning === "open" ? [CLOSE_REASONING] : [];
+  const constraint = tools.calls
+    ? callConstraint(tools.calls, content?.grammar, before)
+    : content && { grammar: content.grammar, after: before };
   const { contextTokens } = engine.status();
   checkPrompt(ids, contextTokens, "messages");
   const maxNewTokens = fields.max_completion_tokens ?? fields.max_tokens ?? contextTokens;
@@ -69,8 +75,17 @@ export function chatJob(body: unknown, { engine, template, tokenizer, model }: A
   return {
     body: fields,
     textField: "messages",
+    constraintField: tools.calls?.required === true || !content ? "tools" : content.field,
     prompts: [ids],
-    wishes: wishesFor(fields, model, { promptIds: ids, maxNewTokens, topLogprobs, reasoning }),
+    wishes: wishesFor(fields, model, {
+      promptIds: ids,
+      maxNewTokens,
+      topLogprobs,
+      reasoning,
+      tools: tools.read,
+      constraint,
+      marks: marksOf(tokenizer),
+    }),
     stream: fields.stream === true,
     includeUsage,
     opening: () =>
@@ -79,9 +94,13 @@ export function chatJob(body: unknown, { engine, template, tokenizer, model }: A
       ),
     chunk: (choices, usage) =>
       chunkOf(
-        choices.map(({ index, reasoning, content, tokens, end }) => ({
+        choices.map(({ index, reasoning, content, calls, tokens, end }) => ({
           index,
-          delta: { ...(content !== "" && { content }), ...(reasoning !== "" && { reasoning_content: reasoning }) },
+          delta: {
+            ...(content !== "" && { content }),
+            ...(reasoning !== "" && { reasoning_content: reasoning }),
+            ...(calls.length > 0 && { tool_calls: calls.map(callDelta) }),
+          },
           logprobs: tokens.length === 0 ? null : logprobs(tokens),
           finish_reason: end?.finishReason ?? null,
         })),
@@ -90,15 +109,48 @@ export function chatJob(body: unknown, { engine, template, tokenizer, model }: A
     whole: (choices, usage): ChatCompletion => ({
       ...head,
       object: "chat.completion",
-      choices: choices.map(({ index, reasoning, content, tokens, end }) => ({
+      choices: choices.map(({ index, reasoning, content, calls, tokens, end }) => ({
         index,
-        message: { role: "assistant", content, ...(reasoning !== "" && { reasoning_content: reasoning }) },
+        message: {
+          role: "assistant",
+          content: content === "" && calls.length > 0 ? null : content,
+          ...(reasoning !== "" && { reasoning_content: reasoning }),
+          ...(calls.length > 0 && { tool_calls: wholeCalls(calls) }),
+        },
         logprobs: logprobs(tokens),
         finish_reason: end?.finishReason ?? "stop",
       })),
       usage,
     }),
   };
+}
+
+const OPEN_REASONING = "<think>";
+const CLOSE_REASONING = "</think>";
+
+/** Tokens that say what the text around them is: some checkpoints flag them as special. */
+function marksOf(tokenizer: ApiOptions["tokenizer"]): ReadonlySet<number> {
+  const marks = [OPEN_REASONING, CLOSE_REASONING, ...Object.values(toolMarks)];
+  return new Set(marks.map((mark) => tokenizer.addedTokenId(mark)).filter((id) => id !== undefined));
+}
+
+function callId(): string {
+  return `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`;
+}
+
+function callDelta(part: CallPart): ToolCallDelta {
+  const { index } = part;
+  return part.kind === "call"
+    ? { index, id: callId(), type: "function", function: { name: part.name, arguments: "" } }
+    : { index, function: { arguments: part.text } };
+}
+
+function wholeCalls(parts: readonly CallPart[]): ToolCall[] {
+  return parts.flatMap((part): readonly ToolCall[] => {
+    if (part.kind !== "call") return [];
+    const texts = parts.flatMap((other) => (other.kind === "arguments" && other.index === part.index ? [other.text] : []));
+    return [{ id: callId(), type: "function", function: { name: part.name, arguments: texts.join("") } }];
+  });
 }
 
 /** Unix time, seconds. */

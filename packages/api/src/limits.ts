@@ -45,4 +45,14 @@ export const FIELD_LIMITS = Object.freeze({
   promptTokens: 2 ** 20,
   nameLength: 256,
   tools: 128,
+  /** Fields of `chat_template_kwargs`. */
+  templateVariables: 16,
+  /** Of one JSON Schema as text, UTF-16 units. */
+  schemaLength: 2 ** 16,
+  /** Of the schemas of all tools together. */
+  toolsLength: 2 ** 18,
+  /** Of a regex, or one alternative. */
+  patternLength: 4096,
+  grammarLength: 2 ** 15,
+  alternatives: 256,
 });

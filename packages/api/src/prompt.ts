@@ -9,12 +9,18 @@ export interface ChatPrompt {
 }
 
 /** @throws ApiError; TokenizerError whose field begins with `messages` */
-export function chatPrompt({ messages, thinking }: ChatRequest, template: ChatTemplate, tokenizer: Tokenizer): ChatPrompt {
+export function chatPrompt(
+  { messages, thinking, chat_template_kwargs: variables }: Pick<ChatRequest, "messages" | "thinking" | "chat_template_kwargs">,
+  template: ChatTemplate,
+  tokenizer: Tokenizer,
+  tools: readonly unknown[] | undefined,
+): ChatPrompt {
   checkPrefix(messages);
-  const options = { addGenerationPrompt: true, thinking: thinkingOption(thinking?.type, template) };
+  checkResults(messages);
+  const options = { addGenerationPrompt: true, thinking: thinkingOption(thinking?.type, template), tools, variables };
   const last = messages.at(-1);
   const prefix = last?.prefix === true ? last : undefined;
-  const asked = (prefix ? messages.slice(0, -1) : messages).map(templateMessage);
+  const asked = inCallOrder(prefix ? messages.slice(0, -1) : messages).map(templateMessage);
   const ids = template.encodeChat(asked, options);
   // The end of the prompt is the template's own: what people wrote cannot stand there.
   const open = opensReasoning(tokenizer.decode(ids.slice(-8)));
@@ -53,6 +59,48 @@ function checkPrefix(messages: readonly ChatRequestMessage[]): void {
   if (messages[at]?.role !== "assistant")
     throw invalidField(field, `Cannot use '${field}': the message's role is '${messages[at]?.role}', expected 'assistant'`);
   if (messages.length === 1) throw invalidField(field, `Cannot use '${field}': there is no message before it, expected one to answer`);
+}
+
+/** Results name calls of the answer before them. */
+function checkResults(messages: readonly ChatRequestMessage[]): void {
+  let ids: ReadonlySet<string> | undefined;
+  for (const [i, { role, tool_calls: calls, tool_call_id: id }] of messages.entries()) {
+    if (role === "assistant") ids = new Set(calls?.flatMap((call) => (call.id === undefined ? [] : [call.id])));
+    else if (role !== "tool") ids = undefined;
+    else if (ids === undefined)
+      throw invalidField(
+        `messages[${i}].role`,
+        `Cannot use 'messages[${i}]': it is a tool's result, expected an answer with 'tool_calls' before it`,
+      );
+    else if (id && ids.size > 0 && !ids.has(id))
+      throw invalidField(
+        `messages[${i}].tool_call_id`,
+        `Cannot use 'messages[${i}].tool_call_id': no call before it has that id, expected one that has`,
+      );
+  }
+}
+
+/** Models know results by their order alone: those of one answer come in the order of its calls. */
+function inCallOrder(messages: readonly ChatRequestMessage[]): readonly ChatRequestMessage[] {
+  const ordered: ChatRequestMessage[] = [];
+  let order: ReadonlyMap<string, number> = new Map();
+  for (const message of messages) {
+    if (message.role !== "tool") {
+      order = new Map(message.tool_calls?.map(({ id }, place) => [id ?? "", place]));
+      ordered.push(message);
+      continue;
+    }
+    const place = order.get(message.tool_call_id ?? "");
+    let at = ordered.length;
+    while (place !== undefined && at > 0) {
+      const before = ordered[at - 1];
+      const other = before?.role === "tool" ? order.get(before.tool_call_id ?? "") : undefined;
+      if (other === undefined || other <= place) break;
+      at--;
+    }
+    ordered.splice(at, 0, message);
+  }
+  return ordered;
 }
 
 function thinkingOption(wish: "enabled" | "disabled" | undefined, { source }: ChatTemplate): boolean | undefined {

@@ -1,6 +1,6 @@
 /** Runs a job: all of its answers at once, given out as a stream or as a whole. */
 import { type AnswerUsage, startAnswer } from "./answer.ts";
-import type { AnswerToken } from "./answerText.ts";
+import type { AnswerToken, CallPart } from "./answerText.ts";
 import type { ChoiceState, Job } from "./handlers.ts";
 import { merge } from "./merge.ts";
 import type { ApiOptions } from "./options.ts";
@@ -22,7 +22,7 @@ function* changes(job: Job, { engine, tokenizer }: ApiOptions, signal: AbortSign
     yield (async function* () {
       let offset = 0;
       for await (const event of events) {
-        const nothing = { index, reasoning: "", content: "", tokens: [], prompt: undefined, end: undefined, offset };
+        const nothing = { index, reasoning: "", content: "", calls: [], tokens: [], prompt: undefined, end: undefined, offset };
         if ("end" in event) yield { ...nothing, end: event.end };
         else if ("prompt" in event) yield { ...nothing, prompt: event.prompt };
         else {
@@ -40,17 +40,20 @@ export async function whole(job: Job, options: ApiOptions, signal: AbortSignal, 
     index,
     reasoning: "",
     content: "",
+    calls: [],
     tokens: [],
     prompt: undefined,
     end: undefined,
     offset: 0,
   }));
   const tokens: AnswerToken[][] = job.wishes.map(() => []);
+  const calls: CallPart[][] = job.wishes.map(() => []);
   for await (const { item } of merge([...changes(job, options, signal)])) {
     const { index, reasoning, content, end } = item;
     const before = states[index];
     if (!before) continue;
     tokens[index]?.push(...item.tokens);
+    calls[index]?.push(...item.calls);
     states[index] = {
       ...before,
       reasoning: before.reasoning + reasoning,
@@ -59,7 +62,7 @@ export async function whole(job: Job, options: ApiOptions, signal: AbortSignal, 
       end: end ?? before.end,
     };
   }
-  const choices = states.map((state, index) => ({ ...state, tokens: tokens[index] ?? [] }));
+  const choices = states.map((state, index) => ({ ...state, tokens: tokens[index] ?? [], calls: calls[index] ?? [] }));
   return job.whole(choices, conclude(job, choices, heard));
 }
 

@@ -49,7 +49,11 @@ function deepestBranch(branches: readonly (readonly Issue[])[], path: Path, body
     if (issue === undefined) continue;
     const value = valueAt(body, [...path, ...issue.path]);
     const wrongKind = issue.path.length === 0 && issue.code === "invalid_type" && value !== undefined;
-    if (!wrongKind && (best === undefined || issue.path.length > best.path.length)) best = issue;
+    if (wrongKind) continue;
+    // Of branches that are told apart by a value, the one that has it.
+    const deeper = best === undefined || issue.path.length > best.path.length;
+    if (deeper || (best?.code === "invalid_value" && issue.code !== "invalid_value" && issue.path.length === best.path.length))
+      best = issue;
   }
   return best && refusal(best, path, body);
 }

@@ -7,10 +7,14 @@ export class FakeEngine implements InferenceEngine {
   running = 0;
   /** Awaited before every token. */
   pause: () => Promise<void> = async () => {};
+  /** What an answer fails with. */
+  refusal: Error | undefined;
   readonly #answer: readonly number[];
+  readonly #finishReason: EngineResult["finishReason"];
 
-  constructor(answer: readonly number[]) {
+  constructor(answer: readonly number[], finishReason: EngineResult["finishReason"] = "length") {
     this.#answer = answer;
+    this.#finishReason = finishReason;
   }
 
   submit(request: EngineRequest): RunningRequest {
@@ -32,7 +36,8 @@ export class FakeEngine implements InferenceEngine {
       end();
       reject(signal.reason as Error);
     });
-    const { pause } = this;
+    const { pause, refusal } = this;
+    const finishReason = this.#finishReason;
     const { topLogprobs, promptLogprobs = false, promptIds } = request;
     const tell = (id: number): GeneratedToken =>
       topLogprobs === undefined
@@ -40,6 +45,7 @@ export class FakeEngine implements InferenceEngine {
         : { id, logprob: -id / 100, topLogprobs: Array.from({ length: topLogprobs }, (_, i) => ({ id: 10 + i, logprob: -i })) };
     const iterate = async function* (): AsyncGenerator<readonly GeneratedToken[], void, void> {
       try {
+        if (refusal) throw refusal;
         // In two parts, the second with the first token of the answer.
         const prompt = promptLogprobs ? promptIds.slice(1).map((id) => ({ ...tell(id), prompt: true as const })) : [];
         if (prompt.length > 2) yield prompt.splice(0, 2);
@@ -50,7 +56,7 @@ export class FakeEngine implements InferenceEngine {
         }
         const usage = { promptTokens: request.promptIds.length, cachedTokens: 0, completionTokens: ids.length };
         end();
-        resolve({ finishReason: "length", usage, timings: { queuedMs: 0, firstTokenMs: 0, decodeMs: 0 } });
+        resolve({ finishReason, usage, timings: { queuedMs: 0, firstTokenMs: 0, decodeMs: 0 } });
       } finally {
         if (!over) stop.abort(new Error("left"));
       }

@@ -8,3 +8,4 @@ export type * from "./request.ts";
 export { GREEDY, samplingOf, type SamplingWish } from "./sampling.ts";
 export { stopTokenIds } from "./stopTokens.ts";
 export type { ConstraintSource, OutputConstraint, OutputGrammar, TokenConstraint } from "./constrained/grammar.ts";
+export { enforceableSchema, type SchemaOptions } from "./constrained/schema.ts";

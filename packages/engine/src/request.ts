@@ -1,5 +1,6 @@
 /** What one may ask an engine that serves many requests from one stage, and what comes of it. Nothing here knows text: strings, templates and tools lie above. */
 import type { SamplingParameters } from "@shoal/model";
+import type { OutputConstraint } from "./constrained/grammar.ts";
 
 /** How tokens are chosen. The same seed gives the same tokens whatever else runs in the batch. */
 export type RequestSampling = SamplingParameters;
@@ -15,6 +16,8 @@ export interface EngineRequest {
   readonly topLogprobs?: number;
   /** Also those of the prompt's tokens, from the second on: given out before the first token that is generated. Only with `topLogprobs`; the cache then helps little. */
   readonly promptLogprobs?: boolean;
+  /** What the answer must spell. */
+  readonly constraint?: OutputConstraint;
   readonly signal?: AbortSignal;
 }
 

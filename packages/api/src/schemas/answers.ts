@@ -1,7 +1,24 @@
 /** What the API answers with. The OpenAPI document is made from these; handlers have their types. */
 import { z } from "zod";
 
-const finishReason = z.enum(["stop", "length"]);
+const finishReason = z.enum(["stop", "length", "tool_calls"]);
+
+export const toolCall = z.object({
+  id: z.string(),
+  type: z.literal("function"),
+  function: z.object({
+    name: z.string(),
+    arguments: z.string().describe("JSON as the model wrote it: not checked unless it was constrained"),
+  }),
+});
+
+/** A call's first delta has `id`, `type` and `name`; the arguments of all are joined. */
+const toolCallDelta = z.object({
+  index: z.int(),
+  id: z.string().optional(),
+  type: z.literal("function").optional(),
+  function: z.object({ name: z.string().optional(), arguments: z.string() }),
+});
 
 export const usage = z.object({
   prompt_tokens: z.int(),
@@ -31,7 +48,12 @@ export const chatCompletion = z.object({
   choices: z.array(
     z.object({
       index: z.int(),
-      message: z.object({ role: z.literal("assistant"), content: z.string(), reasoning_content: z.string().optional() }),
+      message: z.object({
+        role: z.literal("assistant"),
+        content: z.string().nullable().describe("null where the answer is nothing but calls"),
+        reasoning_content: z.string().optional(),
+        tool_calls: z.array(toolCall).optional(),
+      }),
       logprobs: chatLogprobs.nullable(),
       finish_reason: finishReason,
     }),
@@ -49,6 +71,7 @@ export const chatCompletionChunk = z.object({
         role: z.literal("assistant").optional(),
         content: z.string().optional(),
         reasoning_content: z.string().optional(),
+        tool_calls: z.array(toolCallDelta).optional(),
       }),
       logprobs: chatLogprobs.nullable(),
       finish_reason: finishReason.nullable(),
@@ -98,4 +121,6 @@ export type Usage = z.infer<typeof usage>;
 export type ChatCompletion = z.infer<typeof chatCompletion>;
 export type ChatCompletionChunk = z.infer<typeof chatCompletionChunk>;
 export type Completion = z.infer<typeof completion>;
+export type ToolCall = z.infer<typeof toolCall>;
+export type ToolCallDelta = z.infer<typeof toolCallDelta>;
 export type ModelEntry = z.infer<typeof model>;

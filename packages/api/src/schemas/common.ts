@@ -2,7 +2,19 @@
 import { z } from "zod";
 import { FIELD_LIMITS } from "../limits.ts";
 
-const { stops, stopLength, stopTokens, maxTokens, logitBias, nameLength, choices } = FIELD_LIMITS;
+const {
+  stops,
+  stopLength,
+  stopTokens,
+  maxTokens,
+  logitBias,
+  nameLength,
+  choices,
+  schemaLength,
+  patternLength,
+  grammarLength,
+  alternatives,
+} = FIELD_LIMITS;
 
 export const modelName = z.string().min(1).max(nameLength);
 
@@ -12,6 +24,23 @@ export const tokenId = z
   .int()
   .min(0)
   .max(2 ** 31 - 1);
+
+export const jsonSchema = z
+  .record(z.string(), z.unknown())
+  .refine((schema) => JSON.stringify(schema).length <= schemaLength, { error: `a JSON Schema of at most ${schemaLength} characters` });
+
+/** Of these one. */
+const structuredOutputs = z
+  .strictObject({
+    json: z
+      .union([jsonSchema, z.string().max(schemaLength)])
+      .optional()
+      .describe("A JSON Schema, or its text"),
+    regex: z.string().min(1).max(patternLength).optional(),
+    choice: z.array(z.string().min(1).max(patternLength)).min(1).max(alternatives).optional().describe("One of these texts"),
+    grammar: z.string().min(1).max(grammarLength).optional().describe("EBNF with a rule named `root`, as xgrammar reads it"),
+  })
+  .refine((kinds) => Object.keys(kinds).length === 1, { error: "one of 'json', 'regex', 'choice' and 'grammar'" });
 
 /** How tokens are chosen, and where an answer ends. */
 export const generationFields = {
@@ -36,6 +65,7 @@ export const generationFields = {
     .describe("The answer ends before the first of these strings"),
   stop_token_ids: z.array(tokenId).max(stopTokens).optional().describe("The answer ends before the first of these tokens"),
   n: z.int().min(1).max(choices).optional().describe("Answers to the prompt"),
+  structured_outputs: structuredOutputs.optional().describe("What the answer must be; named as vLLM names it"),
   stream: z.boolean().optional(),
   stream_options: z
     .strictObject({ include_usage: z.boolean().optional().describe("A last chunk has `usage` and no choices") })

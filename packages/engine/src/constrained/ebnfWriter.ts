@@ -6,6 +6,7 @@ import { loadXgrammar } from "#xgrammar";
 import { lastRule, literal, renameRules, type Rules } from "./ebnf.ts";
 import type { OutputGrammar } from "./grammar.ts";
 import { FaultError, XgrammarInstance } from "./instance.ts";
+import { plainPattern } from "./pattern.ts";
 import { markText, type TokenVocabulary } from "./vocabulary.ts";
 
 /** White space between two parts of JSON at most: a line break and some levels of indentation. Without a bound a model may write nothing else. */
@@ -65,8 +66,8 @@ export class EbnfWriter {
   }
 
   async #read(grammar: OutputGrammar & { readonly kind: "json-object" | "json-schema" | "regex" | "ebnf" }): Promise<Rules> {
-    if (patternsOf(grammar).some((pattern) => EXCLUDES_BEYOND_ASCII.test(pattern)))
-      throw new FaultError("a class '[^...]' of it excludes characters beyond ASCII, which cannot be followed, expected only ASCII there");
+    if (patternsOf(grammar).some((pattern) => CLASS_BEYOND_ASCII.test(pattern)))
+      throw new FaultError("a class '[...]' of it has characters beyond ASCII, which cannot be followed, expected only ASCII there");
     const reader = (this.#reader ??= await XgrammarInstance.load(loadXgrammar));
     try {
       return await reader.call(
@@ -93,7 +94,9 @@ export class EbnfWriter {
                 root: "root",
               };
             case "regex": {
-              const made = text(await Grammar.fromStructuralTag({ type: "regex", pattern: grammar.pattern }));
+              const made = text(
+                await Grammar.fromStructuralTag({ type: "regex", pattern: plainPattern(grammar.pattern) ?? grammar.pattern }),
+              );
               return { text: made, root: lastRule(made) };
             }
             case "ebnf":
@@ -109,20 +112,13 @@ export class EbnfWriter {
   }
 }
 
-/** xgrammar (0.1.27) takes such a class for one of ASCII, and prints a warning. */
-const EXCLUDES_BEYOND_ASCII = /\[\^(?:[^\]\\]|\\.)*?(?:[^\0-\x7f]|\\u(?!00[0-7])|\\U|\\x[89a-fA-F])/;
+/** See pattern.ts. */
+const CLASS_BEYOND_ASCII = /\[(?:[^\]\\]|\\.)*?(?:[^\0-\x7f]|\\u(?!00[0-7])|\\U|\\x[89a-fA-F])/;
 
-/** What of a grammar may hold classes of characters. */
+/** What of a grammar may hold classes of characters that were not put into ranges. */
 function patternsOf(grammar: OutputGrammar): readonly string[] {
-  if (grammar.kind === "regex") return [grammar.pattern];
-  if (grammar.kind === "ebnf") return [grammar.text];
-  if (grammar.kind !== "json-schema" || !grammar.schema.includes("[^")) return [];
-  const patterns: string[] = [];
-  JSON.parse(grammar.schema, (key, value: unknown) => {
-    if (key === "pattern" && typeof value === "string") patterns.push(value);
-    return value;
-  });
-  return patterns;
+  if (grammar.kind === "regex") return plainPattern(grammar.pattern) === undefined ? [grammar.pattern] : [];
+  return grammar.kind === "ebnf" ? [grammar.text] : [];
 }
 
 function rule(expression: string, rules: string[]): string {

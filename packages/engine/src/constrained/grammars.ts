@@ -103,6 +103,9 @@ export class Grammars {
       for (const id of ids) if (!matcher.acceptToken(id)) throw new FaultError(`token ${id} does not follow it`);
       const words = await matcher.getNextTokenBitmask();
       const mask = new Uint32Array(words.buffer as ArrayBuffer, words.byteOffset, words.length).slice();
+      const { size } = vocabulary;
+      // It leaves the bits after the last token as they are.
+      if (size % 32 > 0) mask[size >>> 5] = (mask[size >>> 5] ?? 0) & ((1 << (size & 31)) - 1);
       if (!marks) for (const id of Object.values(vocabulary.marks)) mask[id >>> 5] = (mask[id >>> 5] ?? 0) & ~(1 << (id & 31));
       if (mask.every((word) => word === 0)) throw new FaultError("it leaves no token to go on with: no text follows it to an end");
       return mask;
