@@ -1,5 +1,6 @@
 /** One request's life in the engine: what was asked, what is known of the answer, where it stands on the stage, and the caller's end of it. */
 import { type SequenceSlot, penalizes } from "@shoal/model";
+import type { TokenConstraint } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
 import type { PrefixNode } from "./prefixCache.ts";
 import type { EngineRequest, EngineResult, GeneratedToken, RunningRequest } from "./request.ts";
@@ -28,13 +29,13 @@ export class ActiveRequest implements RunningRequest {
   readonly generated: number[] = [];
   /** Tokens that it may choose at most: the last need not enter the cache, so a full context still gives one. */
   readonly mostTokens: number;
-  /** Whether two tokens may be chosen in one step: with penalties the second depends on the first. */
-  readonly takesDrafts: boolean;
   readonly #stops: ReadonlySet<number>;
   readonly #submittedAt = performance.now();
   readonly #wake: () => void;
   /** Undefined while it waits for a place. */
   placement: Placement | undefined;
+  /** What its tokens must follow, from where they must. */
+  constraint: TokenConstraint | undefined;
   /** Tokens of the prompt, after the first, whose log probabilities are known. */
   #scored = 0;
   /** Of the prompt, when it was first placed. */
@@ -57,7 +58,6 @@ export class ActiveRequest implements RunningRequest {
   constructor(request: EngineRequest, contextTokens: number, wake: () => void) {
     this.request = request;
     this.mostTokens = Math.min(request.maxNewTokens, contextTokens - request.promptIds.length + 1);
-    this.takesDrafts = !penalizes(request.sampling);
     this.#stops = new Set(request.stopTokenIds);
     this.#wake = wake;
     this.result = new Promise((resolve, reject) => {
@@ -97,6 +97,21 @@ export class ActiveRequest implements RunningRequest {
     return this.#finished !== undefined || this.#outcome !== undefined;
   }
 
+  /** Whether two tokens may be chosen in one step: with penalties and grammars the second depends on the first. */
+  get takesDrafts(): boolean {
+    return !this.bound && !penalizes(this.request.sampling);
+  }
+
+  /** Whether its next token must follow a grammar, so that it is only chosen once the one before is known. */
+  get bound(): boolean {
+    return this.constraint?.binding === true;
+  }
+
+  /** Where it is bound: which tokens the next one may be; undefined while that, or the token before, is not known. */
+  get mask(): Uint32Array<ArrayBuffer> | undefined {
+    return this.placement?.chosen === this.generated.length ? this.constraint?.mask : undefined;
+  }
+
   /** Asked to end, by its signal, `cancel` or the end of an iteration; the engine sees to it. */
   get cancelled(): { readonly reason: unknown } | undefined {
     return this.#cancelled;
@@ -129,7 +144,10 @@ export class ActiveRequest implements RunningRequest {
     }
     this.#ready.push(token);
     this.#tell();
-    if (this.generated.length < this.mostTokens) return false;
+    if (this.generated.length < this.mostTokens) {
+      this.constraint?.accept(token.id);
+      return false;
+    }
     this.#finish("length");
     return true;
   }
@@ -198,6 +216,7 @@ export class ActiveRequest implements RunningRequest {
   }
 
   #settle(): void {
+    this.constraint?.close();
     this.request.signal?.removeEventListener("abort", this.#onAbort);
     this.#tell();
   }

@@ -6,6 +6,7 @@
 import { type Stage, type StageDescription, TOP_LOGPROBS } from "@shoal/model";
 import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
 import { BlockLedger } from "./blocks.ts";
+import type { ConstraintSource } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
 import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
@@ -25,6 +26,8 @@ export interface EngineOptions {
    * Or none at all: false.
    */
   readonly drafts?: false | { readonly least?: number; readonly most?: number };
+  /** Makes constraints of requests that have one; without it they are refused. */
+  readonly constraints?: ConstraintSource;
   /** Gives a stage in place of one whose device was lost: what ran goes on there. Without it such a loss ends every request. */
   readonly reopen?: (lost: unknown) => Promise<Stage>;
 }
@@ -73,10 +76,26 @@ export class Engine implements InferenceEngine {
     if (this.#ended) throw this.#ended;
     this.#check(request);
     const active = new ActiveRequest(request, this.#description.contextTokens, () => this.#wake());
+    this.#constrain(active);
     this.#count({ requests: 1, promptTokens: request.promptIds.length });
     this.#waiting.push(active);
     this.#wake();
     return active;
+  }
+
+  /** Its grammar is made ready while it waits and its prompt is computed. @throws EngineError */
+  #constrain(active: ActiveRequest): void {
+    const { constraint } = active.request;
+    if (!constraint) return;
+    try {
+      active.constraint = this.#options.constraints?.open(constraint, {
+        onMask: () => this.#wake(),
+        onError: (error) => void active.cancel(error),
+      });
+    } catch (error) {
+      active.fail(error);
+      throw error;
+    }
   }
 
   status(): EngineStatus {
@@ -124,7 +143,7 @@ export class Engine implements InferenceEngine {
     return this.#blocks.free(this.#running.map(({ placement }) => placement));
   }
 
-  #check({ promptIds, maxNewTokens, sampling, stopTokenIds, topLogprobs, promptLogprobs, signal }: EngineRequest): void {
+  #check({ promptIds, maxNewTokens, sampling, stopTokenIds, topLogprobs, promptLogprobs, constraint, signal }: EngineRequest): void {
     const { contextTokens, vocabSize } = this.#description;
     const refuse = (message: string, field?: string): never => {
       throw new EngineError("bad-request", `Cannot run the request: ${message}`, { ...(field !== undefined && { field }) });
@@ -147,6 +166,8 @@ export class Engine implements InferenceEngine {
       refuse(`topLogprobs is ${topLogprobs}, expected 0 to ${TOP_LOGPROBS}`, "topLogprobs");
     if (promptLogprobs === true && topLogprobs === undefined)
       refuse("promptLogprobs is true without topLogprobs, expected both", "promptLogprobs");
+    if (constraint && !this.#options.constraints)
+      refuse("constraint is given, but this engine follows no grammars: expected none", "constraint");
     signal?.throwIfAborted();
   }
 
@@ -256,7 +277,7 @@ export class Engine implements InferenceEngine {
         continue;
       }
       const { contextTokens, maxOutputs } = this.#description;
-      const limits = { stepTokens: this.#stepTokens, maxOutputs, blockSize: this.#blocks.blockSize };
+      const limits = { stepTokens: this.#stepTokens, maxOutputs, blockSize: this.#blocks.blockSize, readAtOnce: this.#readings.due };
       const drafting = { contextTokens, made: this.#made?.count ?? 0, next };
       const step = schedule(this.#running, next > 0 ? { ...limits, drafting } : limits);
       const missing = step.blocks - this.#free;
@@ -283,7 +304,7 @@ export class Engine implements InferenceEngine {
     const decodes = entries.every(isDecode);
     for (const entry of entries) entry.placement.length += rowCount(entry);
     for (const { placement, quiet } of entries) if (!quiet) placement.chosen++;
-    this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true });
+    this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true, masked: entries.some(({ mask }) => mask) });
     for (const entry of entries) await this.#rememberPrompt(entry);
   }
 
@@ -344,11 +365,26 @@ export class Engine implements InferenceEngine {
       }
       this.#count({ completionTokens: 1 });
       if (request.take(token)) ended.push(row);
+      else if (request.bound) await this.#cutAhead(row);
     }
     for (const placed of ended) {
       await this.#unplace(placed);
       placed.request.conclude();
     }
+  }
+
+  /** A grammar begins to hold after the last token that is known: what was computed beyond it was free, and is computed again. */
+  async #cutAhead({ request, placement }: Placed): Promise<void> {
+    const length = request.knownLength - 1;
+    if (placement.length <= length) return;
+    await this.#stage.truncate(placement.slot, length);
+    // Penalties count what was chosen.
+    const { sampling, promptIds } = request.request;
+    await this.#stage.setSampling(placement.slot, sampling, { promptIds, generatedIds: request.generated });
+    // Tokens that are still on their way belong to the old place.
+    const cut = { ...placement, length, chosen: request.generated.length, draftIndex: undefined };
+    this.#running = this.#running.map((placed) => (placed.request === request ? { request, placement: cut } : placed));
+    request.placement = cut;
   }
 
   async #unplace(placed: Placed): Promise<void> {

@@ -26,6 +26,8 @@ export interface SubmittedStep {
   readonly decodes: boolean;
   /** Log-probabilities are to be read. */
   readonly logprobs: boolean;
+  /** Somebody's next token waits for one of it. */
+  readonly masked: boolean;
 }
 
 export interface KnownTokens {
@@ -59,6 +61,11 @@ export class Readings {
     return this.#unread.length > 0 || this.#readings.length > 0;
   }
 
+  /** Whether the next step, one that only decodes, will be read as soon as it is submitted. */
+  get due(): boolean {
+    return this.#unread.length + 1 >= this.#pacer.steps;
+  }
+
   get full(): boolean {
     return this.#readings.length >= MOST_READINGS;
   }
@@ -69,7 +76,7 @@ export class Readings {
    */
   add(step: SubmittedStep): void {
     this.#unread.push(step);
-    if (!step.decodes || this.#unread.length >= this.#pacer.steps) this.read();
+    if (!step.decodes || step.masked || this.#unread.length >= this.#pacer.steps) this.read();
   }
 
   /** Starts reading what is unread, right behind its steps. */

@@ -17,6 +17,8 @@ export interface ScheduledEntry {
   readonly quiet: boolean;
   /** So many drafted tokens follow, and one is chosen after each. */
   readonly verify: number;
+  /** Which tokens the one that is chosen may be. */
+  readonly mask?: Uint32Array<ArrayBuffer> | undefined;
 }
 
 export interface ScheduledStep {
@@ -35,6 +37,8 @@ export interface ScheduleLimits {
   readonly blockSize: number;
   /** Steps wait for one another, so every token is known here; drafts of the step before are verified, and new ones made. */
   readonly drafting?: { readonly contextTokens: number; readonly made: number; readonly next: number };
+  /** The step is read as soon as it is computed, so that streams which follow a grammar are not held up by it, nor hold others up that are read several steps at once. */
+  readonly readAtOnce: boolean;
 }
 
 export interface Placed {
@@ -43,22 +47,31 @@ export interface Placed {
 }
 
 /** @param running in the order of their admission; at most as many as the budget has tokens */
-export function schedule(running: readonly Placed[], { stepTokens, maxOutputs, blockSize, drafting }: ScheduleLimits): ScheduledStep {
+export function schedule(
+  running: readonly Placed[],
+  { stepTokens, maxOutputs, blockSize, drafting, readAtOnce }: ScheduleLimits,
+): ScheduledStep {
   const entries: ScheduledEntry[] = [];
   let budget = stepTokens;
   // Everybody keeps a row, and a row of logits for the token to choose; drafts and the prompts' own log probabilities take of what is left.
   let spareOutputs = maxOutputs - running.length;
   let spare = Math.min(stepTokens - running.length, spareOutputs);
+  // Steps with prompts are read at once in any case, and where all are bound there is nobody to be held up.
+  const others = running.some(({ request, placement }) => !request.bound && hasDecode(request, placement));
+  const masked =
+    readAtOnce || drafting !== undefined || !others || running.some(({ placement }) => placement.length < placement.prefillTokens);
   for (const placed of running) {
     const { request, placement } = placed;
-    if (placement.length < placement.prefillTokens || placement.chosen >= request.mostTokens) continue;
+    if (!hasDecode(request, placement)) continue;
+    const mask = request.bound && masked ? request.mask : undefined;
+    if (request.bound && !mask) continue;
     const most = placement.draftIndex === undefined || !request.takesDrafts ? 0 : (drafting?.made ?? 0);
     const room = Math.min((drafting?.contextTokens ?? 0) - placement.length, request.mostTokens - placement.chosen) - 1;
     const verify = Math.max(0, Math.min(most, room, spare));
     // What the stage sampled last need not be the stream's last token: after a wrong draft it is what would have followed that.
     const known = placement.length < request.knownLength;
     const tokens = known ? request.ids(placement.length, placement.length + 1) : "sampled";
-    entries.push({ ...placed, tokens, followedBy: [], quiet: false, verify });
+    entries.push({ ...placed, tokens, followedBy: [], quiet: false, verify, mask });
     budget -= 1 + verify;
     spare -= verify;
     spareOutputs -= verify;
@@ -69,12 +82,16 @@ export function schedule(running: readonly Placed[], { stepTokens, maxOutputs, b
     const missing = placement.prefillTokens - length;
     if (missing <= 0) continue;
     const scores = request.followers(length, length + 1).length > 0;
-    const count = Math.min(missing, budget, scores ? spareOutputs + 1 : budget);
-    if (count <= 0) break;
+    // Its last position waits for the mask of the first token.
+    const mask = request.bound ? request.mask : undefined;
+    const wanted = request.bound && !mask ? missing - 1 : missing;
+    const count = Math.min(wanted, budget, scores ? spareOutputs + 1 : budget);
+    if (count <= 0 && wanted > 0) break;
+    if (count <= 0) continue;
     const followedBy = request.followers(length, length + count);
     const quiet = count < missing;
     spareOutputs -= Math.max(0, followedBy.length - (quiet ? 1 : 0));
-    entries.push({ ...placed, tokens: request.ids(length, length + count), followedBy, quiet, verify: 0 });
+    entries.push({ ...placed, tokens: request.ids(length, length + count), followedBy, quiet, verify: 0, ...(!quiet && { mask }) });
     budget -= count;
   }
   // The first draft is made at the position of the last token, further ones beyond it.
@@ -85,6 +102,11 @@ export function schedule(running: readonly Placed[], { stepTokens, maxOutputs, b
     return sum + blocksToGrow(entry.placement.length, rowCount(entry) + further, blockSize);
   }, 0);
   return { entries, blocks, drafts };
+}
+
+/** Whether it is a stream that chooses another token. */
+function hasDecode(request: ActiveRequest, placement: Placement): boolean {
+  return placement.length >= placement.prefillTokens && placement.chosen < request.mostTokens;
 }
 
 /** Rows of the step that an entry takes. */

@@ -64,6 +64,10 @@ export function ruleLogprobs(ids: readonly number[], id: number): ChosenLogprobs
 }
 
 export class FakePagedStage implements Stage {
+  /** Calls of `sampled`. */
+  readonly readings: { readonly first: number; readonly count: number }[] = [];
+  /** Steps with a mask. */
+  readonly masked = new Set<number>();
   /** Of each step: tokens by sequence. */
   readonly steps: {
     readonly tokens: readonly number[];
@@ -150,13 +154,12 @@ export class FakePagedStage implements Stage {
     }
   }
 
-  /** Only ever by drafts: those that were wrong, and the positions of further ones. */
+  /** By drafts, those that were wrong and the positions of further ones; or by what was computed before a grammar began to hold. */
   async truncate(slot: SequenceSlot, length: number): Promise<void> {
     this.#check();
     const { blockSize } = this.#options;
     const sequence = this.#sequence(slot);
-    if (length >= sequence.length || length < sequence.length - 2 * MOST_DRAFTS)
-      throw new Error(`cut from ${sequence.length} to ${length}`);
+    if (length >= sequence.length) throw new Error(`cut from ${sequence.length} to ${length}`);
     while (sequence.length > length) {
       sequence.length--;
       const block = sequence.blocks.at(-1);
@@ -195,6 +198,7 @@ export class FakePagedStage implements Stage {
     );
     if (outputs > maxOutputs) throw new Error("too many outputs");
     if (new Set(entries.map(({ sequence }) => sequence)).size < entries.length) throw new Error("a sequence twice in a step");
+    if (entries.some(({ masks }) => masks)) this.masked.add(this.steps.length);
     const sampled: number[] = [];
     const probabilities: ChosenLogprobs[] = [];
     const give = (sequence: FakeSequence, id: number): void => {
@@ -202,8 +206,9 @@ export class FakePagedStage implements Stage {
       if (logprobs) probabilities.push(ruleLogprobs(this.#ids(sequence), id));
     };
     for (const sequence of this.#sequences.values()) sequence.rows = 0;
-    for (const { sequence: slot, tokens, followedBy = [], quiet = false, verify = 0 } of entries) {
+    for (const { sequence: slot, tokens, followedBy = [], quiet = false, verify = 0, masks } of entries) {
       const sequence = this.#sequence(slot);
+      if (masks && (quiet || masks.length !== 1 + verify)) throw new Error(`${masks.length} masks`);
       const ids = tokens === "sampled" ? [sequence.last] : tokens;
       if (ids.some((id) => id < 0)) throw new Error("nothing was sampled for this sequence");
       if (followedBy.length > ids.length - (quiet ? 0 : 1)) throw new Error("more followers than tokens");
@@ -213,7 +218,7 @@ export class FakePagedStage implements Stage {
         if (follower !== undefined) give(sequence, follower);
       }
       // As on a device, whatever the entry says of being quiet, nothing is chosen from a prompt's middle.
-      sequence.last = quiet ? -1 : this.#choose(sequence);
+      sequence.last = quiet ? -1 : this.#choose(sequence, masks?.[0]);
       if (!quiet) give(sequence, sequence.last);
       sequence.rows = ids.length + verify;
       if (verify > 0 && penalizes(sequence.sampling)) throw new Error("a draft is verified for a sequence with penalties");
@@ -266,6 +271,7 @@ export class FakePagedStage implements Stage {
 
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
     this.#check();
+    this.readings.push({ first, count });
     if (this.steps.length - first > 64) throw new Error(`step ${first} is no longer kept`);
     const tokens = this.steps.slice(first, first + count).map(({ sampled }) => sampled);
     if (tokens.length !== count) throw new Error(`steps ${first} to ${first + count} are not there`);
@@ -302,8 +308,8 @@ export class FakePagedStage implements Stage {
   }
 
   /** Counts what it chooses, as a device does. */
-  #choose(sequence: FakeSequence): number {
-    const id = this.#options.rule(this.#ids(sequence), sequence.sampling, sequence);
+  #choose(sequence: FakeSequence, mask?: Uint32Array): number {
+    const id = firstAllowed(this.#options.rule(this.#ids(sequence), sequence.sampling, sequence), mask);
     sequence.generatedIds.push(id);
     return id;
   }
@@ -331,4 +337,13 @@ export class FakePagedStage implements Stage {
     if (this.calls === this.#options.lostAtCall) this.failure = deviceLost();
     if (this.failure) throw this.failure;
   }
+}
+
+/** The token, or the first after it that a mask allows. */
+export function firstAllowed(token: number, mask: Uint32Array | undefined): number {
+  for (let i = 0; i < 1000; i++) {
+    const id = (token + i) % 1000;
+    if (!mask || ((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1) return id;
+  }
+  throw new Error("a mask allows nothing");
 }
