@@ -90,9 +90,9 @@ function inCallOrder(messages: readonly ChatRequestMessage[]): readonly ChatRequ
       ordered.push(message);
       continue;
     }
-    const place = order.get(message.tool_call_id ?? "");
+    const place = order.get(message.tool_call_id ?? "") ?? Number.POSITIVE_INFINITY;
     let at = ordered.length;
-    while (place !== undefined && at > 0) {
+    while (at > 0) {
       const before = ordered[at - 1];
       const other = before?.role === "tool" ? order.get(before.tool_call_id ?? "") : undefined;
       if (other === undefined || other <= place) break;

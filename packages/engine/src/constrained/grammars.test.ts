@@ -135,7 +135,7 @@ describe("Grammars", () => {
     [{ type: "array", items: { enum: [1, 2] }, uniqueItems: true }, "schema.uniqueItems"],
     [{ type: "array", contains: { type: "null" }, minItems: 1 }, "schema.contains"],
     [{ type: "object", properties: { a: { not: { type: "string" } } }, required: ["a"] }, "schema.properties.a.not"],
-    [{ if: { type: "string" }, then: { minLength: 3 } }, "schema.if"],
+    [{ if: { type: "string" }, else: { minimum: 3 } }, "schema.if"],
     [{ oneOf: [{ type: "integer" }, { type: "number" }] }, "schema.oneOf"],
     [
       {

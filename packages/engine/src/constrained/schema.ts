@@ -18,7 +18,7 @@ type Type = "object" | "array" | "string" | "integer" | "number" | "boolean" | "
 const MOST_NODES = 2000;
 const TYPES: readonly string[] = ["object", "array", "string", "integer", "number", "boolean", "null"] satisfies readonly Type[];
 /** xgrammar copies names into its own text as they are. */
-const NEEDS_ESCAPE = /["\\\0-\x1f]/;
+const NEEDS_ESCAPE = /["\\\p{Cc}]/u;
 /** Their texts hold nothing that JSON escapes. */
 const FORMATS: ReadonlySet<unknown> = new Set(["date", "time", "date-time", "uuid", "ipv4", "ipv6"]);
 const OF_TYPE: Readonly<Record<"object" | "array" | "string" | "number", readonly string[]>> = {
