@@ -5,6 +5,7 @@ import { type ChoiceState, type Job, now } from "./handlers.ts";
 import { FIELD_LIMITS } from "./limits.ts";
 import { type CompletionLogprobs, completionLogprobs, echoOf, joined, promptLogprobs } from "./logprobs.ts";
 import type { ApiOptions, ServedModel } from "./options.ts";
+import { contentGrammar } from "./output.ts";
 import { fimPrompt } from "./prompt.ts";
 import type { Completion } from "./schemas/answers.ts";
 import { type CompletionRequest, completionRequest } from "./schemas/completions.ts";
@@ -33,9 +34,18 @@ export function completionJob(body: unknown, { engine, tokenizer, model }: ApiOp
     if (beyond !== undefined)
       throw invalidField("prompt", `Cannot use 'prompt': it has the token ${beyond}, expected ids from 0 to ${model.vocabSize - 1}`);
   }
+  const content = contentGrammar(fields);
+  const constraint = content && { grammar: content.grammar };
   const tellsPrompt = echo && logprobs !== undefined;
   const wishes = prompts.flatMap((promptIds) =>
-    wishesFor(fields, model, { promptIds, maxNewTokens, topLogprobs: logprobs, promptLogprobs: tellsPrompt, reasoning: "none" }),
+    wishesFor(fields, model, {
+      promptIds,
+      maxNewTokens,
+      topLogprobs: logprobs,
+      promptLogprobs: tellsPrompt,
+      reasoning: "none",
+      constraint,
+    }),
   );
   const echoes = echo ? prompts.map((ids) => echoOf(ids, tokenizer)) : [];
   /** Of a choice: its prompt's. */
@@ -58,6 +68,7 @@ export function completionJob(body: unknown, { engine, tokenizer, model }: ApiOp
   return {
     body: fields,
     textField: "prompt",
+    constraintField: content?.field ?? "structured_outputs",
     prompts,
     wishes,
     stream: fields.stream === true,
