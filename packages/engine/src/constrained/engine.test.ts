@@ -165,7 +165,7 @@ describe("Engine, of requests with a constraint", () => {
         // Readings are slow here, and so there are many steps in one, the one with a mask being the last.
         const { masked, readings } = stage;
         expect(masked.size).toBeGreaterThan(3);
-        expect(Math.max(...readings.map(({ count }) => count))).toBeGreaterThan(4);
+        expect(readings.some(({ count }) => count > 1)).toBe(true);
         for (const { first, count } of readings)
           for (let step = first; step < first + count - 1; step++) expect(masked.has(step)).toBe(false);
         expect(await collect(other)).toEqual(expected(bound, 400));
