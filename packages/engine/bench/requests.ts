@@ -1,5 +1,5 @@
 /**
- * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn]`.
+ * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn] [many|prefix|chats]`.
  * Each comparison is warmed up, and its answers are compared before its times are.
  */
 import { Engine, type EngineOptions, type EngineRequest, GREEDY } from "@shoal/engine";
@@ -33,7 +33,7 @@ function same(a: readonly { readonly text: string }[], b: readonly { readonly te
   return `${equal} of ${a.length} answers equal`;
 }
 
-const [webgpu = "dawn"] = Deno.args;
+const [webgpu = "dawn", only] = Deno.args;
 if (webgpu !== "wgpu" && webgpu !== "dawn") throw new RangeError(`Cannot use '${webgpu}', expected wgpu or dawn`);
 const models = new Models(webgpu);
 const stage = await models.stage("tiny", {
@@ -55,29 +55,33 @@ const drawn = Array.from({ length: REQUESTS }, (_, index): EngineRequest => ({
   stopTokenIds: [],
 }));
 const plain = { drafts: false, prefixCache: false } as const;
-await withEngine(stage, plain, async (engine) => {
-  const together = (): Promise<Awaited<ReturnType<typeof answer>>[]> => Promise.all(drawn.map((request) => answer(engine, request)));
-  await together();
-  const [one, oneMs] = await timed(async () => {
-    const all: Awaited<ReturnType<typeof answer>>[] = [];
-    for (const request of drawn) all.push(await answer(engine, request));
-    return all;
+async function many(): Promise<void> {
+  await withEngine(stage, plain, async (engine) => {
+    const together = (): Promise<Awaited<ReturnType<typeof answer>>[]> => Promise.all(drawn.map((request) => answer(engine, request)));
+    await together();
+    const [one, oneMs] = await timed(async () => {
+      const all: Awaited<ReturnType<typeof answer>>[] = [];
+      for (const request of drawn) all.push(await answer(engine, request));
+      return all;
+    });
+    const [many, manyMs] = await timed(together);
+    console.log(`${REQUESTS} requests at once: ${(oneMs / manyMs).toFixed(2)} times as fast as one after another (${same(one, many)})`);
   });
-  const [many, manyMs] = await timed(together);
-  console.log(`${REQUESTS} requests at once: ${(oneMs / manyMs).toFixed(2)} times as fast as one after another (${same(one, many)})`);
-});
+}
 
-await withEngine(stage, { drafts: false }, async (engine) => {
-  const long: EngineRequest = { promptIds: haystack.ints("input_ids"), maxNewTokens: 8, sampling: GREEDY, stopTokenIds: [] };
-  await answer(engine, long);
-  await engine.clearPrefixCache();
-  const cold = await answer(engine, long);
-  const warm = await answer(engine, long);
-  const share = (100 * warm.firstTokenMs) / cold.firstTokenMs;
-  console.log(
-    `first token after a shared prefix of ${long.promptIds.length - 1} tokens: ${share.toFixed(1)} % of a cold one's time (${same([cold], [warm])})`,
-  );
-});
+async function prefix(): Promise<void> {
+  await withEngine(stage, { drafts: false }, async (engine) => {
+    const long: EngineRequest = { promptIds: haystack.ints("input_ids"), maxNewTokens: 8, sampling: GREEDY, stopTokenIds: [] };
+    await answer(engine, long);
+    await engine.clearPrefixCache();
+    const cold = await answer(engine, long);
+    const warm = await answer(engine, long);
+    const share = (100 * warm.firstTokenMs) / cold.firstTokenMs;
+    console.log(
+      `first token after a shared prefix of ${long.promptIds.length - 1} tokens: ${share.toFixed(1)} % of a cold one's time (${same([cold], [warm])})`,
+    );
+  });
+}
 
 // Chats, to their own ends: behind its end a model has nothing to say that could be guessed.
 const chats = await Promise.all(["capital", "story", "sum_sys", "multiturn"].map((name) => readGolden(`tiny-${name}.safetensors`)));
@@ -88,7 +92,7 @@ const questions = chats.map((golden): EngineRequest => ({
   stopTokenIds: [1],
 }));
 /** Each way in every round, so that what else the machine does meets all of them. */
-const ROUNDS = 8;
+const ROUNDS = 5;
 const WAYS = {
   "no drafts": false,
   "1 draft": { least: 1, most: 1 },
@@ -121,27 +125,34 @@ async function round(way: Way): Promise<void> {
   way.tokens += after.completionTokens - before.completionTokens;
 }
 
-const ways: Way[] = [];
-for (const [name, drafts] of Object.entries(WAYS)) {
-  const engine = await Engine.open(stage, { drafts, prefixCache: false });
-  ways.push({ name, engine, answers: [], ms: [], steps: 0, tokens: 0 });
-}
-for (const way of ways) {
-  await round(way);
-  Object.assign(way, { steps: 0, tokens: 0 });
-  way.ms.length = 0;
-}
-for (let i = 0; i < ROUNDS; i++) for (const way of ways) await round(way);
-const [first] = ways;
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-if (first)
-  for (const { name, answers, ms, tokens, steps } of ways) {
-    // Of the rounds' ratios, whose two times lie next to each other.
-    const ratio = median(ms.map((time, index) => (first.ms[index] ?? 0) / time));
-    console.log(
-      `chats, ${name}: ${(tokens / steps).toFixed(2)} tokens a step, prompts' steps included; ${ratio.toFixed(2)} times as fast as without (${same(first.answers, answers)})`,
-    );
+async function chatting(): Promise<void> {
+  const ways: Way[] = [];
+  for (const [name, drafts] of Object.entries(WAYS)) {
+    const engine = await Engine.open(stage, { drafts, prefixCache: false });
+    ways.push({ name, engine, answers: [], ms: [], steps: 0, tokens: 0 });
   }
-for (const { engine } of ways) await engine.close();
+  for (const way of ways) {
+    await round(way);
+    Object.assign(way, { steps: 0, tokens: 0 });
+    way.ms.length = 0;
+  }
+  for (let i = 0; i < ROUNDS; i++) for (const way of ways) await round(way);
+  const [first] = ways;
+  const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+  if (first)
+    for (const { name, answers, ms, tokens, steps } of ways) {
+      // Of the rounds' ratios, whose two times lie next to each other.
+      const ratio = median(ms.map((time, index) => (first.ms[index] ?? 0) / time));
+      console.log(
+        `chats, ${name}: ${(tokens / steps).toFixed(2)} tokens a step, prompts' steps included; ${ratio.toFixed(2)} times as fast as without (${same(first.answers, answers)})`,
+      );
+    }
+  for (const { engine } of ways) await engine.close();
+}
+
+const SECTIONS: Readonly<Record<string, () => Promise<void>>> = { many, prefix, chats: chatting };
+if (only !== undefined && !Object.hasOwn(SECTIONS, only))
+  throw new RangeError(`Cannot measure '${only}', expected ${Object.keys(SECTIONS).join(", ")}`);
+for (const [name, section] of Object.entries(SECTIONS)) if (only === undefined || only === name) await section();
 await models.closing().run();
 Deno.exit(0);
