@@ -282,11 +282,16 @@ describe("Engine", () => {
       { drafts: { least: 3 } },
     ));
 
-  it("goes on with the same tokens wherever the device is lost, also between a step and its drafts", async () => {
+  it("gives the same tokens and log probabilities wherever the device is lost, also between a step and its drafts", async () => {
     const options = { ...STAGE, mistaken: (ids: readonly number[]) => ids.length % 5 === 0, maxOutputs: 16 };
-    const wishes = range(0, 5).map((start) =>
-      request(range(start * 30 + 1, 9), { maxNewTokens: 9, stopTokenIds: [], sampling: { ...GREEDY, seed: BigInt(start) } }),
-    );
+    const asked: readonly Partial<EngineRequest>[] = [
+      {},
+      { sampling: { ...GREEDY, presencePenalty: 1 } },
+      { sampling: { ...GREEDY, logitBias: new Map([[3, 1]]), seed: 4n } },
+      { topLogprobs: 2, promptLogprobs: true },
+      { sampling: { ...GREEDY, repetitionPenalty: 2 }, topLogprobs: 1 },
+    ];
+    const wishes = asked.map((more, index) => request(range(index * 30 + 1, 9), { maxNewTokens: 6, stopTokenIds: [], ...more }));
     const answer = async (lostAtCall: number): Promise<number> => {
       const stages = [new FakePagedStage({ ...options, lostAtCall })];
       const reopen = async (): Promise<FakePagedStage> => {
@@ -295,15 +300,15 @@ describe("Engine", () => {
         return stage;
       };
       const engine = await Engine.open(stages[0] ?? (await reopen()), { drafts: { least: 3 }, reopen });
-      const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
-      expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+      const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
+      expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
       const calls = stages[0]?.calls ?? 0;
       await engine.close();
       if (stages.length > 1) expect(stages.at(-1)?.freeBlocks).toBe(STAGE.blocks);
       return calls;
     };
     const calls = await answer(0);
-    expect(calls).toBeGreaterThan(40);
+    expect(calls).toBeGreaterThan(30);
     for (let call = 1; call <= calls; call++) await answer(call);
   });
 
