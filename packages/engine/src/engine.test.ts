@@ -387,24 +387,6 @@ describe("Engine", () => {
       { drafts: { least: 1, most: 1 } },
     ));
 
-  it("verifies no more drafts than a step has rows for when others join", () =>
-    withEngine(
-      { mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 400 },
-      async (engine) => {
-        const wishes = [1, 2, 3, 4].map((start, index) =>
-          request(range(start * 50, 3), { maxNewTokens: index < 2 ? 300 : 40, stopTokenIds: [] }),
-        );
-        const running = wishes.slice(0, 2).map((wish) => engine.submit(wish));
-        const first = running.map((one) => one[Symbol.asyncIterator]());
-        for (const stream of first) await stream.next();
-        for (const stream of first) await stream.next();
-        const others = wishes.slice(2).map((wish) => engine.submit(wish));
-        expect(await Promise.all(others.map(collect))).toEqual(wishes.slice(2).map((wish) => expected(wish, 400)));
-        for (const stream of first) while ((await stream.next()).done !== true);
-      },
-      { drafts: { least: 3 } },
-    ));
-
   it("tries drafts and plain steps, and keeps the answers", () =>
     withEngine({ mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 200 }, async (engine, stage) => {
       const wish = request(range(1, 5), { maxNewTokens: 390, stopTokenIds: [] });

@@ -45,6 +45,20 @@ describe("Generator", () => {
     expect(progress).toEqual(["4/10", "8/10", "10/10"]);
   });
 
+  it("lets penalties count neither what an earlier answer had nor what chunks before the last one choose", async () => {
+    const stage = new FakeStage({ rule: counting, maxTokens: 4 });
+    const generator = await Generator.open(stage);
+    const sampling = { ...GREEDY, frequencyPenalty: 1 };
+    const prompts = [range(0, 10), [...range(0, 12), 50, 51, 52, 53, 54]];
+    for (const promptIds of prompts) await generator.generate(request(promptIds, { maxNewTokens: 2, sampling }));
+    expect(stage.histories).toEqual([
+      { penalizes: false, length: 0, history: undefined },
+      { penalizes: true, length: 8, history: { promptIds: prompts[0], generatedIds: [] } },
+      { penalizes: false, length: 11, history: undefined },
+      { penalizes: true, length: 15, history: { promptIds: prompts[1], generatedIds: [] } },
+    ]);
+  });
+
   it("computes only what a second prompt does not have in common with the first and its answer", async () => {
     const stage = new FakeStage({ rule: counting });
     const generator = await Generator.open(stage);

@@ -2,7 +2,16 @@
  * A stage whose model is a rule: the next token follows from the whole sequence. It checks what a real stage would (lengths, open sequences), keeps a log of
  * calls, and reads only when `sampled` is awaited.
  */
-import type { Batch, SamplingParameters, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+import {
+  type Batch,
+  type SamplingParameters,
+  type SequenceSlot,
+  type Stage,
+  type StageDescription,
+  type StepOutput,
+  type TokenHistory,
+  penalizes,
+} from "@shoal/model";
 
 export interface FakeStageOptions {
   readonly contextTokens?: number;
@@ -20,6 +29,8 @@ export class FakeStage implements Stage {
   closed = 0;
   destroyed = false;
   sampling: SamplingParameters | undefined;
+  /** What `setSampling` was told of penalties, and how many tokens the sequence had then. */
+  readonly histories: { readonly penalizes: boolean; readonly length: number; readonly history: TokenHistory | undefined }[] = [];
   /** Thrown by the next `forward`. */
   failure: Error | undefined;
   readonly #options: FakeStageOptions;
@@ -74,8 +85,9 @@ export class FakeStage implements Stage {
     return Promise.resolve();
   }
 
-  setSampling(_sequence: SequenceSlot, parameters: SamplingParameters): Promise<void> {
+  setSampling(_sequence: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
     this.sampling = parameters;
+    this.histories.push({ penalizes: penalizes(parameters), length: this.ids.length, history });
     return Promise.resolve();
   }
 
