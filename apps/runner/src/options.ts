@@ -71,6 +71,15 @@ export const OPTIONS = {
   "top-p": decimal("P", "choose among the likeliest tokens that have this share together (default 1: all)", 0, 1, true),
   "top-k": integer("K", "choose among the K likeliest tokens (default 0: all)", 0, 2 ** 24),
   "min-p": decimal("P", "leave out tokens with less than this share of the likeliest one's probability (default 0)", 0, 1),
+  "repetition-penalty": decimal(
+    "F",
+    "divide the positive logits of tokens that prompt or answer have, multiply the negative (default 1: no change)",
+    0,
+    10,
+    true,
+  ),
+  "frequency-penalty": decimal("F", "subtract F from a token's logit for each time that the answer has it (default 0)", -2, 2),
+  "presence-penalty": decimal("F", "subtract F once from the logits of tokens that the answer has (default 0)", -2, 2),
   seed: seed("the same seed gives the same tokens"),
   json: toggle("machine-readable output"),
 
@@ -130,7 +139,17 @@ export const COMMON: readonly OptionName[] = ["verbose", "help"];
 /** Where and how a model runs. */
 export const DEVICE: readonly OptionName[] = ["webgpu", "adapter", "tuning"];
 export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];
-export const SAMPLING: readonly OptionName[] = ["max-new-tokens", "temperature", "top-p", "top-k", "min-p", "seed"];
+export const SAMPLING: readonly OptionName[] = [
+  "max-new-tokens",
+  "temperature",
+  "top-p",
+  "top-k",
+  "min-p",
+  "repetition-penalty",
+  "frequency-penalty",
+  "presence-penalty",
+  "seed",
+];
 export const RUN: readonly OptionName[] = ["mode", "kv", "context", "chunk"];
 
 export function isOptionName(name: string): name is OptionName {

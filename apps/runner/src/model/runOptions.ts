@@ -41,5 +41,13 @@ export function samplingFrom(
     minP: values["min-p"],
     seed: values.seed ?? defaults.seed,
   };
-  return samplingOf(wish, checkpoint.generationConfig);
+  const penalties = {
+    repetitionPenalty: values["repetition-penalty"],
+    frequencyPenalty: values["frequency-penalty"],
+    presencePenalty: values["presence-penalty"],
+  };
+  return {
+    ...samplingOf(wish, checkpoint.generationConfig),
+    ...Object.fromEntries(Object.entries(penalties).filter(([, value]) => value !== undefined)),
+  };
 }
