@@ -11,6 +11,7 @@ import {
   attentionPartialRows,
   attentionSplits,
   batchBytes,
+  encodeRouting,
   expertTiles,
   halvesBytes,
   partialBytes,
@@ -62,6 +63,8 @@ export interface Activations {
   readonly halves: GPUBuffer | undefined;
   readonly tiles: GPUBuffer;
   readonly tileRows: GPUBuffer;
+  /** Where routed experts are somewhere else: what they get, and what comes back. */
+  readonly given?: GivenExperts;
   /** [outputs, hidden] rows whose logits are wanted. */
   readonly outputs: Matrix2D;
   readonly outputsNormed: Matrix2D;
@@ -73,6 +76,15 @@ export interface Activations {
   /** [tokens, 2 * hidden], and the embedding before it. */
   readonly mtpEmbedding: Matrix2D;
   readonly mtpInput: Matrix2D;
+}
+
+export interface GivenExperts {
+  /** A layer's routing and normalized input, to be read at once: [tokens, slots] pairs, then the input at the stride of `normed`. */
+  readonly out: GPUBuffer;
+  /** [tokens, hidden]: sums of the experts' outputs. */
+  readonly sums: Matrix2D;
+  /** [maxTokens, 1] pairs: "expert" 0 with weight 1. */
+  readonly once: GPUBuffer;
 }
 
 export interface ActivationOptions {
@@ -94,8 +106,8 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
   };
   const mlps = layers.map(({ mlp }) => mlp);
   const slots = Math.max(1, ...mlps.map((mlp) => mostSlots(mlp, config.nActivatedExperts)));
-  const widths = mlps.flatMap(({ routed, fixed }) => [routed?.group.width ?? 0, fixed?.group.width ?? 0]);
-  const experts = Math.max(1, ...mlps.map(({ routed, fixed }) => Math.max(routed?.group.count ?? 0, fixed?.group.count ?? 0)));
+  const widths = mlps.flatMap(({ routed, fixed }) => [routed?.group?.width ?? 0, fixed?.group.width ?? 0]);
+  const experts = Math.max(1, ...mlps.map(({ routed, fixed }) => Math.max(routed?.group?.count ?? 0, fixed?.group.count ?? 0)));
   const tiles = expertTiles({ maxTokens, slots, experts, tileRows: LOWEST_EXPERT_TILE });
   const scratch = (label: string, size: number): GPUBuffer => gpu.buffer({ label, size, kind: "activations" });
   // One buffer for each width: another width's columns would be this one's padding.
@@ -103,6 +115,9 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
   const table = ropeTable(ropeInvFreq(config), kv.contextTokens, cosSinScale(config));
   const shape = mlaShape(config);
   const { contextTokens } = kv;
+  const gives = mlps.some(({ routed }) => routed && !routed.group);
+  const normed = matrix("normed", maxTokens, hiddenSize);
+  const once = Array.from({ length: maxTokens }, () => ({ expert: 0, weight: 1 }));
   return {
     step: {
       batch: gpu.buffer({ label: "batch", size: batchBytes(maxTokens), kind: "tables" }),
@@ -114,7 +129,14 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     maxTokens,
     maxOutputs,
     residual: matrix("residual", maxTokens, hiddenSize),
-    normed: matrix("normed", maxTokens, hiddenSize),
+    normed,
+    ...(gives && {
+      given: {
+        out: scratch("given to experts", maxTokens * slots * 8 + normed.buffer.size),
+        sums: matrix("sums of experts", maxTokens, hiddenSize),
+        once: gpu.upload("routing of sums", encodeRouting(once), "tables"),
+      },
+    }),
     quantized: matrix("quantized", maxTokens, hiddenSize),
     projected: matrix("projected", maxTokens, Math.max(1, ...layers.map(({ attention }) => attention.input.outputs))),
     queryLatent: matrix("query latent", maxTokens, Math.max(1, qLoraRank)),

@@ -32,12 +32,12 @@ import {
 import type { Matrix2D } from "./activations.ts";
 import { mlaShape } from "./kvCache.ts";
 import type { NormedInput, Recorder } from "./recorder.ts";
-import type { AttentionWeights, LayerWeights, MlpWeights } from "./weights/layer.ts";
+import type { AttentionWeights, LayerWeights } from "./weights/layer.ts";
 
 /** Adds the commands of a layer. The residual stream is read from and added to `activations.residual`. */
 export async function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCache): Promise<void> {
   await recordAttention(recorder, layer.attention, cache);
-  await recordMlp(recorder, layer.mlp);
+  await recordMlp(recorder, layer);
 }
 
 async function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): Promise<void> {
@@ -98,7 +98,7 @@ async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCach
   recorder.add(await mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
 }
 
-async function recordMlp(recorder: Recorder, weights: MlpWeights): Promise<void> {
+async function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): Promise<void> {
   const { gpu, config, activations, tokens, few } = recorder;
   const { routed, fixed } = weights;
   const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP");
@@ -119,7 +119,8 @@ async function recordMlp(recorder: Recorder, weights: MlpWeights): Promise<void>
     };
     const logits = { logits: routerLogits.buffer, logitsStride: routerLogits.stride, ...(routed.bias && { bias: routed.bias }) };
     recorder.add(await router(gpu, { ...logits, routing, spec, tokens, step, label: "router" }));
-    paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
+    if (routed.group) paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
+    else await recordGiving(recorder, index, input);
   }
   if (fixed) paths.push({ which: "fixed", group: fixed.group, routing: fixed.routing, slots: fixed.group.count });
   if (few || recorder.exact) {
@@ -131,6 +132,30 @@ async function recordMlp(recorder: Recorder, weights: MlpWeights): Promise<void>
     for (const { group } of paths) await input.materialize(group.format);
     for (const path of paths) await recordMany(recorder, path, input);
   }
+  if (routed && !routed.group) await recordJoining(recorder, index);
+}
+
+/** Puts what experts elsewhere need where it is read at once; they compute while this device goes on with what it has of the layer. */
+async function recordGiving(recorder: Recorder, layer: number, input: NormedInput): Promise<void> {
+  const { config, activations, tokens } = recorder;
+  const { routing, given } = activations;
+  if (!given) throw new RangeError(`Layer ${layer} has no experts and no room to give them away`);
+  const { buffer, stride } = await input.materialize("f32");
+  const routingBytes = tokens * config.nActivatedExperts * 8;
+  recorder.copy(routing, given.out, 0, routingBytes);
+  recorder.copy(buffer, given.out, routingBytes, tokens * stride * 4);
+  recorder.mark("give", layer);
+}
+
+/** Adds what came back to the residual stream. */
+async function recordJoining(recorder: Recorder, layer: number): Promise<void> {
+  const { gpu, config, activations, tokens } = recorder;
+  const { residual, given } = activations;
+  if (!given) throw new RangeError(`Layer ${layer} has no experts and no room for what they give`);
+  recorder.mark("join", layer);
+  const sums = { routing: given.once, slots: 1, out: given.sums.buffer, outStride: given.sums.stride };
+  const y = { y: residual.buffer, yStride: residual.stride, hidden: config.hiddenSize, residual: true };
+  recorder.add(await expertsCombine(gpu, { ...sums, ...y, tokens, label: "experts elsewhere" }));
 }
 
 interface ExpertPath {

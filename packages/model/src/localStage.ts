@@ -8,7 +8,8 @@ import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./
 import { type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
 import { LogitAdjuster } from "./logitAdjuster.ts";
 import { logprobRing, readLogprobs } from "./logprobRing.ts";
-import { type MtpRecycling, type StepShape, Programs } from "./programs.ts";
+import type { ExpertShard } from "./experts/expertShard.ts";
+import { type MtpRecycling, type RecordedStep, type StepShape, Programs } from "./programs.ts";
 import type { NumericMode } from "./recorder.ts";
 import { checkAdapter } from "./requirements.ts";
 import { Sampler } from "./sampler.ts";
@@ -35,6 +36,8 @@ export interface LocalStageOptions {
   /** What a further draft goes on from; "post-norm" by default. */
   readonly mtpRecycling?: MtpRecycling;
   readonly layers?: LayerRange;
+  /** Who computes the routed experts of these layers, instead of this device. The stage uses it; whoever made it destroys it. */
+  readonly experts?: ExpertShard;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
 }
@@ -55,6 +58,7 @@ export async function loadLocalStage(gpu: GpuContext, checkpoint: CheckpointSour
     range: plan.layers,
     mtp: plan.mtp,
     maxTokens,
+    givesExperts: options.experts !== undefined,
     onProgress: options.onProgress,
     signal: options.signal,
   });
@@ -75,6 +79,7 @@ export interface StagePlan {
 export function stagePlan(config: ModelConfig, options: LocalStageOptions): StagePlan {
   const contextTokens = Math.min(options.contextTokens ?? DEFAULT_CONTEXT_TOKENS, config.maxPositionEmbeddings);
   const maxTokens = Math.min(options.maxTokens ?? DEFAULT_MAX_TOKENS, contextTokens);
+  const layers = options.layers ?? { begin: 0, end: config.nLayers };
   return {
     contextTokens,
     maxTokens,
@@ -82,8 +87,8 @@ export function stagePlan(config: ModelConfig, options: LocalStageOptions): Stag
     // A sequence that is alone must fit.
     kvTokens: Math.max(options.kvTokens ?? contextTokens, contextTokens),
     maxOutputs: Math.min(options.maxOutputs ?? DEFAULT_MAX_OUTPUTS, maxTokens),
-    mtp: (options.mtp ?? false) && config.nMtpLayers > 0,
-    layers: options.layers ?? { begin: 0, end: config.nLayers },
+    mtp: (options.mtp ?? false) && config.nMtpLayers > 0 && layers.end === config.nLayers,
+    layers,
   };
 }
 
@@ -100,6 +105,7 @@ export class LocalStage implements Stage {
   readonly #adjuster: LogitAdjuster;
   readonly #logprobs: StepRing;
   readonly #planner: StepPlanner;
+  readonly #experts: ExpertShard | undefined;
   #trace: Trace | undefined;
   #step = 0;
   /** Rows of the step before, for `draft`. */
@@ -112,6 +118,7 @@ export class LocalStage implements Stage {
     this.config = config;
     this.#weights = weights;
     this.#plan = plan;
+    this.#experts = options.experts;
     const { contextTokens, kvTokens, maxSequences, maxTokens, maxOutputs } = plan;
     const layers = [...weights.layers, ...(weights.mtp ? [weights.mtp.layer] : [])];
     this.kv = new PagedKvCache(gpu, {
@@ -237,8 +244,8 @@ export class LocalStage implements Stage {
   }
 
   /** The commands of a step of that shape, for benches. */
-  program(shape: StepShape): Promise<readonly Command[]> {
-    return this.#programs.get(shape);
+  async program(shape: StepShape): Promise<readonly Command[]> {
+    return (await this.#programs.get(shape)).commands;
   }
 
   async destroy(): Promise<void> {
@@ -248,11 +255,19 @@ export class LocalStage implements Stage {
   async #submitForward(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     const plan = this.#planner.plan(batch);
     const hidden = this.#plan.layers.begin > 0 ? hiddenRows(batch, this.config.hiddenSize, this.activations.residual.stride) : undefined;
-    return this.#submit(batch, plan, { kind: "forward" }, () => {
-      this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
-      this.#previous = plan;
-      if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
-    });
+    let begun = false;
+    try {
+      return await this.#submit(batch, plan, { kind: "forward" }, () => {
+        this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
+        begun = true;
+        this.#previous = plan;
+        if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
+      });
+    } catch (error) {
+      // Experts elsewhere failed in the middle of the step: it can be repeated.
+      if (begun) for (const entry of batch.entries) this.kv.truncate(entry.sequence, this.kv.length(entry.sequence) - rowCount(entry));
+      throw error;
+    }
   }
 
   async #submitDraft(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
@@ -322,7 +337,7 @@ export class LocalStage implements Stage {
       adjusts: chooses && kind === "forward" && this.#adjuster.needed(slots, plan.masks),
       logprobs: chooses && kind === "forward" && (batch.logprobs ?? false),
     };
-    const commands = await this.#programs.get(shape, this.#trace);
+    const recorded = await this.#programs.get(shape, this.#trace);
     begin();
     const step = this.#step++;
     const rows = encodeBatch({ ...plan, outputRows, ringRow: step % RING_STEPS }, this.#plan.maxTokens);
@@ -330,8 +345,49 @@ export class LocalStage implements Stage {
     if (shape.adjusts) this.#adjuster.mask(plan.masks);
     if (output === "sample") sampler.ring.note(step, outputRows.length);
     if (output === "sample" && kind === "forward") this.#logprobs.note(step, shape.logprobs ? outputRows.length : 0);
-    this.gpu.submit(commands);
+    if (recorded.marks.length === 0) this.gpu.submit(recorded.commands);
+    else await this.#runGiving(recorded, tokens);
     return { plan, step, shape };
+  }
+
+  /** A step that leaves the device at every layer whose experts are somewhere else. */
+  async #runGiving({ commands, marks }: RecordedStep, tokens: number): Promise<void> {
+    const { given, normed } = this.activations;
+    const experts = this.#experts;
+    if (!given || !experts) throw new RangeError("A step gives experts away, but nobody takes them");
+    const { hiddenSize, nActivatedExperts: slots } = this.config;
+    const routingBytes = tokens * slots * 8;
+    let sums: Promise<Float32Array<ArrayBuffer>> = Promise.resolve(new Float32Array());
+    let from = 0;
+    for (const { at, what, layer } of marks) {
+      if (at > from) this.gpu.submit(commands.slice(from, at));
+      from = at;
+      if (what === "give") {
+        const bytes = await this.gpu.read(given.out, 0, routingBytes + tokens * normed.stride * 4);
+        const pairs = new Uint32Array(bytes, 0, tokens * slots * 2);
+        const weights = new Float32Array(bytes, 0, tokens * slots * 2);
+        sums = experts.run({
+          layer,
+          tokens,
+          slots,
+          x: packRows(new Float32Array(bytes, routingBytes), tokens, hiddenSize, normed.stride),
+          experts: Uint32Array.from({ length: tokens * slots }, (_, pair) => pairs[pair * 2] ?? 0),
+          weights: Float32Array.from({ length: tokens * slots }, (_, pair) => weights[pair * 2 + 1] ?? 0),
+        });
+        // It is awaited when this device has nothing left to do.
+        sums.catch(() => undefined);
+      } else {
+        const rows = await sums;
+        if (rows.length !== tokens * hiddenSize)
+          throw new ModelError("bad-batch", `The experts of layer ${layer} gave ${rows.length} values, expected ${tokens * hiddenSize}`);
+        const { buffer, stride } = given.sums;
+        const padded = stride === hiddenSize ? rows : new Float32Array(tokens * stride);
+        if (padded !== rows)
+          for (let row = 0; row < tokens; row++) padded.set(rows.subarray(row * hiddenSize, (row + 1) * hiddenSize), row * stride);
+        this.gpu.write(buffer, 0, padded);
+      }
+    }
+    this.gpu.submit(commands.slice(from));
   }
 
   async #collect(batch: Batch, plan: PlannedStep, step: number, shape: StepShape): Promise<StepOutput> {

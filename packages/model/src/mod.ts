@@ -30,3 +30,12 @@ export type {
 } from "./stage.ts";
 export type { LoadProgress } from "./weights/reader.ts";
 export type { LayerRange } from "./weights/model.ts";
+export { ExpertCache } from "./experts/expertCache.ts";
+export { type ExpertCall, type ExpertShard, type ExpertShardDescription, NO_EXPERT } from "./experts/expertShard.ts";
+export {
+  DEFAULT_SHARD_TOKENS,
+  LocalExpertShard,
+  type LocalExpertShardOptions,
+  type PagingStats,
+  loadLocalExpertShard,
+} from "./experts/localExpertShard.ts";

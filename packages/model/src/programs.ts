@@ -9,7 +9,7 @@ import type { Activations, Matrix2D } from "./activations.ts";
 import type { PagedKvCache } from "./kvCache.ts";
 import { recordLayer } from "./layer.ts";
 import type { LogitAdjuster } from "./logitAdjuster.ts";
-import { type NumericMode, Recorder } from "./recorder.ts";
+import { type NumericMode, Recorder, type StepMark } from "./recorder.ts";
 import type { SamplerBuffers } from "./sampler.ts";
 import type { StepRing } from "./stepRing.ts";
 import type { Captured, Trace } from "./trace.ts";
@@ -58,15 +58,21 @@ export type MtpRecycling = "post-norm" | "pre-norm";
 /** More shapes than this are only seen with prompts of ever new lengths; the oldest is then forgotten. */
 const KEPT_PROGRAMS = 64;
 
+export interface RecordedStep {
+  readonly commands: readonly Command[];
+  /** In their order; none where all experts are on the device. */
+  readonly marks: readonly StepMark[];
+}
+
 export class Programs {
   readonly #parts: ProgramParts;
-  readonly #programs = new Map<string, readonly Command[]>();
+  readonly #programs = new Map<string, RecordedStep>();
 
   constructor(parts: ProgramParts) {
     this.#parts = parts;
   }
 
-  async get(shape: StepShape, trace?: Trace): Promise<readonly Command[]> {
+  async get(shape: StepShape, trace?: Trace): Promise<RecordedStep> {
     const {
       kind,
       depth = 0,
@@ -91,7 +97,7 @@ export class Programs {
   }
 }
 
-async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace | undefined): Promise<readonly Command[]> {
+async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace | undefined): Promise<RecordedStep> {
   const { gpu, config, weights, kv, activations, mode } = parts;
   const { tokens } = shape;
   const recorder = new Recorder(gpu, config, activations, mode, tokens);
@@ -107,11 +113,11 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
     await recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");
   if (weights.head && shape.outputs > 0)
     await recordHead(recorder, parts, shape, weights.head.norm, weights.head.projection, parts.sampler);
-  return recorder.commands;
+  return { commands: recorder.commands, marks: recorder.marks };
 }
 
 /** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
-async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<readonly Command[]> {
+async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedStep> {
   const { gpu, config, weights, kv, activations, mode } = parts;
   const { mtp, head, embedding: table } = weights;
   const cache = kv.layers[weights.layers.length];
@@ -140,7 +146,7 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<reado
   await recordLayer(recorder, mtp.layer, cache);
   if (shape.recycles === true) await recordRecycled(recorder, parts, shape, mtp.norm);
   if (shape.outputs > 0) await recordHead(recorder, parts, shape, mtp.norm, head.projection, parts.draftSampler);
-  return recorder.commands;
+  return { commands: recorder.commands, marks: recorder.marks };
 }
 
 /** The module's state in its output rows, for the next draft. */

@@ -28,6 +28,13 @@ interface NormedState {
   quantized: boolean;
 }
 
+/** Between two commands: a layer's rows go to its experts elsewhere, or what they gave must be there. */
+export interface StepMark {
+  readonly at: number;
+  readonly what: "give" | "join";
+  readonly layer: number;
+}
+
 export class Recorder {
   readonly gpu: GpuContext;
   readonly config: ModelConfig;
@@ -36,6 +43,8 @@ export class Recorder {
   /** Rows of this step. */
   readonly tokens: number;
   readonly commands: Command[] = [];
+  /** Where the step leaves the device. */
+  readonly marks: StepMark[] = [];
 
   constructor(gpu: GpuContext, config: ModelConfig, activations: Activations, mode: NumericMode, tokens: number) {
     this.gpu = gpu;
@@ -63,6 +72,10 @@ export class Recorder {
   /** Copies `bytes` from the start of a buffer, ending the pass. */
   copy(from: GPUBuffer, to: GPUBuffer, toOffset: number, bytes: number): void {
     this.commands.push({ copy: { from, fromOffset: 0, to, toOffset, size: bytes } });
+  }
+
+  mark(what: StepMark["what"], layer: number): void {
+    this.marks.push({ at: this.commands.length, what, layer });
   }
 
   quantizes(format: WeightMatrix["format"]): boolean {

@@ -6,11 +6,12 @@ import type { ModelConfig } from "@shoal/checkpoint";
 import { openLocation } from "@shoal/checkpoint/directory";
 import type { GpuContext } from "@shoal/gpu";
 import { openDenoGpu } from "@shoal/gpu/deno";
-import { type LoadProgress, loadLocalStage } from "@shoal/model";
+import { type LoadProgress, type PagingStats, loadLocalExpertShard, loadLocalStage } from "@shoal/model";
 import { ClusterError } from "../errors.ts";
 import { StageServer } from "../stage/stageServer.ts";
-import { type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
-import type { FrameChannel } from "../wire/channel.ts";
+import { RemoteExpertShard, ShardServer } from "../experts/remoteShard.ts";
+import { Caller, type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
+import { type FrameChannel, bothWays } from "../wire/channel.ts";
 import * as schemas from "./schemas.ts";
 
 /** Target of the device's own calls. */
@@ -18,16 +19,21 @@ export const DEVICE = 0;
 
 interface Served {
   readonly dispatch: Dispatch;
+  readonly paging?: () => PagingStats;
 }
 
 export class DeviceServer {
   #gpu: GpuContext | undefined;
+  #caller: Caller | undefined;
   readonly #objects = new Map<number, Served>();
   #nextTarget = DEVICE + 1;
   #progress: LoadProgress = { loadedBytes: 0, totalBytes: 0 };
 
+  /** Answers the calls of whoever started it, and asks it for experts that are elsewhere. */
   serve(channel: FrameChannel): void {
-    answerCalls(channel, this.dispatch);
+    const [asking, answering] = bothWays(channel);
+    this.#caller = new Caller(asking, { peer: "whoever started this device", silenceMs: Number.POSITIVE_INFINITY });
+    answerCalls(answering, this.dispatch);
   }
 
   readonly dispatch: Dispatch = (target, method, body) => {
@@ -41,6 +47,10 @@ export class DeviceServer {
         return this.#open(parsed(schemas.openRequest, method, body));
       case "loadStage":
         return this.#loadStage(parsed(schemas.loadStageRequest, method, body));
+      case "loadShard":
+        return this.#loadShard(parsed(schemas.loadShardRequest, method, body));
+      case "paging":
+        return [...this.#objects.values()].flatMap(({ paging }) => paging?.() ?? []);
       case "progress":
         return this.#progress;
       default:
@@ -55,17 +65,36 @@ export class DeviceServer {
     return { adapter: gpu.adapter, engine: gpu.dialect.engine, maxBindingBytes: gpu.limits.maxStorageBufferBindingSize };
   }
 
-  async #loadStage({ location, config, options }: schemas.LoadStageRequest): Promise<number> {
+  async #loadStage({ location, config, options, experts, activations }: schemas.LoadStageRequest): Promise<number> {
     const gpu = this.#device();
+    const caller = this.#caller;
+    const elsewhere = experts !== undefined && caller ? new RemoteExpertShard({ caller, target: experts }, { activations }) : undefined;
     const checkpoint = await openLocation(location, { ...(config && { config: config as unknown as ModelConfig }) });
     try {
       const stage = await loadLocalStage(gpu, checkpoint, {
         ...schemas.stageOptions(options),
+        ...(elsewhere && { experts: elsewhere }),
         onProgress: (progress) => (this.#progress = progress),
       });
       return this.#add(new StageServer(stage));
     } finally {
       await checkpoint.close();
+    }
+  }
+
+  async #loadShard({ location, config, options }: schemas.LoadShardRequest): Promise<number> {
+    const gpu = this.#device();
+    // It stays open: experts that do not fit are read again and again.
+    const checkpoint = await openLocation(location, { ...(config && { config: config as unknown as ModelConfig }) });
+    try {
+      const shard = await loadLocalExpertShard(gpu, checkpoint, {
+        ...schemas.shardOptions(options),
+        onProgress: (progress) => (this.#progress = progress),
+      });
+      return this.#add({ dispatch: new ShardServer(shard).dispatch, paging: () => shard.paging });
+    } catch (error) {
+      await checkpoint.close();
+      throw error;
     }
   }
 

@@ -1,12 +1,13 @@
 /** Devices in workers and in processes of their own, and what can be loaded onto them. */
 import type { ModelConfig } from "@shoal/checkpoint";
-import type { LoadProgress, LocalStageOptions } from "@shoal/model";
+import type { ExpertShard, LoadProgress, LocalExpertShardOptions, LocalStageOptions, PagingStats } from "@shoal/model";
 import { streamChannel } from "../channels/stream.ts";
 import { workerChannel } from "../channels/port.ts";
 import { ClusterError } from "../errors.ts";
 import { RemoteStage } from "../stage/remoteStage.ts";
-import { Caller, parsed } from "../wire/calls.ts";
-import type { FrameChannel } from "../wire/channel.ts";
+import { RemoteExpertShard, ShardServer } from "../experts/remoteShard.ts";
+import { Caller, type Traffic, answerCalls, parsed } from "../wire/calls.ts";
+import { type FrameChannel, bothWays } from "../wire/channel.ts";
 import type { ActivationFormat } from "../wire/tensor.ts";
 import { DEVICE } from "./deviceServer.ts";
 import * as schemas from "./schemas.ts";
@@ -24,12 +25,25 @@ export interface DeviceOptions {
 export interface StageRequest {
   readonly location: string;
   readonly config?: ModelConfig | undefined;
-  readonly options: Omit<LocalStageOptions, "onProgress" | "signal">;
+  readonly options: Omit<LocalStageOptions, "onProgress" | "signal" | "experts" | "mtpRecycling">;
+  /** Who computes the routed experts, if the device does not: it is asked through here. */
+  readonly experts?: ExpertShard;
+  /** How hidden states travel, and rows to experts. */
+  readonly activations?: ActivationFormat;
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface ShardRequest {
+  readonly location: string;
+  readonly config?: ModelConfig | undefined;
+  readonly options: Omit<LocalExpertShardOptions, "onProgress" | "signal" | "ownsGpu">;
   readonly activations?: ActivationFormat;
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
 const PROGRESS_MS = 200;
+
+type Served = Map<number, ShardServer>;
 
 /** A device somewhere else. */
 export class RemoteDevice {
@@ -38,8 +52,12 @@ export class RemoteDevice {
   readonly #caller: Caller;
   readonly #kill: () => void;
 
-  private constructor(caller: Caller, report: schemas.DeviceReport, kill: () => void) {
+  /** What the device may ask of this side. */
+  readonly #served: Served;
+
+  private constructor(caller: Caller, served: Served, report: schemas.DeviceReport, kill: () => void) {
     this.#caller = caller;
+    this.#served = served;
     this.report = report;
     this.name = caller.peer;
     this.#kill = kill;
@@ -51,11 +69,18 @@ export class RemoteDevice {
     { webgpu = "auto", adapterName, name = "a device" }: DeviceOptions,
     kill: () => void,
   ): Promise<RemoteDevice> {
-    const caller = new Caller(channel, { peer: name });
+    const [asking, answering] = bothWays(channel);
+    const caller = new Caller(asking, { peer: name });
+    const served: Served = new Map();
+    answerCalls(answering, (target, method, body) => {
+      const object = served.get(target);
+      if (!object) throw new ClusterError("refused", `Cannot call '${method}' of object ${target}: there is none of that number`);
+      return object.dispatch(target, method, body);
+    });
     try {
       const request = { webgpu, ...(adapterName !== undefined && { adapterName }) };
       const report = parsed(schemas.deviceReport, "open result", await caller.call(DEVICE, "open", request));
-      return new RemoteDevice(caller, report, kill);
+      return new RemoteDevice(caller, served, report, kill);
     } catch (error) {
       kill();
       throw error;
@@ -67,9 +92,26 @@ export class RemoteDevice {
     return this.#caller.lost;
   }
 
-  async loadStage({ location, config, options, activations = "f32", onProgress }: StageRequest): Promise<RemoteStage> {
-    const target = await this.#load("loadStage", { location, ...(config && { config }), options }, onProgress);
+  async loadStage({ location, config, options, experts, activations = "f32", onProgress }: StageRequest): Promise<RemoteStage> {
+    const number = this.#served.size + 1;
+    if (experts) this.#served.set(number, new ShardServer(experts));
+    const request = { location, ...(config && { config }), options, ...(experts && { experts: number }), activations };
+    const target = await this.#load("loadStage", request, onProgress);
     return new RemoteStage({ caller: this.#caller, target }, { activations });
+  }
+
+  async loadShard({ location, config, options, activations = "f32", onProgress }: ShardRequest): Promise<RemoteExpertShard> {
+    const target = await this.#load("loadShard", { location, ...(config && { config }), options }, onProgress);
+    return new RemoteExpertShard({ caller: this.#caller, target }, { activations });
+  }
+
+  /** How its shards' paging goes, in the order in which they were loaded. */
+  async paging(): Promise<readonly PagingStats[]> {
+    return parsed(schemas.pagingResult, "paging result", await this.#caller.call(DEVICE, "paging", null));
+  }
+
+  get traffic(): Readonly<Traffic> {
+    return this.#caller.traffic;
   }
 
   /** Ends the worker or the process, whatever it is doing. */

@@ -1,3 +1,3 @@
 export { DeviceServer } from "./deviceServer.ts";
-export { type DeviceOptions, RemoteDevice, type StageRequest, openProcessDevice, openWorkerDevice } from "./devices.ts";
+export { type DeviceOptions, RemoteDevice, type ShardRequest, type StageRequest, openProcessDevice, openWorkerDevice } from "./devices.ts";
 export type { DeviceReport } from "./schemas.ts";

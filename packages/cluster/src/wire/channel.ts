@@ -61,3 +61,21 @@ export class ChannelInbox {
     return true;
   }
 }
+
+/** Place and values of a frame's kind (frame.ts): calls and pings are for whoever answers. */
+const KIND_BYTE = 4;
+const FOR_ANSWERER: readonly number[] = [0, 3];
+
+/** One channel for calls in both directions: the first end is a caller's, the second an answerer's. Closing either closes it. */
+export function bothWays(channel: FrameChannel): readonly [FrameChannel, FrameChannel] {
+  const inboxes = [new ChannelInbox(), new ChannelInbox()] as const;
+  channel.onFrame((frame) => inboxes[FOR_ANSWERER.includes(frame[KIND_BYTE] ?? 0) ? 1 : 0].arrived(frame));
+  void channel.closed.then((reason) => inboxes.forEach((inbox) => inbox.close(reason)));
+  const end = (inbox: ChannelInbox): FrameChannel => ({
+    closed: channel.closed,
+    send: (frame) => channel.send(frame),
+    onFrame: (receive) => inbox.onFrame(receive),
+    close: (reason) => channel.close(reason),
+  });
+  return [end(inboxes[0]), end(inboxes[1])];
+}

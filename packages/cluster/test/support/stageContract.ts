@@ -120,7 +120,10 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
           const step = { output: "sample", logprobs: true } as const;
           const first = await on.forward({ ...step, entries: [{ sequence, tokens: ids.slice(0, 9), followedBy: ids.slice(1, 9) }] });
           await on.forward({ ...step, entries: [{ sequence, tokens: "sampled", masks: [mask] }] });
-          return JSON.stringify([await on.sampled(first.step, 2), await on.logprobs(first.step, 2)]);
+          const logprobs = (await on.logprobs(first.step, 2)).flat();
+          check(logprobs.length === 2 && logprobs.every(({ top }) => top.length > 0), `log-probabilities of ${logprobs.length} tokens`);
+          const rounded = logprobs.map(({ logprob, top }) => (tolerance === 0 ? [logprob, top] : [logprob.toFixed(2), top.length]));
+          return JSON.stringify([await on.sampled(first.step, 2), rounded]);
         });
       const [actual, expected] = [await choose(stage), await choose(local)];
       check(actual === expected, `${actual}, expected ${expected}`);

@@ -32,8 +32,8 @@ export interface MlpWeights {
     readonly gate: WeightMatrix;
     /** e_score_correction_bias [nRoutedExperts] */
     readonly bias?: GPUBuffer;
-    /** The routed experts, then `sharedSlots` slices of the shared ones. */
-    readonly group: ExpertGroup;
+    /** The routed experts, then `sharedSlots` slices of the shared ones; absent where a shard has the routed ones. */
+    readonly group?: ExpertGroup;
     readonly sharedSlots: number;
   };
   /** A dense MLP, or shared experts that do not fit the routed group. */
@@ -46,14 +46,21 @@ export interface LayerWeights {
   readonly mlp: MlpWeights;
 }
 
-export async function loadLayer(reader: WeightReader, config: ModelConfig, index: number, maxTokens: number): Promise<LayerWeights> {
+/** @param givesExperts whether the routed experts are somewhere else */
+export async function loadLayer(
+  reader: WeightReader,
+  config: ModelConfig,
+  index: number,
+  maxTokens: number,
+  givesExperts = false,
+): Promise<LayerWeights> {
   const prefix = `model.layers.${index}`;
   const attention = await loadAttention(reader, config, `${prefix}.self_attn`, await reader.vector(`${prefix}.input_layernorm.weight`));
   const norm = await reader.vector(`${prefix}.post_attention_layernorm.weight`);
   const dense = index < config.nDenseLayers;
   const mlp = dense
     ? { norm, fixed: await loadFixed(reader, `${prefix}.mlp`, config.hiddenSize, config.intermediateSize, maxTokens) }
-    : { norm, ...(await loadMoe(reader, config, `${prefix}.mlp`, maxTokens)) };
+    : { norm, ...(await loadMoe(reader, config, `${prefix}.mlp`, maxTokens, givesExperts)) };
   return { index, attention, mlp };
 }
 
@@ -80,14 +87,24 @@ async function loadFixed(reader: WeightReader, name: string, hidden: number, col
   return { group, routing: reader.gpu.upload(`${name} routing`, encodeRouting(pairs), "tables") };
 }
 
-async function loadMoe(reader: WeightReader, config: ModelConfig, prefix: string, maxTokens: number): Promise<Omit<MlpWeights, "norm">> {
+async function loadMoe(
+  reader: WeightReader,
+  config: ModelConfig,
+  prefix: string,
+  maxTokens: number,
+  givesExperts: boolean,
+): Promise<Omit<MlpWeights, "norm">> {
   const { nRoutedExperts, nSharedExperts, hiddenSize, moeIntermediateSize: width } = config;
   const gate = await loadMatrix(reader, `${prefix}.gate.weight`);
   if (gate.format === "fp8")
     throw new ModelError("unsupported", `Cannot load '${prefix}.gate.weight': it is FP8, expected BF16, F16 or F32`);
   const bias = config.hasCorrectionBias ? await reader.vector(`${prefix}.gate.e_score_correction_bias`) : undefined;
-  const sources = Array.from({ length: nRoutedExperts }, (_, expert) => ({ name: `${prefix}.experts.${expert}`, first: expert, count: 1 }));
   const shared = `${prefix}.shared_experts`;
+  if (givesExperts) {
+    const fixed = nSharedExperts > 0 ? await loadFixed(reader, shared, hiddenSize, width * nSharedExperts, maxTokens) : undefined;
+    return { routed: { gate, ...(bias && { bias }), sharedSlots: 0 }, ...(fixed && { fixed }) };
+  }
+  const sources = Array.from({ length: nRoutedExperts }, (_, expert) => ({ name: `${prefix}.experts.${expert}`, first: expert, count: 1 }));
   const format = mlpFormat(reader, sources[0]?.name ?? "");
   const together = nSharedExperts > 0 && mlpFormat(reader, shared) === format && sharedFitsGroup(nSharedExperts, width, format);
   if (together) sources.push({ name: shared, first: nRoutedExperts, count: nSharedExperts });

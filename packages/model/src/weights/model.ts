@@ -36,6 +36,8 @@ export interface LoadOptions {
   /** Load the MTP module. */
   readonly mtp?: boolean;
   readonly maxTokens: number;
+  /** The routed experts are somewhere else. */
+  readonly givesExperts?: boolean;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -45,16 +47,22 @@ export interface LoadOptions {
  */
 export async function loadWeights(gpu: GpuContext, checkpoint: CheckpointSource, options: LoadOptions): Promise<ModelWeights> {
   const { config, tensors } = checkpoint;
-  const { range = { begin: 0, end: config.nLayers }, mtp = false, maxTokens, onProgress, signal } = options;
+  const { range = { begin: 0, end: config.nLayers }, mtp = false, maxTokens, givesExperts = false, onProgress, signal } = options;
   validateCheckpoint(config, tensors.tensors, checkpoint.location);
-  const reader = new WeightReader({ gpu, store: tensors, totalBytes: bytesToLoad(checkpoint, range, mtp), onProgress, signal });
+  const reader = new WeightReader({
+    gpu,
+    store: tensors,
+    totalBytes: bytesToLoad(checkpoint, range, mtp, givesExperts),
+    onProgress,
+    signal,
+  });
   const load = async (): Promise<ModelWeights> => {
     const first = range.begin === 0;
     const last = range.end === config.nLayers;
     const embedding = first || (last && mtp) ? await loadMatrix(reader, "model.embed_tokens.weight") : undefined;
     const layers: LayerWeights[] = [];
     for (let index = range.begin; index < range.end; index++) {
-      layers.push(await loadLayer(reader, config, index, maxTokens));
+      layers.push(await loadLayer(reader, config, index, maxTokens, givesExperts));
       gpu.check();
     }
     const head = last ? await loadHead(reader, config, embedding) : undefined;
@@ -62,7 +70,7 @@ export async function loadWeights(gpu: GpuContext, checkpoint: CheckpointSource,
       layers,
       ...(embedding && { embedding }),
       ...(head && { head }),
-      ...(last && mtp && config.nMtpLayers > 0 && { mtp: await loadMtp(reader, config, maxTokens) }),
+      ...(last && mtp && config.nMtpLayers > 0 && { mtp: await loadMtp(reader, config, maxTokens, givesExperts) }),
     };
     await reader.finish();
     await rejectNaN(gpu, weights);
@@ -89,19 +97,19 @@ async function loadHead(
   return { norm, projection: await loadMatrix(reader, "lm_head.weight") };
 }
 
-async function loadMtp(reader: WeightReader, config: ModelConfig, maxTokens: number): Promise<MtpWeights> {
+async function loadMtp(reader: WeightReader, config: ModelConfig, maxTokens: number, givesExperts: boolean): Promise<MtpWeights> {
   const index = config.nLayers;
   const prefix = `model.layers.${index}`;
   return {
     enorm: await reader.vector(`${prefix}.enorm.weight`),
     hnorm: await reader.vector(`${prefix}.hnorm.weight`),
     ehProj: await loadMatrix(reader, `${prefix}.eh_proj.weight`),
-    layer: await loadLayer(reader, config, index, maxTokens),
+    layer: await loadLayer(reader, config, index, maxTokens, givesExperts),
     norm: await reader.vector(`${prefix}.shared_head.norm.weight`),
   };
 }
 
-function bytesToLoad(checkpoint: CheckpointSource, range: LayerRange, mtp: boolean): number {
+function bytesToLoad(checkpoint: CheckpointSource, range: LayerRange, mtp: boolean, givesExperts: boolean): number {
   const { config, tensors } = checkpoint;
   let bytes = 0;
   for (const spec of tensorSchema(config)) {
@@ -114,7 +122,7 @@ function bytesToLoad(checkpoint: CheckpointSource, range: LayerRange, mtp: boole
         : layer >= config.nLayers
           ? mtp && layer === config.nLayers && spec.duplicateOf === null
           : layer >= range.begin && layer < range.end;
-    if (!wanted) continue;
+    if (!wanted || (givesExperts && spec.role === "routedExpert")) continue;
     bytes += tensors.tensors.get(spec.name)?.byteLength ?? 0;
     if (spec.scaleName !== undefined) bytes += tensors.tensors.get(spec.scaleName)?.byteLength ?? 0;
   }

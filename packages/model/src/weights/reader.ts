@@ -19,6 +19,16 @@ const WINDOW_BYTES = 64 * 2 ** 20;
 
 const FORMATS: Readonly<Record<string, WeightFormat>> = { F8_E4M3: "fp8", BF16: "bf16", F16: "f16", F32: "f32" };
 
+/** The stored format of a tensor. @throws ModelError named bad-weights if there is none of that name, or of that type */
+export function tensorFormat(store: TensorStore, name: string): WeightFormat {
+  const info = store.tensors.get(name);
+  if (!info) throw new ModelError("bad-weights", `Cannot load tensor '${name}': the checkpoint has none of that name`);
+  const format = FORMATS[info.dtype];
+  if (!format)
+    throw new ModelError("bad-weights", `Cannot load tensor '${name}': its dtype is ${info.dtype}, expected F8_E4M3, BF16, F16 or F32`);
+  return format;
+}
+
 export interface LoadProgress {
   readonly loadedBytes: number;
   readonly totalBytes: number;
@@ -86,11 +96,7 @@ export class WeightReader {
   }
 
   format(name: string): WeightFormat {
-    const { dtype } = this.info(name);
-    const format = FORMATS[dtype];
-    if (!format)
-      throw new ModelError("bad-weights", `Cannot load tensor '${name}': its dtype is ${dtype}, expected F8_E4M3, BF16, F16 or F32`);
-    return format;
+    return tensorFormat(this.store, name);
   }
 
   /**

@@ -1,0 +1,592 @@
+/**
+ * Stages one after another, as one Stage. A step passes through them as micro-batches, groups of its sequences, each of which goes on to the next stage as soon as it is through with one;
+ * so the stages work at the same time, on different sequences. A sequence's next token starts at the first stage when the last has chosen the one before, and nobody waits for other
+ * sequences: steps that the engine submits ahead sort themselves out.
+ *
+ * Tokens are chosen by the last stage and read back here, so that `tokens: "sampled"` reaches the first stage as an id. Every stage but the last gives hidden states.
+ *
+ * A step is refused as a whole before any stage has begun it. What fails later, a stage that is gone above all, fails the pipeline: its calls reject from then on, and whoever drives it
+ * opens another (the engine's `reopen`), which computes what ran from its tokens.
+ */
+import {
+  type Batch,
+  type BatchEntry,
+  type ChosenLogprobs,
+  type KvBlock,
+  type KvSnapshot,
+  ModelError,
+  type SamplingParameters,
+  type SequenceSlot,
+  type Stage,
+  type StageDescription,
+  type StepOutput,
+  type TokenHistory,
+} from "@shoal/model";
+import { ClusterError } from "../errors.ts";
+import { entryRows } from "../stage/messages.ts";
+import { KEPT_STEPS } from "../stage/stepNumbers.ts";
+import { KvAccount } from "./kvAccount.ts";
+import { Lane, type Sent } from "./lane.ts";
+
+export interface PipelineOptions {
+  /** Groups that sequences are divided into; by default as many as there are stages. With an MTP module always one: a draft takes the rows of one step. */
+  readonly groups?: number;
+}
+
+interface Sequence {
+  /** On each stage. */
+  readonly slots: readonly Promise<SequenceSlot>[];
+  /** On each stage: when the last call for this sequence had been made there. */
+  readonly tails: Promise<void>[];
+  readonly group: number;
+  /** Tokens, on all stages. */
+  length: number;
+  last: Promise<number | undefined>;
+  drafts: Promise<readonly number[]>;
+}
+
+/** Of a step: what one micro-batch chose. */
+interface Choice {
+  /** Places in the step's batch. */
+  readonly entries: readonly number[];
+  /** Tokens that each chooses. */
+  readonly counts: readonly number[];
+  readonly step: Promise<number>;
+  readonly ids: Promise<readonly number[]>;
+}
+
+export class PipelineStage implements Stage {
+  readonly #stages: readonly Stage[];
+  readonly #descriptions: readonly StageDescription[];
+  readonly #lanes: readonly Lane[];
+  readonly #groups: number;
+  readonly #account: KvAccount;
+  readonly #sequences = new Map<SequenceSlot, Sequence>();
+  /** Of blocks that somebody retained: their numbers on each stage. */
+  readonly #blocks = new Map<KvBlock, readonly Promise<KvBlock>[]>();
+  readonly #choices = new Map<number, readonly Choice[]>();
+  readonly #draftSteps = new Map<number, Promise<number>>();
+  #step = 0;
+  #failure: unknown;
+
+  private constructor(stages: readonly Stage[], descriptions: readonly StageDescription[], { groups = stages.length }: PipelineOptions) {
+    this.#stages = stages;
+    this.#descriptions = descriptions;
+    this.#lanes = stages.map(
+      () =>
+        new Lane(
+          () => this.#check(),
+          (error) => (this.#failure ??= error),
+        ),
+    );
+    const { hasMtp, ...joined } = join(descriptions);
+    this.#groups = hasMtp ? 1 : Math.max(1, groups);
+    this.#account = new KvAccount({ ...joined, blocks: joined.freeKvBlocks, blockSize: joined.kvBlockSize });
+  }
+
+  /**
+   * The stages become the pipeline's, whose `destroy` destroys them; they must have no open sequences.
+   * @throws ClusterError named bad-plan for stages that do not follow one another from the first layer to the last
+   */
+  static async open(stages: readonly Stage[], options: PipelineOptions = {}): Promise<PipelineStage> {
+    const descriptions = await Promise.all(stages.map((stage) => stage.describe()));
+    checkOrder(descriptions);
+    return new PipelineStage(stages, descriptions, options);
+  }
+
+  async describe(): Promise<StageDescription> {
+    for (const lane of this.#lanes) await lane.idle();
+    this.#check();
+    return join(await Promise.all(this.#stages.map((stage) => stage.describe())));
+  }
+
+  async open(prefix: readonly KvBlock[] = []): Promise<SequenceSlot> {
+    this.#check();
+    const numbers = prefix.map((block) => this.#blocks.get(block));
+    const slot = this.#account.open(prefix);
+    const opened = this.#stages.map((stage, k) => {
+      const onStage = numbers.map((blocks) => blocks?.[k] ?? Promise.reject(new RangeError("A KV block that is held has no number")));
+      return this.#send(k, onStage, async () => {
+        const blocks = await Promise.all(onStage);
+        return () => stage.open(blocks);
+      });
+    });
+    this.#add(slot, opened, prefix.length * this.#blockSize);
+    return slot;
+  }
+
+  async retain(slot: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]> {
+    this.#check();
+    const sequence = this.#sequence(slot);
+    const blocks = this.#account.retain(slot, first, count);
+    const numbers = this.#eachStage(slot, (stage, onStage) => stage.retain(onStage, first, count));
+    for (const [index, block] of blocks.entries())
+      this.#blocks.set(
+        block,
+        numbers.map(async (onStage) => {
+          const number = (await onStage)[index];
+          if (number === undefined) throw new ClusterError("bad-frame", `A stage retained ${index} KV blocks, expected ${count}`);
+          return number;
+        }),
+      );
+    for (const onStage of blocks.flatMap((block) => this.#blocks.get(block) ?? [])) onStage.catch(() => undefined);
+    return blocks;
+  }
+
+  async release(blocks: readonly KvBlock[]): Promise<void> {
+    this.#check();
+    const numbers = blocks.map((block) => this.#blocks.get(block));
+    this.#account.release(blocks);
+    for (const [k, stage] of this.#stages.entries()) {
+      const onStage = numbers.map((each) => each?.[k] ?? Promise.reject(new RangeError("A KV block that is held has no number")));
+      this.#send(
+        k,
+        onStage,
+        async () => {
+          const held = await Promise.all(onStage);
+          return () => stage.release(held);
+        },
+        true,
+      );
+    }
+  }
+
+  async truncate(slot: SequenceSlot, length: number): Promise<void> {
+    this.#check();
+    const sequence = this.#sequence(slot);
+    this.#account.truncate(slot, length);
+    const { length: before } = sequence;
+    sequence.length = Math.min(before, length);
+    // Only the last stage may have more: the positions of drafts.
+    const last = this.#stages.length - 1;
+    this.#eachStage(
+      slot,
+      async (stage, onStage, k) => {
+        if (length < before || k === last) await stage.truncate(onStage, length);
+      },
+      true,
+    );
+  }
+
+  async close(slot: SequenceSlot): Promise<void> {
+    this.#check();
+    const sequence = this.#sequence(slot);
+    this.#account.close(slot);
+    this.#eachStage(slot, (stage, onStage) => stage.close(onStage), true);
+    this.#sequences.delete(slot);
+  }
+
+  async setSampling(slot: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
+    this.#check();
+    const sequence = this.#sequence(slot);
+    const k = this.#stages.length - 1;
+    let refusal: unknown;
+    const { sent, result } = this.#send(k, [at(sequence.tails, k)], async () => {
+      const onStage = await at(sequence.slots, k);
+      // Parameters that mean nothing are the caller's matter, not the pipeline's end.
+      return () =>
+        this.#last.setSampling(onStage, parameters, history).catch((error: unknown) => {
+          if (!(error instanceof Error) || !["RangeError", "ModelError"].includes(error.name)) throw error;
+          refusal = error;
+        });
+    });
+    sequence.tails[k] = sent;
+    await result;
+    if (refusal !== undefined) throw refusal;
+  }
+
+  async exportKv(slot: SequenceSlot): Promise<KvSnapshot> {
+    this.#check();
+    const sequence = this.#sequence(slot);
+    const parts = await Promise.all(this.#eachStage(slot, (stage, onStage) => stage.exportKv(onStage)));
+    const [first] = parts;
+    if (!first) throw new ClusterError("bad-plan", "Cannot move KV rows: the pipeline has no stages");
+    return { ...first, layers: parts.flatMap(({ layers }) => layers) };
+  }
+
+  async importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
+    this.#check();
+    const counts = this.#descriptions.map(({ layers, hasMtp }) => layers.end - layers.begin + (hasMtp ? 1 : 0));
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    if (snapshot.layers.length !== total)
+      throw new ModelError(
+        "bad-batch",
+        `Cannot import a KV snapshot: the number of layers is ${snapshot.layers.length}, expected ${total}`,
+      );
+    const slot = this.#account.open([]);
+    try {
+      this.#account.extend([{ sequence: slot, tokens: snapshot.tokens }]);
+    } catch (error) {
+      this.#account.close(slot);
+      throw error;
+    }
+    let begin = 0;
+    const opened = this.#stages.map((stage, k) => {
+      const layers = snapshot.layers.slice(begin, (begin += counts[k] ?? 0));
+      return this.#send(k, [], async () => () => stage.importKv({ ...snapshot, layers }));
+    });
+    this.#add(slot, opened, snapshot.tokens);
+    await Promise.all(opened.map(({ result }) => result));
+    return slot;
+  }
+
+  async forward(batch: Batch): Promise<StepOutput> {
+    this.#check();
+    this.#checkBatch(batch);
+    this.#account.extend(
+      batch.entries.map((entry) => {
+        // Positions of drafts are there already.
+        const { length } = this.#sequence(entry.sequence);
+        const ahead = this.#account.length(entry.sequence) - length;
+        return { sequence: entry.sequence, tokens: Math.max(0, entryRows(entry) - ahead) };
+      }),
+    );
+    for (const entry of batch.entries) this.#sequence(entry.sequence).length += entryRows(entry);
+    const step = this.#step++;
+    const { output } = batch;
+    if (output !== "sample" && output !== "none") {
+      // Whoever wants rows back waits for the whole step, and there is one micro-batch.
+      const { result } = this.#pass(
+        batch,
+        batch.entries.map((_, index) => index),
+      );
+      return { ...(await result), step };
+    }
+    const groups = new Map<number, number[]>();
+    for (const [index, { sequence }] of batch.entries.entries()) {
+      const { group } = this.#sequence(sequence);
+      groups.set(group, [...(groups.get(group) ?? []), index]);
+    }
+    const choices = [...groups.values()].map((entries) => this.#pass(batch, entries).choice);
+    if (output === "sample") {
+      this.#choices.set(step, choices);
+      this.#choices.delete(step - KEPT_STEPS);
+    }
+    return { step };
+  }
+
+  async draft(batch: Batch): Promise<StepOutput> {
+    this.#check();
+    const k = this.#stages.length - 1;
+    const { drafts: count = 1, output } = batch;
+    const sequences = batch.entries.map(({ sequence }) => this.#sequence(sequence));
+    const sends = batch.entries.map(({ sequence }) => at(this.#sequence(sequence).tails, k));
+    if (count > 1)
+      this.#account.extend(
+        batch.entries.map(({ sequence }) => {
+          const { length } = this.#sequence(sequence);
+          return { sequence, tokens: Math.max(0, length + count - 1 - this.#account.length(sequence)) };
+        }),
+      );
+    const { sent, result } = this.#send(k, sends, async () => {
+      const entries = await Promise.all(
+        batch.entries.map(async (entry, index) => ({ ...entry, sequence: await at(sequences[index]?.slots ?? [], k) })),
+      );
+      return () => this.#last.draft({ ...batch, entries });
+    });
+    for (const sequence of sequences) sequence.tails[k] = sent;
+    const step = this.#step;
+    this.#step += count;
+    if (output !== "sample") return { ...(await result), step };
+    const ids = result.then(({ step: onStage }) => this.#last.drafted(onStage, count));
+    ids.catch((error: unknown) => this.#fail(error));
+    let place = 0;
+    for (const [index, { quiet }] of batch.entries.entries()) {
+      const sequence = sequences[index];
+      if (quiet === true || !sequence) continue;
+      const mine = place++;
+      sequence.drafts = ids.then((steps) => steps.map((each) => each[mine] ?? 0));
+      sequence.drafts.catch(() => undefined);
+    }
+    for (let i = 0; i < count; i++) {
+      const onStage = result.then((output) => output.step + i);
+      onStage.catch(() => undefined);
+      this.#draftSteps.set(step + i, onStage);
+      this.#draftSteps.delete(step + i - KEPT_STEPS);
+    }
+    return { step };
+  }
+
+  async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    return this.#read(first, count, ({ ids }) => ids);
+  }
+
+  async logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
+    return this.#read(first, count, async ({ step }) => (await this.#last.logprobs(await step, 1))[0] ?? []);
+  }
+
+  async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    this.#check();
+    return Promise.all(
+      Array.from({ length: count }, async (_, index) => {
+        const step = this.#draftSteps.get(first + index);
+        if (!step) throw notThere(first + index);
+        return (await this.#last.drafted(await step, 1))[0] ?? [];
+      }),
+    );
+  }
+
+  async destroy(): Promise<void> {
+    this.#failure ??= new ClusterError("refused", "Cannot use the pipeline: it was closed");
+    await Promise.allSettled(this.#stages.map((stage) => stage.destroy()));
+  }
+
+  get #last(): Stage {
+    const last = this.#stages.at(-1);
+    if (!last) throw new ClusterError("bad-plan", "The pipeline has no stages");
+    return last;
+  }
+
+  get #blockSize(): number {
+    return this.#descriptions[0]?.kvBlockSize ?? 1;
+  }
+
+  /** Takes a micro-batch, some entries of a batch, through all stages. */
+  #pass(batch: Batch, indices: readonly number[]): { readonly choice: Choice; readonly result: Promise<StepOutput> } {
+    const entries = indices.flatMap((index) => batch.entries[index] ?? []);
+    const sequences = entries.map(({ sequence }) => this.#sequence(sequence));
+    const tokens = Promise.all(
+      entries.map(async ({ tokens: named, verify = 0 }, place) => {
+        const ids = named === "sampled" ? [await known(sequences[place]?.last)] : named;
+        return verify > 0 ? [...ids, ...((await sequences[place]?.drafts) ?? []).slice(0, verify)] : ids;
+      }),
+    );
+    tokens.catch((error: unknown) => this.#fail(error));
+    const lastStage = this.#stages.length - 1;
+    let before: Promise<StepOutput | undefined> = Promise.resolve(undefined);
+    const captured: Promise<StepOutput>[] = [];
+    for (const [k, stage] of this.#stages.entries()) {
+      const input = before;
+      const { sent, result } = this.#send(k, [...sequences.map(({ tails }) => at(tails, k)), input, tokens], async () => {
+        const ids = await tokens;
+        const slots = await Promise.all(sequences.map(({ slots }) => at(slots, k)));
+        const rows = splitRows((await input)?.hidden, entries.map(entryRows));
+        const own = entries.map((entry, place) => ({ ...entry, sequence: slots[place] as SequenceSlot, ...rows[place] }));
+        if (k === lastStage) {
+          const step: Batch = {
+            ...batch,
+            // A stage that has an embedding needs the ids; the last of several only their number, and how many of them to verify.
+            entries: own.map((entry, place) => (lastStage === 0 ? entry : { ...entry, tokens: (ids[place] ?? []).slice(0, named(entry)) })),
+          };
+          return () => stage.forward(step);
+        }
+        const step: Batch = {
+          entries: own.map(({ sequence, hidden }, place) => ({ sequence, tokens: ids[place] ?? [], ...(hidden && { hidden }) })),
+          output: "hidden",
+          ...(batch.capture && { capture: batch.capture }),
+        };
+        return () => stage.forward(step);
+      });
+      for (const { tails } of sequences) tails[k] = sent;
+      captured.push(result);
+      before = result;
+    }
+    const result = Promise.all(captured).then(joinOutputs);
+    result.catch(() => undefined);
+    const step = result.then((output) => output.step);
+    step.catch(() => undefined);
+    const ids =
+      batch.output === "sample" ? step.then(async (onStage) => (await this.#last.sampled(onStage, 1))[0] ?? []) : Promise.resolve([]);
+    ids.catch((error: unknown) => this.#fail(error));
+    const counts = entries.map(({ quiet = false, verify = 0 }) => (quiet || batch.output !== "sample" ? 0 : 1 + verify));
+    let place = 0;
+    for (const [index, sequence] of sequences.entries()) {
+      place += counts[index] ?? 0;
+      const end = place;
+      if ((counts[index] ?? 0) === 0) continue;
+      sequence.last = ids.then((all) => all[end - 1]);
+      sequence.last.catch(() => undefined);
+    }
+    return { choice: { entries: indices, counts, step, ids }, result };
+  }
+
+  /** What each choice of some steps says, in the order of the entries. */
+  async #read<T>(first: number, count: number, what: (choice: Choice) => Promise<readonly T[]>): Promise<readonly (readonly T[])[]> {
+    this.#check();
+    const steps = Array.from({ length: count }, (_, index) => {
+      const choices = this.#choices.get(first + index);
+      if (!choices) throw notThere(first + index);
+      return choices;
+    });
+    try {
+      return await Promise.all(
+        steps.map(async (choices) => {
+          const byEntry: { readonly entry: number; readonly values: readonly T[] }[] = [];
+          for (const choice of choices) {
+            const values = await what(choice);
+            let place = 0;
+            for (const [index, entry] of choice.entries.entries()) {
+              const taken = choice.counts[index] ?? 0;
+              byEntry.push({ entry, values: values.slice(place, place + taken) });
+              place += taken;
+            }
+          }
+          return byEntry.sort((a, b) => a.entry - b.entry).flatMap(({ values }) => values);
+        }),
+      );
+    } catch (error) {
+      // Whatever came of it, the first failure says why.
+      throw this.#failure ?? error;
+    }
+  }
+
+  #add(slot: SequenceSlot, opened: readonly Sent<SequenceSlot>[], length: number): void {
+    const slots = opened.map(({ result }) => result);
+    for (const result of slots) result.catch(() => undefined);
+    const used = Array.from({ length: this.#groups }, () => 0);
+    for (const { group } of this.#sequences.values()) used[group] = (used[group] ?? 0) + 1;
+    this.#sequences.set(slot, {
+      slots,
+      tails: opened.map(({ sent }) => sent),
+      group: used.indexOf(Math.min(...used)),
+      length,
+      last: Promise.resolve(undefined),
+      drafts: Promise.resolve([]),
+    });
+  }
+
+  /** The same call to every stage, with the sequence's slot there. */
+  #eachStage<T>(
+    slot: SequenceSlot,
+    work: (stage: Stage, onStage: SequenceSlot, k: number) => Promise<T>,
+    frees = false,
+  ): readonly Promise<T>[] {
+    const { slots, tails } = this.#sequence(slot);
+    return this.#stages.map((stage, k) => {
+      const prepare = async (): Promise<() => Promise<T>> => {
+        const onStage = await at(slots, k);
+        return () => work(stage, onStage, k);
+      };
+      const { sent, result } = this.#send(k, [at(tails, k)], prepare, frees);
+      tails[k] = sent;
+      return result;
+    });
+  }
+
+  #send<T>(k: number, after: readonly Promise<unknown>[], work: () => Promise<() => Promise<T>>, frees = false): Sent<T> {
+    const lane = this.#lanes[k];
+    if (!lane) throw new RangeError(`The pipeline has no stage ${k}`);
+    return lane.send(after, work, frees);
+  }
+
+  #sequence(slot: SequenceSlot): Sequence {
+    const sequence = this.#sequences.get(slot);
+    if (!sequence) throw new ModelError("unknown-sequence", `Cannot use sequence ${slot}: it is not open`);
+    return sequence;
+  }
+
+  /** What a stage would refuse. */
+  #checkBatch({ entries, output }: Batch): void {
+    const { vocabSize, maxTokens, maxOutputs } = join(this.#descriptions);
+    const seen = new Set<number>();
+    let rows = 0;
+    let chosen = 0;
+    for (const entry of entries) {
+      const { sequence, tokens, quiet = false, verify = 0 } = entry;
+      if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
+      seen.add(sequence);
+      this.#sequence(sequence);
+      if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
+      const bad = tokens === "sampled" ? undefined : tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+      if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocabSize - 1}`);
+      rows += entryRows(entry);
+      if (output === "allLogits") chosen += entryRows(entry);
+      else if (output === "lastLogits" || (output === "sample" && !quiet)) chosen += 1 + verify;
+    }
+    if (rows === 0 || rows > maxTokens)
+      throw new ModelError("bad-batch", `Cannot run a batch of ${rows} tokens, expected 1 to ${maxTokens}`);
+    if (chosen > maxOutputs)
+      throw new ModelError("bad-batch", `Cannot give logits of ${chosen} rows in one step, expected at most ${maxOutputs}`);
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+}
+
+/** @throws ClusterError named bad-plan */
+function checkOrder(descriptions: readonly StageDescription[]): void {
+  const bad = (message: string): ClusterError => new ClusterError("bad-plan", `Cannot make a pipeline: ${message}`);
+  if (descriptions.length === 0) throw bad("there are no stages");
+  let next = 0;
+  for (const [index, { layers, kvBlockSize, hasHead }] of descriptions.entries()) {
+    if (layers.begin !== next) throw bad(`stage ${index} begins with layer ${layers.begin}, expected ${next}`);
+    if (kvBlockSize !== descriptions[0]?.kvBlockSize) throw bad(`stage ${index} has KV blocks of ${kvBlockSize} tokens`);
+    if (hasHead !== (index === descriptions.length - 1)) throw bad(`stage ${index} ${hasHead ? "has a" : "has no"} head`);
+    next = layers.end;
+  }
+}
+
+/** One description for all. */
+function join(descriptions: readonly StageDescription[]): StageDescription {
+  const first = descriptions[0];
+  const last = descriptions.at(-1);
+  if (!first || !last) throw new ClusterError("bad-plan", "A pipeline has no stages");
+  const least = (of: (description: StageDescription) => number): number => Math.min(...descriptions.map(of));
+  const memory: Record<string, number> = {};
+  for (const description of descriptions)
+    for (const [kind, bytes] of Object.entries(description.memory)) memory[kind] = (memory[kind] ?? 0) + bytes;
+  return {
+    ...last,
+    layers: { begin: first.layers.begin, end: last.layers.end },
+    hasEmbedding: first.hasEmbedding,
+    contextTokens: least(({ contextTokens }) => contextTokens),
+    maxSequences: least(({ maxSequences }) => maxSequences),
+    maxTokens: least(({ maxTokens }) => maxTokens),
+    memory,
+    freeKvBlocks: least(({ freeKvBlocks }) => freeKvBlocks),
+  };
+}
+
+function joinOutputs(outputs: readonly StepOutput[]): StepOutput {
+  const last = outputs.at(-1);
+  if (!last) throw new ClusterError("bad-plan", "A pipeline has no stages");
+  if (outputs.length === 1) return last;
+  const captures = outputs.some(({ layerHidden }) => layerHidden);
+  const routed = outputs.some(({ routing }) => routing);
+  return {
+    ...last,
+    ...(captures && { layerHidden: outputs.flatMap(({ layerHidden = [] }) => layerHidden) }),
+    ...(routed && { routing: outputs.flatMap(({ routing = [] }) => routing) }),
+  };
+}
+
+/** Hidden states of each entry. */
+function splitRows(
+  hidden: Float32Array<ArrayBuffer> | undefined,
+  counts: readonly number[],
+): readonly { readonly hidden?: Float32Array<ArrayBuffer> }[] {
+  if (!hidden) return counts.map(() => ({}));
+  const columns = hidden.length / counts.reduce((sum, count) => sum + count, 0);
+  let begin = 0;
+  return counts.map((count) => {
+    const rows = hidden.subarray(begin * columns, (begin + count) * columns);
+    begin += count;
+    return { hidden: rows };
+  });
+}
+
+/** Tokens that an entry names itself: those that it verifies follow. */
+function named({ tokens }: BatchEntry): number {
+  return tokens === "sampled" ? 1 : tokens.length;
+}
+
+async function known(last: Promise<number | undefined> | undefined): Promise<number> {
+  const id = await last;
+  if (id === undefined) throw new ModelError("bad-batch", "Cannot run a batch: nothing was sampled for a sequence yet");
+  return id;
+}
+
+function at<T>(values: readonly T[], k: number): T {
+  const value = values[k];
+  if (value === undefined) throw new RangeError(`There is no stage ${k}`);
+  return value;
+}
+
+function notThere(step: number): ModelError {
+  return new ModelError("bad-batch", `Cannot read the tokens of step ${step}: it sampled none, or more than ${KEPT_STEPS} steps ago`);
+}
