@@ -11,3 +11,7 @@ export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls } 
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";
 export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame } from "./wire/frame.ts";
 export { type ActivationFormat, Tensor } from "./wire/tensor.ts";
+export { DEFAULT_WORKLOAD, type PlanCost, type Workload } from "./placement/cost.ts";
+export { type Device, type Fleet, type Link, parseFleet } from "./placement/fleet.ts";
+export { type ModelCosts, modelCosts } from "./placement/modelCosts.ts";
+export { type NoPlan, type Plan, type PlannedStage, place } from "./placement/place.ts";

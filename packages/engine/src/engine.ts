@@ -439,5 +439,5 @@ export class Engine implements InferenceEngine {
 
 /** By name: the error may have crossed a worker's port. */
 function isLoss(error: unknown): boolean {
-  return error instanceof Error && error.name === "DeviceLostError";
+  return error instanceof Error && (error.name === "DeviceLostError" || error.name === "PeerLostError");
 }

@@ -26,6 +26,8 @@ interface Member {
   readonly description: ExpertShardDescription;
   replacing: Promise<void> | undefined;
   replaced: number;
+  /** Why it is gone. */
+  lost?: unknown;
 }
 
 /** A row's part of a call for one member. */
@@ -95,7 +97,7 @@ export class ShardedExperts implements ExpertShard {
 
   /** Destroys the members. */
   async destroy(): Promise<void> {
-    await Promise.allSettled(this.#members.map(({ shard }) => shard?.destroy()));
+    await Promise.allSettled(this.#members.flatMap(({ shard }) => shard?.destroy() ?? []));
   }
 
   /** Sends (row, slot) pairs to members that have their experts; what a lost one was asked is asked again of others. */
@@ -137,7 +139,9 @@ export class ShardedExperts implements ExpertShard {
     const [first] = owners;
     const member = first === undefined ? undefined : this.#members[first];
     if (first === undefined || !member?.replacing)
-      throw new ClusterError("bad-plan", `Cannot run expert ${expert} of layer ${layer}: no shard that has it is left`);
+      throw new ClusterError("bad-plan", `Cannot run expert ${expert} of layer ${layer}: no shard that has it is left`, {
+        cause: member?.lost,
+      });
     await member.replacing;
     return first;
   }
@@ -147,6 +151,7 @@ export class ShardedExperts implements ExpertShard {
     // Another call has noticed already.
     if (!member || member.shard !== lost) return;
     member.shard = undefined;
+    member.lost = error;
     const { replace } = this.#options;
     if (!replace || lost === undefined || member.replaced++ >= MOST_REPLACEMENTS) return;
     member.replacing = replace({ name: member.name, shard: lost }, error).then(

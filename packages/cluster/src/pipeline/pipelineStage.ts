@@ -117,7 +117,6 @@ export class PipelineStage implements Stage {
 
   async retain(slot: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]> {
     this.#check();
-    const sequence = this.#sequence(slot);
     const blocks = this.#account.retain(slot, first, count);
     const numbers = this.#eachStage(slot, (stage, onStage) => stage.retain(onStage, first, count));
     for (const [index, block] of blocks.entries())
@@ -159,7 +158,7 @@ export class PipelineStage implements Stage {
     sequence.length = Math.min(before, length);
     // Only the last stage may have more: the positions of drafts.
     const last = this.#stages.length - 1;
-    this.#eachStage(
+    void this.#eachStage(
       slot,
       async (stage, onStage, k) => {
         if (length < before || k === last) await stage.truncate(onStage, length);
@@ -170,9 +169,8 @@ export class PipelineStage implements Stage {
 
   async close(slot: SequenceSlot): Promise<void> {
     this.#check();
-    const sequence = this.#sequence(slot);
     this.#account.close(slot);
-    this.#eachStage(slot, (stage, onStage) => stage.close(onStage), true);
+    void this.#eachStage(slot, (stage, onStage) => stage.close(onStage), true);
     this.#sequences.delete(slot);
   }
 
@@ -197,7 +195,6 @@ export class PipelineStage implements Stage {
 
   async exportKv(slot: SequenceSlot): Promise<KvSnapshot> {
     this.#check();
-    const sequence = this.#sequence(slot);
     const parts = await Promise.all(this.#eachStage(slot, (stage, onStage) => stage.exportKv(onStage)));
     const [first] = parts;
     if (!first) throw new ClusterError("bad-plan", "Cannot move KV rows: the pipeline has no stages");

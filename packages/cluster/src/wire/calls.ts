@@ -9,7 +9,7 @@ import { errorRecordSchema, errorToRecord, recordToError } from "./errorRecord.t
 import { type Message, decodeFrame, encodeFrame } from "./frame.ts";
 
 /** A worker whose thread is inside a driver that compiles answers no ping for seconds; a peer that is gone never does. */
-const DEFAULT_SILENCE_MS = 60_000;
+const DEFAULT_SILENCE_MS = 120_000;
 /** Calls that one channel may have under way. An engine has some 40 at most: two readings of 16 steps. */
 const MAX_CALLS = 1024;
 

@@ -77,7 +77,7 @@ export function shardContract({ name, open, local, hiddenSize, slots, tolerance 
           () => undefined,
           (thrown: unknown) => thrown,
         );
-        check(error instanceof Error && error.name === "ModelError" && "code" in error && error.code === "bad-batch", `${String(error)}`);
+        check(error instanceof Error && error.name === "ModelError" && "code" in error && error.code === "bad-batch", String(error));
       };
       await refused(call(1, 1, [5]));
       await refused({ ...good, layer: 0 });
