@@ -51,6 +51,24 @@ async function say(page: Page, text: string): Promise<void> {
   await expect(page.locator(".stats").last()).toBeVisible();
 }
 
+test("the first minute, wide", async ({ browser }) => {
+  const context = await browser.newContext({ viewport: WIDE, colorScheme: "light" });
+  const page = await context.newPage();
+  await page.goto(site.server.url);
+  await page.getByRole("button", { name: "Download and start" }).waitFor({ timeout: 240_000 });
+  await shot(page, "first-minute-wide-light");
+  site.server.cut = { path: "model-00002-of-00003.safetensors", after: 7_000_000, hangs: true };
+  await page.getByRole("button", { name: "Download and start" }).click();
+  await expect(page.locator("progress")).toBeVisible();
+  await page.waitForTimeout(3000);
+  await shot(page, "loading-wide-light");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize(PHONE);
+  await shot(page, "loading-phone-dark");
+  site.server.cut = undefined;
+  await context.close();
+});
+
 for (const colorScheme of ["light", "dark"] as const) {
   for (const [size, viewport] of Object.entries({ wide: WIDE, phone: PHONE })) {
     test(`${size}, ${colorScheme}`, async ({ browser }) => {

@@ -81,7 +81,7 @@ function answerOf({ content, reasoning = "", toolCalls = NO_ANSWER.toolCalls }: 
 const ENDINGS = {
   stopped: "Stopped.",
   length: "The answer reached the longest that the settings allow.",
-  left: "The page was left before the answer was complete.",
+  left: "This answer is not complete.",
 } as const;
 
 function Ending({ chat, message: { id, end, error } }: MessageViewProps) {

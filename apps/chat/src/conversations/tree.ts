@@ -17,7 +17,7 @@ export interface AnswerStats {
   readonly tokensPerSecond: number;
 }
 
-/** Why an answer ended. Absent as long as it is being written, and where the page was left meanwhile. */
+/** Why an answer ended. Absent as long as it is being written, here or in another tab, and where the page was left meanwhile. */
 export type AnswerEnd = "stop" | "length" | "tool_calls" | "stopped" | "failed";
 
 export interface Message {

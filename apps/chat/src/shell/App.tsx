@@ -24,6 +24,9 @@ export function App({ app, places }: AppProps) {
   useSignalEffect(() => {
     document.documentElement.dataset["theme"] = chat.settings.value.theme;
   });
+  useSignalEffect(() => {
+    document.title = chat.open.value ? `${chat.open.value.title} – Shoal` : "Shoal";
+  });
   useEffect(() => listenForShortcuts(app), [app]);
   const { models: Models, inspector: Inspector } = places;
   return (
