@@ -15,6 +15,7 @@ export class Feeder {
   #wanted: { readonly text: string; readonly finished: boolean } | undefined;
   #isRunning = false;
   #isClosed = false;
+  #isHopeless = false;
   #wake: (() => void) | undefined;
 
   /** @param show null: the text cannot be parsed, and is to be shown as it is */
@@ -40,8 +41,11 @@ export class Feeder {
     while (this.#wanted && !this.#isClosed) {
       const { text, finished } = this.#wanted;
       this.#wanted = undefined;
+      // A text that has once taken too long is tried again only as a whole.
+      if (this.#isHopeless && !finished) continue;
       const blocks = await this.#markdown.update(text, finished).catch(() => null);
       if (this.#isClosed) break;
+      this.#isHopeless = blocks === null;
       this.#show(blocks);
       if (!finished) await this.#pause(Math.max(MIN_PAUSE_MS, this.costMs / SHARE));
     }
