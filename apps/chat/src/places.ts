@@ -27,5 +27,6 @@ export const PLACES: Places = {
   firstMinute: FirstMinute,
   backendName: BackendName,
   backend: BackendSetting,
+  inspector: lazy(() => import("./inspector/Inspector.tsx").then(({ Inspector }) => Inspector)),
   models: lazy(() => import("./models/ModelsScreen.tsx").then(({ ModelsScreen }) => ModelsScreen)),
 };

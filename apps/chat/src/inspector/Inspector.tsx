@@ -1,7 +1,5 @@
 /** The model at work: how fast, which experts, what else it might have said, what it holds in memory, where the time goes. */
-import { useMemo } from "preact/hooks";
-import { useSignalEffect } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useEffect, useMemo } from "preact/hooks";
 import type { AppState } from "../appState.ts";
 import { Alternatives } from "./Alternatives.tsx";
 import { ExpertMap } from "./ExpertMap.tsx";
@@ -13,8 +11,6 @@ import "../styles/inspector.css";
 export function Inspector({ app }: { readonly app: AppState }) {
   const state = useMemo(() => new InspectorState(app), [app]);
   useEffect(() => state.start(), [state]);
-  // Servers may not know the fields: asking them is a choice of its own.
-  useSignalEffect(() => void (state.asksAlternatives.value = app.backends.choice.value.kind === "device"));
   const inspection = state.inspection.value;
   const rates = state.rates.value;
   const answer = state.answer.value;
@@ -44,12 +40,13 @@ export function Inspector({ app }: { readonly app: AppState }) {
         <label class="ask">
           <input
             type="checkbox"
-            checked={state.asksAlternatives.value}
-            onChange={({ currentTarget }) => (state.asksAlternatives.value = currentTarget.checked)}
+            checked={state.asksAlternatives}
+            disabled={inspection?.logprobs === false}
+            onChange={({ currentTarget }) => (state.wantsAlternatives.value = currentTarget.checked)}
           />
           Ask for them with each answer
         </label>
-        <Alternatives tokens={answer.tokens} />
+        {inspection?.logprobs === false ? <p class="quiet">The engine gives no probabilities.</p> : <Alternatives tokens={answer.tokens} />}
       </section>
       <section aria-labelledby="inspect-memory">
         <h2 id="inspect-memory">Memory</h2>

@@ -27,8 +27,8 @@ export class InspectorState {
   readonly layers = signal<readonly LayerHeat[]>([]);
   readonly rates = signal<Rates | null>(null);
   readonly answer = signal<LastAnswer>(NO_ANSWER);
-  /** Whether answers are asked for alternatives: servers may refuse. */
-  readonly asksAlternatives = signal(true);
+  /** Whether answers are asked for alternatives: null until somebody says; then an engine that can is asked, and a server is not, for it may refuse. */
+  readonly wantsAlternatives = signal<boolean | null>(null);
   readonly #app: AppState;
   #heat = new ExpertHeat();
   #window = new RateWindow();
@@ -36,7 +36,12 @@ export class InspectorState {
 
   constructor(app: AppState) {
     this.#app = app;
-    this.asksAlternatives.value = app.backends.choice.value.kind === "device";
+  }
+
+  get asksAlternatives(): boolean {
+    const here = this.#app.backends.choice.value.kind === "device";
+    const can = this.inspection.value?.logprobs === true;
+    return here ? can && this.wantsAlternatives.value !== false : this.wantsAlternatives.value === true;
   }
 
   /** @returns ends the looking */
@@ -66,7 +71,7 @@ export class InspectorState {
   readonly fields = (): Readonly<Record<string, unknown>> => {
     this.#askedAt = performance.now();
     this.answer.value = NO_ANSWER;
-    return this.asksAlternatives.value ? { logprobs: true, top_logprobs: ALTERNATIVES } : {};
+    return this.asksAlternatives ? { logprobs: true, top_logprobs: ALTERNATIVES } : {};
   };
 
   readonly onChunk = (_: string, { choices, usage, timings }: BackendChunk): void => {
