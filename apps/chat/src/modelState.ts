@@ -64,6 +64,11 @@ export class ModelState {
     this.check.value = null;
     const engine = new Engine(this.source.value);
     this.#engine = engine;
+    void engine.ended.then((error) => {
+      if (this.#engine !== engine) return;
+      this.#tabs.leave();
+      this.phase.value = { name: "failed", during: "load", error, otherTabs: 0 };
+    });
     await this.#guard("check", engine, async () => {
       const check = await engine.check();
       if (this.#engine !== engine) return;

@@ -14,6 +14,9 @@ export interface EngineOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The API's status once the engine takes no more requests. */
+const STOPPED = 503;
+
 /** Checks, downloads what is missing, loads. @throws Error whose name tells: NoAdapterError, AdapterLimitError, DownloadError, QuotaError, AbortError, ... */
 export async function createEngine({ model, onProgress, signal }: EngineOptions): Promise<Engine> {
   const engine = new Engine(model);
@@ -43,6 +46,9 @@ export class Engine implements ChatBackend {
   /** Rejects when the worker dies. */
   readonly #death: Promise<never>;
   readonly #die: (reason: Error) => void;
+  /** Resolves with the reason when nothing will be answered any more, unless it was closed: its worker died, or its device was lost again and again. */
+  readonly ended: Promise<Error>;
+  #closed = false;
   /** A cancelled call that the worker is still ending. */
   #ending: Promise<unknown>;
 
@@ -55,11 +61,21 @@ export class Engine implements ChatBackend {
     const { promise, reject } = Promise.withResolvers<never>();
     this.#death = promise;
     this.#die = reject;
+    const ended = Promise.withResolvers<Error>();
+    this.ended = ended.promise;
     // Nobody may be waiting when it happens.
-    this.#death.catch(() => {});
+    this.#death.catch((reason: Error) => this.#closed || ended.resolve(reason));
     this.#worker.addEventListener("error", ({ message }) => reject(new Error(`Cannot go on: the engine's worker died: ${message}`)));
     this.#ending = this.#host.use(source);
-    this.fetch = portFetch(this.#host, this.#death);
+    const answer = portFetch(this.#host, this.#death);
+    this.fetch = async (input, init) => {
+      const response = await answer(input, init);
+      if (response.status === STOPPED) {
+        const fault = await this.fault().catch(() => null);
+        ended.resolve(Object.assign(new Error(fault ?? "Cannot answer: the engine stopped"), { name: "EngineStopped" }));
+      }
+      return response;
+    };
     const client = createClient({ baseUrl: "http://engine.invalid/v1", fetch: this.fetch });
     this.chat = client.chat;
     this.models = client.models;
@@ -96,6 +112,7 @@ export class Engine implements ChatBackend {
 
   /** Ends the worker, and with it the device and all that is being answered. */
   close(): void {
+    this.#closed = true;
     this.#worker.terminate();
     this.#die(new WebError("RequestError", "Cannot go on: the engine was closed"));
   }
