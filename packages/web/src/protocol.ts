@@ -72,8 +72,6 @@ export interface Inspection {
   readonly hasMtp: boolean;
   /** Whether `kernelTimes` can measure. */
   readonly timestamps: boolean;
-  /** Whether answers can have `logprobs`. */
-  readonly logprobs: boolean;
   readonly nRoutedExperts: number;
   readonly nActivatedExperts: number;
   /** Undefined until a step was looked at. */

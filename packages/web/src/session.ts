@@ -1,7 +1,7 @@
 /** A model that answers: device, stage, engine of many requests, and the server's own API over it. A device that is lost is replaced, and answers go on. */
 import { type Api, createApi } from "@shoal/api";
 import { type CheckpointSource, validateCheckpoint } from "@shoal/checkpoint";
-import { Engine, GREEDY, type InferenceEngine, stopTokenIds } from "@shoal/engine";
+import { Engine, stopTokenIds } from "@shoal/engine";
 import type { GpuContext } from "@shoal/gpu";
 import { type LoadProgress, type LocalStage, type Stage, type StageDescription, loadLocalStage } from "@shoal/model";
 import { type KernelTimes, decodeTimes } from "@shoal/model/profile";
@@ -35,7 +35,7 @@ export class Session {
   #loaded: Loaded | undefined;
   #engine: Engine | undefined;
   #api: Api | undefined;
-  #facts = { logprobs: false, nRoutedExperts: 0, nActivatedExperts: 0 };
+  #experts = { nRoutedExperts: 0, nActivatedExperts: 0 };
   #watching = false;
   #fault: string | null = null;
   /** Requests wait for it: while kernels are timed nothing else may run. */
@@ -55,7 +55,7 @@ export class Session {
     const engine = await Engine.open(loaded.observer.stage, { reopen: () => this.#reopen() });
     this.#engine = engine;
     const { nRoutedExperts, nActivatedExperts } = config;
-    this.#facts = { logprobs: givesLogprobs(engine), nRoutedExperts, nActivatedExperts };
+    this.#experts = { nRoutedExperts, nActivatedExperts };
     const stopIds = stopTokenIds(config, tokenizer);
     this.#api = createApi({
       engine,
@@ -97,7 +97,7 @@ export class Session {
       status: engine.status(),
       hasMtp: loaded.description.hasMtp,
       timestamps: loaded.gpu.dialect.timestampQuery,
-      ...this.#facts,
+      ...this.#experts,
       routing: watching ? loaded.observer.take() : undefined,
     };
   }
@@ -154,18 +154,5 @@ export class Session {
   #parts(): { readonly engine: Engine; readonly loaded: Loaded } {
     if (!this.#engine || !this.#loaded) throw new WebError("RequestError", "Cannot look inside: no model is loaded");
     return { engine: this.#engine, loaded: this.#loaded };
-  }
-}
-
-/** Asks with a request that has ended before it begins: what an engine cannot do it refuses first. */
-function givesLogprobs(engine: InferenceEngine): boolean {
-  const ended = AbortSignal.abort(new DOMException("Only asked", "AbortError"));
-  try {
-    engine
-      .submit({ promptIds: [0], maxNewTokens: 1, sampling: GREEDY, stopTokenIds: [], topLogprobs: 1, signal: ended })
-      .result.catch(() => {});
-    return true;
-  } catch (error) {
-    return error instanceof DOMException;
   }
 }

@@ -41,12 +41,11 @@ export function Inspector({ app }: { readonly app: AppState }) {
           <input
             type="checkbox"
             checked={state.asksAlternatives}
-            disabled={inspection?.logprobs === false}
             onChange={({ currentTarget }) => (state.wantsAlternatives.value = currentTarget.checked)}
           />
           Ask for them with each answer
         </label>
-        {inspection?.logprobs === false ? <p class="quiet">The engine gives no probabilities.</p> : <Alternatives tokens={answer.tokens} />}
+        <Alternatives tokens={answer.tokens} />
       </section>
       <section aria-labelledby="inspect-memory">
         <h2 id="inspect-memory">Memory</h2>

@@ -27,7 +27,7 @@ export class InspectorState {
   readonly layers = signal<readonly LayerHeat[]>([]);
   readonly rates = signal<Rates | null>(null);
   readonly answer = signal<LastAnswer>(NO_ANSWER);
-  /** Whether answers are asked for alternatives: null until somebody says; then an engine that can is asked, and a server is not, for it may refuse. */
+  /** Whether answers are asked for alternatives: null until somebody says; the engine here is asked then, and a server is not, for it may refuse. */
   readonly wantsAlternatives = signal<boolean | null>(null);
   readonly #app: AppState;
   #heat = new ExpertHeat();
@@ -39,9 +39,7 @@ export class InspectorState {
   }
 
   get asksAlternatives(): boolean {
-    const here = this.#app.backends.choice.value.kind === "device";
-    const can = this.inspection.value?.logprobs === true;
-    return here ? can && this.wantsAlternatives.value !== false : this.wantsAlternatives.value === true;
+    return this.wantsAlternatives.value ?? this.#app.backends.choice.value.kind === "device";
   }
 
   /** @returns ends the looking */

@@ -28,7 +28,7 @@ export function TopBar({ app, places }: TopBarProps) {
           icon="pulse"
           label="See the model work"
           aria-pressed={view.inspectorOpen.value}
-          aria-controls="inspector"
+          aria-controls={view.inspectorOpen.value ? "inspector" : undefined}
           onClick={() => (view.inspectorOpen.value = !view.inspectorOpen.value)}
         />
       )}
