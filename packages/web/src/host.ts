@@ -3,10 +3,12 @@ import { type CheckpointSource, openCheckpoint, parseConfigText } from "@shoal/c
 import type { GpuContext } from "@shoal/gpu";
 import { openBrowserGpu } from "@shoal/gpu/browser";
 import type { KernelTimes } from "@shoal/model/profile";
-import { type Remote, releaseProxy, transfer } from "comlink";
+import { releaseProxy, transfer } from "comlink";
 import { downloadModel, missingBytes, storedFiles } from "./download.ts";
 import { WebError } from "./errors.ts";
+import { Exchanges } from "./exchanges.ts";
 import { type Estimate, estimate } from "./estimate.ts";
+import { whileLocked } from "./lock.ts";
 import { LISTING_NAME, type ModelListing, listingText, manifestBytes, parseListing } from "./manifest.ts";
 import type {
   DownloadProgress,
@@ -21,14 +23,11 @@ import type {
 import { Session } from "./session.ts";
 import { folderManifest, fileUrl, listFiles, sourceName, storageId } from "./sources.ts";
 import { type ModelStorage, modelLock, opfsStorage } from "./storage.ts";
+import { type Callback, throttled } from "./throttled.ts";
 
-/** A callback of the page's. comlink makes every call of it a promise. */
-type Callback<Arguments extends unknown[]> = Remote<(...args: Arguments) => void> & { [releaseProxy]?: () => void };
+/** Freed when it is of no more use. */
+type OwnCallback<Arguments extends unknown[]> = Callback<Arguments> & { [releaseProxy]?: () => void };
 
-/** Between two reports of progress. */
-const PROGRESS_MS = 100;
-/** Between two looks at what another tab has fetched. */
-const ELSEWHERE_MS = 1000;
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
 interface Kept {
@@ -37,17 +36,12 @@ interface Kept {
   readonly storage: ModelStorage;
 }
 
-interface Exchange {
-  readonly controller: AbortController;
-  reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
-}
-
 export class EngineHost {
   #source: ModelSource | undefined;
   #gpu: GpuContext | undefined;
   #session: Session | undefined;
   #running: AbortController | undefined;
-  readonly #exchanges = new Map<number, Exchange>();
+  readonly #exchanges = new Exchanges((request) => this.#loaded().answer(request));
 
   /** Which model is meant from now on. */
   use(source: ModelSource): void {
@@ -75,7 +69,7 @@ export class EngineHost {
   }
 
   /** Goes on where an earlier call ended. One tab at a time fetches a model: others wait, and go on where it stopped. */
-  async download(onProgress: Callback<[DownloadProgress]>): Promise<void> {
+  async download(onProgress: OwnCallback<[DownloadProgress]>): Promise<void> {
     const source = this.#given();
     if (source.kind === "files") return;
     await this.#abortable(async (signal) => {
@@ -99,16 +93,17 @@ export class EngineHost {
     });
   }
 
-  async load(onProgress: Callback<[LoadProgress]>, { stream = false }: LoadOptions): Promise<void> {
+  async load(onProgress: OwnCallback<[LoadProgress]>, { stream = false }: LoadOptions): Promise<void> {
     await this.#abortable(async (signal) => {
       const report = throttled(onProgress, ({ loadedBytes, totalBytes }: LoadProgress) => loadedBytes >= totalBytes);
+      let progress: ((value: LoadProgress) => void) | undefined = report;
       this.#session?.destroy();
       this.#session = undefined;
       const session = new Session({
         name: sourceName(this.#given()),
         openGpu: () => this.#device(),
         openCheckpoint: (aborting) => this.#checkpoint(stream, aborting),
-        onProgress: (progress) => report(progress),
+        onProgress: (value) => progress?.(value),
       });
       try {
         await session.load(signal);
@@ -118,51 +113,28 @@ export class EngineHost {
         throw error;
       } finally {
         await report.last();
+        // Another device may be loaded later, with nobody to look on.
+        progress = undefined;
+        onProgress[releaseProxy]?.();
       }
       this.#session = session;
     });
   }
 
   /** The server's API. Its body is read piece by piece by `read`. @param id the caller's number for it */
-  async fetch(id: number, { method, path, headers, body }: PortRequest): Promise<PortResponse> {
-    const session = this.#loaded();
-    const exchange: Exchange = { controller: new AbortController(), reader: undefined };
-    this.#exchanges.set(id, exchange);
-    try {
-      const { signal } = exchange.controller;
-      const request = new Request(new URL(path, "http://engine.invalid/"), {
-        method,
-        headers: headers.map(([name, value]): [string, string] => [name, value]),
-        signal,
-        ...(body !== undefined && { body }),
-      });
-      const response = await session.answer(request);
-      exchange.reader = response.body?.getReader();
-      if (!exchange.reader) this.#exchanges.delete(id);
-      return { status: response.status, headers: [...response.headers] };
-    } catch (error) {
-      this.#exchanges.delete(id);
-      throw error;
-    }
+  fetch(id: number, request: PortRequest): Promise<PortResponse> {
+    return this.#exchanges.fetch(id, request);
   }
 
   /** Null at the end of the body. */
   async read(id: number): Promise<Uint8Array<ArrayBuffer> | null> {
-    const result = await this.#exchanges.get(id)?.reader?.read();
-    if (result?.value) {
-      const bytes = new Uint8Array(result.value);
-      return transfer(bytes, [bytes.buffer]);
-    }
-    this.#exchanges.delete(id);
-    return null;
+    const bytes = await this.#exchanges.read(id);
+    return bytes && transfer(bytes, [bytes.buffer]);
   }
 
   /** Nobody wants the rest of it. */
-  async leave(id: number): Promise<void> {
-    const exchange = this.#exchanges.get(id);
-    this.#exchanges.delete(id);
-    exchange?.controller.abort();
-    await exchange?.reader?.cancel().catch(() => {});
+  leave(id: number): Promise<void> {
+    return this.#exchanges.leave(id);
   }
 
   inspect(watching: boolean): Inspection {
@@ -344,49 +316,4 @@ async function writeText(storage: ModelStorage, name: string, text: string): Pro
   } finally {
     file.close();
   }
-}
-
-/** Runs `work` once no other tab holds the lock; while it waits it calls `look` now and then. */
-async function whileLocked(name: string, signal: AbortSignal, look: () => Promise<void>, work: () => Promise<void>): Promise<void> {
-  let timer: ReturnType<typeof setInterval> | undefined;
-  const waiting = setTimeout(() => {
-    const again = (): void => void look().catch(() => {});
-    again();
-    timer = setInterval(again, ELSEWHERE_MS);
-  }, PROGRESS_MS);
-  const stop = (): void => {
-    clearTimeout(waiting);
-    clearInterval(timer);
-  };
-  try {
-    await navigator.locks.request(name, { signal }, () => {
-      stop();
-      return work();
-    });
-  } finally {
-    stop();
-  }
-}
-
-interface Throttled<T> {
-  (value: T): void;
-  /** Whatever was reported last. */
-  now(value: T): void;
-  /** Resolves when the last report was taken. */
-  last(): Promise<unknown>;
-}
-
-/** Reports at most every PROGRESS_MS, and always the last. */
-function throttled<T>(callback: Callback<[T]>, isLast: (value: T) => boolean): Throttled<T> {
-  let at = -Infinity;
-  let taken: Promise<unknown> = Promise.resolve();
-  const now = (value: T): void => {
-    at = performance.now();
-    // A report that is lost is no loss.
-    taken = (callback(value as never) as Promise<unknown>).catch(() => {});
-  };
-  const report = (value: T): void => {
-    if (performance.now() - at >= PROGRESS_MS || isLast(value)) now(value);
-  };
-  return Object.assign(report, { now, last: () => taken });
 }

@@ -1,8 +1,12 @@
 /** `fetch` over the worker's port. Bodies come as they are read, no faster. */
-import type { Remote } from "comlink";
-import type { EngineHost } from "./host.ts";
+import type { Exchanges } from "./exchanges.ts";
 
-type Port = Pick<Remote<EngineHost>, "fetch" | "read" | "leave">;
+/** Structurally, so that it may lie behind comlink. */
+export interface Port {
+  fetch(...given: Parameters<Exchanges["fetch"]>): ReturnType<Exchanges["fetch"]>;
+  read(...given: Parameters<Exchanges["read"]>): ReturnType<Exchanges["read"]>;
+  leave(...given: Parameters<Exchanges["leave"]>): ReturnType<Exchanges["leave"]>;
+}
 
 /** @param death rejects when nothing will be answered any more */
 export function portFetch(port: Port, death: Promise<never>): typeof globalThis.fetch {
@@ -15,21 +19,23 @@ export function portFetch(port: Port, death: Promise<never>): typeof globalThis.
     const id = next++;
     const { pathname, search } = new URL(request.url);
     const leave = (): void => void port.leave(id).catch(() => {});
-    const aborted = Promise.withResolvers<never>();
-    aborted.promise.catch(() => {});
-    const abort = (): void => {
-      leave();
-      aborted.reject(signal.reason);
-    };
-    signal.addEventListener("abort", abort, { once: true });
-    const ended = (): void => signal.removeEventListener("abort", abort);
+    let ended = (): void => {};
+    const aborted = new Promise<never>((_, reject) => {
+      const abort = (): void => {
+        leave();
+        reject(signal.reason as Error);
+      };
+      signal.addEventListener("abort", abort, { once: true });
+      ended = () => signal.removeEventListener("abort", abort);
+    });
+    aborted.catch(() => {});
     try {
       const call = port.fetch(id, { method: request.method, path: pathname + search, headers: [...request.headers], body });
-      const { status, headers } = await Promise.race([call, aborted.promise, death]);
+      const { status, headers } = await Promise.race([call, aborted, death]);
       const stream = new ReadableStream<Uint8Array<ArrayBuffer>>(
         {
           async pull(controller) {
-            const bytes = await Promise.race([port.read(id), aborted.promise, death]);
+            const bytes = await Promise.race([port.read(id), aborted, death]);
             if (bytes) controller.enqueue(bytes);
             else {
               ended();
