@@ -1,15 +1,10 @@
 /** The chat page and its model, as built: from the first visit on, offline, in two tabs, with other models and with a server. Most tests follow one visitor, in order. */
-import { link, mkdir, mkdtemp, readFile, readdir, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { link, mkdir, readFile, readdir } from "node:fs/promises";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
-import { gzipSync } from "node:zlib";
-import type { AxeResults } from "axe-core";
 import { type BrowserContext, type Page, expect, test } from "playwright/test";
-import { build } from "vite";
 import { startChatServer } from "./chatServer.ts";
-import { StaticServer } from "./staticServer.ts";
+import { type ChatSite, expectAccessible, problemsOf, serveChat } from "./chatSite.ts";
+import type { StaticServer } from "./staticServer.ts";
 
 test.describe.configure({ mode: "serial" });
 
@@ -18,43 +13,36 @@ const QUESTION = "What is the capital of France?";
 const ANSWER = "The capital of France is Paris.";
 const STORY = "Tell me a story about a brave fox and a lantern.";
 const SHARD = "model-00002-of-00003.safetensors";
-const MAX_PAGE_BYTES = 150_000;
 /** A software adapter shared with other work compiles a model's kernels in up to two minutes. */
 const SLOW = { timeout: 280_000 };
 const OPEN = { timeout: 120_000 };
 
+let site: ChatSite;
 let folder: string;
 let server: StaticServer;
 let context: BrowserContext;
 let page: Page;
-const problems: string[] = [];
+const problems: (readonly string[])[] = [];
 
 test.beforeAll(async ({ browser }) => {
-  folder = await mkdtemp(path.join(tmpdir(), "shoal-page-"));
-  const configFile = fileURLToPath(new URL("../apps/chat/vite.config.ts", import.meta.url));
-  await build({ configFile, logLevel: "error", build: { outDir: folder, emptyOutDir: true } });
+  site = await serveChat();
+  ({ folder, server } = site);
   // The same model where nobody wrote a manifest.
   await mkdir(path.join(folder, "bare"));
   for (const name of await readdir(path.join(folder, "model")))
     if (name !== "manifest.json") await link(path.join(folder, "model", name), path.join(folder, "bare", name));
-  server = new StaticServer(folder);
-  await server.start();
   context = await browser.newContext();
   page = await openPage(context);
 });
 
 test.afterAll(async () => {
   await context.close();
-  await server.stop();
-  await rm(folder, { recursive: true, force: true });
+  await site.close();
 });
 
 async function openPage(visitor: BrowserContext): Promise<Page> {
   const opened = await visitor.newPage();
-  opened.on("pageerror", (error) => problems.push(String(error)));
-  opened.on("console", (message) => {
-    if (/Content Security Policy/i.test(message.text())) problems.push(message.text());
-  });
+  problems.push(problemsOf(opened));
   return opened;
 }
 
@@ -77,21 +65,6 @@ async function ask(text: string, of = page): Promise<void> {
   await message(of).press("Enter");
 }
 
-async function expectAccessible(of = page): Promise<void> {
-  await of.evaluate(await readFile(createRequire(import.meta.url).resolve("axe-core"), "utf8"));
-  const { violations } = await of.evaluate(() => (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run());
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  expect(serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
-}
-
-test("the page without the engine is small", async () => {
-  let bytes = 0;
-  for (const name of ["../index.html", ...(await readdir(path.join(folder, "assets")))])
-    if (!name.startsWith("worker-")) bytes += gzipSync(await readFile(path.join(folder, "assets", name))).length;
-  expect(bytes).toBeGreaterThan(0);
-  expect(bytes).toBeLessThan(MAX_PAGE_BYTES);
-});
-
 test("before any download it says whether the model fits, and how much comes", async () => {
   // A device that can be lost, for later.
   await beforeWorker(
@@ -111,7 +84,7 @@ test("before any download it says whether the model fits, and how much comes", a
   await expect(button("Download and start")).toBeVisible(OPEN);
   await expect(page.locator(".facts")).toContainText("MB");
   expect(modelBytes()).toBeLessThan(1_000_000);
-  await expectAccessible();
+  await expectAccessible(page);
 });
 
 test("a download is paused, goes on, breaks with a choice, and is taken over by another tab when this one closes: no byte comes twice", async () => {
@@ -154,12 +127,18 @@ test("the answer is the one that the model gives elsewhere, and the panel shows 
   await expect(page.getByRole("img", { name: "Experts chosen lately in 5 layers of 32 experts" })).toBeVisible();
   const inspector = page.locator("#inspector");
   await expect(inspector.getByRole("row", { name: /weights/ })).toContainText("MB");
+  await expect(inspector.locator(".figures div", { hasText: "ms to first token" }).locator("dd")).toHaveText(/^\d+$/);
+  // Token by token, by pointing or by keys, with what else was likely.
+  await inspector.getByRole("slider", { name: "Token" }).press("ArrowLeft");
+  await expect(inspector.getByRole("slider", { name: "Token" })).toHaveAttribute("aria-valuetext", /\d %$/);
+  await expect(inspector.locator(".alternatives tr")).toHaveCount(5);
+  await expect(inspector.locator(".alternatives tr").first()).toHaveText(/Paris.* \d+\.\d %/);
   const timing = inspector.getByRole("button", { name: "Measure a step" });
   if (await timing.isVisible()) {
     await timing.click();
     await expect(inspector.locator(".bars caption")).toContainText("ms for one token", SLOW);
   } else await expect(inspector).toContainText("no timestamp queries");
-  await expectAccessible();
+  await expectAccessible(page);
 });
 
 test("an answer goes on where it was when the device is lost", async () => {
@@ -200,7 +179,7 @@ test("models are fetched from an address without a manifest, listed with their s
   await button("Download and start").click(OPEN);
   await expect(button("Free the GPU")).toBeVisible(OPEN);
   await expect(list.getByRole("listitem")).toHaveCount(2);
-  await expectAccessible();
+  await expectAccessible(page);
   // Its files are known by the digests that they had when they came.
   server.sent.clear();
   await page.reload();
@@ -316,5 +295,5 @@ test("without WebGPU the page says so, and what else can be done", async ({ brow
 });
 
 test("no page made an error or broke the security policy", () => {
-  expect(problems).toEqual([]);
+  expect(problems.flat()).toEqual([]);
 });

@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { Inspection } from "@shoal/web";
 import type { AppState } from "../appState.ts";
 import type { BackendChunk } from "../backend.ts";
+import type { RequestWatcher } from "../chat/chatState.ts";
 import { type ShownToken, tokensOf } from "./alternatives.ts";
 import { ExpertHeat, type LayerHeat } from "./heat.ts";
 import { type Rates, RateWindow } from "./rates.ts";
@@ -21,7 +22,7 @@ export interface LastAnswer {
 
 const NO_ANSWER: LastAnswer = { firstTokenMs: null, tokensPerSecond: null, tokens: [] };
 
-export class InspectorState {
+export class InspectorState implements RequestWatcher {
   /** Null where no model is on this device. */
   readonly inspection = signal<Inspection | null>(null);
   readonly layers = signal<readonly LayerHeat[]>([]);
