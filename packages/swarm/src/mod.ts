@@ -17,3 +17,5 @@ export { StripedLink, type StripedLinkOptions } from "./link/stripedLink.ts";
 export { LANES, type LinkPurpose, Peers, type PeersOptions } from "./peers.ts";
 export { type Hop, choosePath } from "./plan/path.ts";
 export { chooseRange, gaps, missingLayers } from "./plan/range.ts";
+export { type Fault, HopFault, type ModelShape, type OpenedHop } from "./pipeline/hop.ts";
+export { type ObservedStep, SwarmStage, type SwarmStageOptions } from "./pipeline/swarmStage.ts";

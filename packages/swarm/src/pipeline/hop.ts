@@ -1,0 +1,151 @@
+/** One stage of a path, as the client has it: a stage on a peer, watched. Whatever it answers is checked before anything is made of it. */
+import type { Batch, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+import type { Clock } from "../clock.ts";
+import { SwarmError } from "../errors.ts";
+import type { Hop } from "../plan/path.ts";
+
+/** What was opened for a hop: the stage, when it is lost, and how to let go of it. */
+export interface OpenedHop {
+  readonly stage: Stage;
+  readonly lost: Promise<unknown>;
+  close(): void;
+}
+
+/** Why a peer must be replaced. `lied`: it answered something that cannot be. */
+export type Fault = "lost" | "stalled" | "lied";
+
+export class HopFault extends SwarmError {
+  readonly peer: string;
+  readonly fault: Fault;
+  constructor(peer: string, fault: Fault, reason: string, options?: ErrorOptions) {
+    super("link-lost", `Cannot go on with '${peer}': ${reason}`, options);
+    this.peer = peer;
+    this.fault = fault;
+  }
+}
+
+export interface ModelShape {
+  readonly nLayers: number;
+  readonly hiddenSize: number;
+  readonly vocabSize: number;
+}
+
+export class ActiveHop {
+  readonly hop: Hop;
+  readonly description: StageDescription;
+  /** The client's sequences, as this stage calls them. */
+  readonly slots = new Map<SequenceSlot, SequenceSlot>();
+  readonly #opened: OpenedHop;
+  readonly #clock: Clock;
+  readonly #shape: ModelShape;
+  readonly #stallMs: number;
+
+  private constructor(hop: Hop, opened: OpenedHop, description: StageDescription, clock: Clock, shape: ModelShape, stallMs: number) {
+    this.hop = hop;
+    this.#opened = opened;
+    this.description = description;
+    this.#clock = clock;
+    this.#shape = shape;
+    this.#stallMs = stallMs;
+  }
+
+  /** @throws HopFault */
+  static async open(hop: Hop, opened: OpenedHop, shape: ModelShape, clock: Clock, stallMs: number): Promise<ActiveHop> {
+    try {
+      const description = await watched(hop.peer, opened, clock, stallMs, opened.stage.describe());
+      const { layers, vocabSize, hasHead, hasEmbedding } = description;
+      const { begin, end } = hop.layers;
+      const right =
+        layers.begin === begin &&
+        layers.end === end &&
+        vocabSize === shape.vocabSize &&
+        hasEmbedding === (begin === 0) &&
+        hasHead === (end === shape.nLayers);
+      if (!right) throw new HopFault(hop.peer, "lied", `it announced layers ${begin} to ${end} and has ${layers.begin} to ${layers.end}`);
+      return new ActiveHop(hop, opened, description, clock, shape, stallMs);
+    } catch (error) {
+      opened.close();
+      throw error;
+    }
+  }
+
+  get stage(): Stage {
+    return this.#opened.stage;
+  }
+
+  get begin(): number {
+    return this.hop.layers.begin;
+  }
+
+  get end(): number {
+    return this.hop.layers.end;
+  }
+
+  close(): void {
+    this.#opened.close();
+  }
+
+  /** @throws HopFault where the peer is lost or stalls; otherwise what the stage throws */
+  call<T>(work: Promise<T>): Promise<T> {
+    return watched(this.hop.peer, this.#opened, this.#clock, this.#stallMs, work);
+  }
+
+  slot(sequence: SequenceSlot): SequenceSlot {
+    const slot = this.slots.get(sequence);
+    if (slot === undefined) throw new SwarmError("closed", `Cannot use sequence ${sequence}: it is not open`);
+    return slot;
+  }
+
+  /** A step, with its hidden states checked. @throws HopFault */
+  async forward(batch: Batch, rows: number): Promise<StepOutput> {
+    const output = await this.call(this.stage.forward(batch));
+    if (batch.output === "hidden") this.#checkHidden(output.hidden, rows);
+    if (output.logits && !finite(output.logits)) throw new HopFault(this.hop.peer, "lied", "its logits are not all numbers");
+    return output;
+  }
+
+  /** Tokens of a step of this hop. @throws HopFault */
+  async sampled(step: number, counts: number): Promise<readonly number[]> {
+    const steps = await this.call(this.stage.sampled(step, 1));
+    const tokens = steps[0] ?? [];
+    const { vocabSize } = this.#shape;
+    if (steps.length !== 1 || tokens.length !== counts || !tokens.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize))
+      throw new HopFault(this.hop.peer, "lied", `it chose ${tokens.length} tokens, expected ${counts} ids below ${vocabSize}`);
+    return tokens;
+  }
+
+  #checkHidden(hidden: Float32Array | undefined, rows: number): void {
+    const expected = rows * this.#shape.hiddenSize;
+    if (hidden?.length !== expected)
+      throw new HopFault(this.hop.peer, "lied", `it gave ${hidden?.length ?? 0} hidden values, expected ${expected}`);
+    if (!finite(hidden)) throw new HopFault(this.hop.peer, "lied", "its hidden states are not all numbers");
+  }
+}
+
+async function watched<T>(peer: string, { lost }: OpenedHop, clock: Clock, stallMs: number, work: Promise<T>): Promise<T> {
+  let cancel: () => void = () => {};
+  const stalled = new Promise<never>((_, reject) => {
+    cancel = clock.after(stallMs, () => reject(new HopFault(peer, "stalled", `it has not answered for ${stallMs} ms`)));
+  });
+  const gone = lost.then((reason) => {
+    throw new HopFault(peer, "lost", reason instanceof Error ? reason.message : "it is gone", { cause: reason });
+  });
+  try {
+    return await Promise.race([work, stalled, gone]);
+  } catch (error) {
+    // By name: it has crossed a channel.
+    if (error instanceof Error && ["PeerLostError", "DeviceLostError", "GpuError", "GpuOutOfMemoryError"].includes(error.name))
+      throw new HopFault(peer, "lost", error.message, { cause: error });
+    if (error instanceof Error && error.name === "ClusterError") throw new HopFault(peer, "lied", error.message, { cause: error });
+    throw error;
+  } finally {
+    cancel();
+  }
+}
+
+function finite(values: Float32Array): boolean {
+  // A sum is not a number if one of its terms is not; infinities of both signs make none either.
+  let sum = 0;
+  for (const value of values) sum += value * 0;
+  return sum === 0;
+}

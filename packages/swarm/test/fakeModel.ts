@@ -1,0 +1,151 @@
+/** A small model in plain arithmetic, cut at any layer: what a row becomes depends on all rows before it, as with attention. The same numbers however it is cut and batched. */
+import {
+  type Batch,
+  type ChosenLogprobs,
+  type KvBlock,
+  type KvSnapshot,
+  ModelError,
+  type SequenceSlot,
+  type Stage,
+  type StageDescription,
+  type StepOutput,
+} from "@shoal/model";
+import type { LayerRange } from "../src/plan/range.ts";
+
+export const FAKE = { nLayers: 6, hiddenSize: 8, vocabSize: 97 } as const;
+
+export class FakeStage implements Stage {
+  readonly layers: LayerRange;
+  /** What is wrong with it. */
+  fault: "none" | "lies" | "nan" | "stalls" | "short" = "none";
+  calls = 0;
+  readonly #sequences = new Map<number, number[][]>();
+  readonly #results: (readonly number[])[] = [];
+  #next = 0;
+
+  constructor(layers: LayerRange) {
+    this.layers = layers;
+  }
+
+  get openSequences(): number {
+    return this.#sequences.size;
+  }
+
+  async describe(): Promise<StageDescription> {
+    return {
+      layers: this.layers,
+      hasEmbedding: this.layers.begin === 0,
+      hasHead: this.layers.end === FAKE.nLayers,
+      hasMtp: false,
+      vocabSize: FAKE.vocabSize,
+      contextTokens: 256,
+      maxSequences: 16,
+      maxTokens: 16,
+      maxOutputs: 16,
+      memory: {},
+      freeKvBlocks: 100,
+      kvBlockSize: 16,
+    };
+  }
+
+  async open(): Promise<SequenceSlot> {
+    const slot = this.#next++;
+    this.#sequences.set(
+      slot,
+      Array.from({ length: this.layers.end - this.layers.begin }, () => []),
+    );
+    return slot as SequenceSlot;
+  }
+
+  async truncate(sequence: SequenceSlot, length: number): Promise<void> {
+    for (const sums of this.#cache(sequence)) sums.length = Math.min(sums.length, length);
+  }
+
+  async close(sequence: SequenceSlot): Promise<void> {
+    this.#sequences.delete(sequence);
+  }
+
+  async setSampling(): Promise<void> {}
+
+  async forward({ entries, output }: Batch): Promise<StepOutput> {
+    this.calls++;
+    if (this.fault === "stalls") await new Promise(() => {});
+    const all: number[] = [];
+    const chosen: number[] = [];
+    for (const { sequence, tokens, hidden, quiet } of entries) {
+      if (tokens === "sampled") throw new ModelError("bad-batch", "tokens must be named here");
+      if (tokens.some((id) => id >= FAKE.vocabSize)) throw new ModelError("bad-batch", "no such token");
+      let row: number[] = [];
+      for (const [index, id] of tokens.entries()) {
+        const given = hidden?.subarray(index * FAKE.hiddenSize, (index + 1) * FAKE.hiddenSize);
+        row = this.#row(sequence, this.layers.begin === 0 ? embed(id) : [...(given ?? [])]);
+        all.push(...row);
+      }
+      if (quiet !== true) chosen.push(choose(row));
+    }
+    this.#results.push(chosen);
+    const values = Float32Array.from(this.fault === "short" ? all.slice(1) : all);
+    if (this.fault === "lies") values[0] = (values[0] ?? 0) + 0.5;
+    if (this.fault === "nan") values[values.length - 1] = Number.NaN;
+    return { step: this.#results.length - 1, ...(output === "hidden" && { hidden: values }) };
+  }
+
+  async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    const wrong = this.fault === "nan" || this.fault === "short";
+    return this.#results.slice(first, first + count).map((tokens) => (wrong ? tokens.map(() => 1e9) : tokens));
+  }
+
+  async logprobs(): Promise<readonly (readonly ChosenLogprobs[])[]> {
+    return [];
+  }
+
+  async retain(): Promise<readonly KvBlock[]> {
+    return [];
+  }
+
+  async release(): Promise<void> {}
+
+  async exportKv(): Promise<KvSnapshot> {
+    throw new ModelError("unsupported", "not here");
+  }
+
+  async importKv(): Promise<SequenceSlot> {
+    throw new ModelError("unsupported", "not here");
+  }
+
+  async draft(): Promise<StepOutput> {
+    throw new ModelError("unsupported", "not here");
+  }
+
+  async drafted(): Promise<readonly (readonly number[])[]> {
+    return [];
+  }
+
+  async destroy(): Promise<void> {}
+
+  #row(sequence: SequenceSlot, input: number[]): number[] {
+    let row = input;
+    for (const [index, sums] of this.#cache(sequence).entries()) {
+      const layer = this.layers.begin + index;
+      const sum = Math.fround((sums.at(-1) ?? 0) * 0.75 + row.reduce((total, value) => total + value, 0) * (0.1 + 0.01 * layer));
+      sums.push(sum);
+      row = row.map((value, column) => Math.fround(Math.sin(value * 1.3 + sum + 0.1 * column)));
+    }
+    return row;
+  }
+
+  #cache(sequence: SequenceSlot): number[][] {
+    const cache = this.#sequences.get(sequence);
+    if (!cache) throw new ModelError("unknown-sequence", `no sequence ${sequence}`);
+    return cache;
+  }
+}
+
+function embed(id: number): number[] {
+  return Array.from({ length: FAKE.hiddenSize }, (_, column) => Math.fround(Math.cos(id * 0.37 + column)));
+}
+
+function choose(row: readonly number[]): number {
+  const sum = row.reduce((total, value, column) => total + value * (column + 1), 0);
+  return Math.floor(Math.abs(sum) * 1000) % FAKE.vocabSize;
+}

@@ -1,0 +1,258 @@
+import type { SequenceSlot, Stage } from "@shoal/model";
+import { describe, expect, test } from "vitest";
+import type { KnownPeer } from "../src/control/directory.ts";
+import { deferred } from "../src/deferred.ts";
+import type { Fault, OpenedHop } from "../src/pipeline/hop.ts";
+import { SwarmStage, type SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
+import { choosePath } from "../src/plan/path.ts";
+import { FAKE, FakeStage } from "./fakeModel.ts";
+import { SimulatedClock } from "./simulatedClock.ts";
+import { MODEL, serving } from "./swarmFixture.ts";
+
+class FakePeer {
+  readonly stage: FakeStage;
+  readonly known: KnownPeer;
+  readonly #lost = deferred<unknown>();
+  dead = false;
+
+  constructor(name: string, begin: number, end: number, stepMs = 10) {
+    this.stage = new FakeStage({ begin, end });
+    this.known = { ...serving(begin, end, { stepMs }), peer: name, model: MODEL, number: 1, rtts: {}, heardAt: 0 };
+  }
+
+  kill(): void {
+    this.dead = true;
+    this.#lost.resolve(new Error("killed"));
+  }
+
+  /** Calls take a turn or two of the event loop, as over a link, and none is answered once the peer is dead. */
+  opened(): OpenedHop {
+    const away = new Promise<never>(() => {});
+    const stage = new Proxy<Stage>(this.stage, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target);
+        if (typeof value !== "function") return value;
+        return async (...args: unknown[]) => {
+          await new Promise((resolve) => setImmediate(resolve));
+          if (this.dead) return away;
+          const result: unknown = await Reflect.apply(value, target, args);
+          await new Promise((resolve) => setImmediate(resolve));
+          return this.dead ? away : result;
+        };
+      },
+    });
+    return { stage, lost: this.#lost.promise, close: () => {} };
+  }
+}
+
+interface Fleet {
+  readonly peers: FakePeer[];
+  readonly faults: { readonly peer: string; readonly fault: Fault }[];
+  readonly clock: SimulatedClock;
+  readonly stage: SwarmStage;
+}
+
+async function fleet(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): Promise<Fleet> {
+  const faults: { peer: string; fault: Fault }[] = [];
+  const clock = new SimulatedClock();
+  const stage = await SwarmStage.open({
+    ...FAKE,
+    clock,
+    plan: (question) =>
+      choosePath({
+        nLayers: FAKE.nLayers,
+        peers: peers.filter(({ dead }) => !dead).map(({ known }) => known),
+        rttMs: () => 10,
+        ...question,
+      }),
+    open: async ({ peer }) => {
+      const found = peers.find(({ known }) => known.peer === peer);
+      if (!found) throw new Error("no such peer");
+      return found.opened();
+    },
+    onFault: (peer, fault) => faults.push({ peer, fault }),
+    ...more,
+  });
+  return { peers, faults, clock, stage };
+}
+
+/** Greedy text of a prompt, by steps as the engine makes them. */
+async function answer(stage: Stage, prompt: readonly number[], count: number, between: (token: number) => void | Promise<void> = () => {}) {
+  const sequence = await stage.open();
+  const { maxTokens } = await stage.describe();
+  let step = 0;
+  for (let at = 0; at < prompt.length; at += maxTokens)
+    ({ step } = await stage.forward({
+      entries: [{ sequence, tokens: prompt.slice(at, at + maxTokens), quiet: at + maxTokens < prompt.length }],
+      output: "sample",
+    }));
+  const ids: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const [[id = -1] = []] = await stage.sampled(step, 1);
+    ids.push(id);
+    await between(i);
+    ({ step } = await stage.forward({ entries: [{ sequence, tokens: stage instanceof FakeStage ? [id] : "sampled" }], output: "sample" }));
+  }
+  await stage.close(sequence);
+  return ids;
+}
+
+const PROMPT = Array.from({ length: 40 }, (_, index) => (index * 31) % FAKE.vocabSize);
+const solo = (prompt = PROMPT, count = 30) => answer(new FakeStage({ begin: 0, end: FAKE.nLayers }), prompt, count);
+
+describe("a stage of many peers", () => {
+  test("gives what one device gives, over any path", async () => {
+    const expected = await solo();
+    expect(new Set(expected).size).toBeGreaterThan(15);
+    for (const cuts of [[6], [3, 6], [1, 2, 3, 4, 5, 6], [2, 5, 6]]) {
+      const peers = cuts.map((end, index) => new FakePeer(`p${index}`, index === 0 ? 0 : (cuts[index - 1] ?? 0), end));
+      const { stage } = await fleet(peers);
+      expect(await answer(stage, PROMPT, 30)).toEqual(expected);
+      expect(peers.map((peer) => peer.stage.openSequences)).toEqual(peers.map(() => 0));
+      await stage.destroy();
+    }
+  });
+
+  test("a peer killed after any token is replaced alone, and no token changes", async () => {
+    const expected = await solo();
+    for (let at = 0; at < 30; at += 3)
+      for (const victim of [0, 1, 2]) {
+        const peers = [0, 1, 2].flatMap((part) =>
+          ["a", "b"].map((name) => new FakePeer(`${part}${name}`, part * 2, part * 2 + 2, name === "a" ? 5 : 50)),
+        );
+        const { stage, faults } = await fleet(peers);
+        const calls = () => peers.map((peer) => peer.stage.calls);
+        let before: number[] = [];
+        const ids = await answer(stage, PROMPT, 30, (token) => {
+          if (token !== at) return;
+          before = calls();
+          peers[2 * victim]?.kill();
+        });
+        expect(ids).toEqual(expected);
+        expect(faults.map(({ peer }) => peer)).toEqual([`${victim}a`]);
+        expect(stage.path.map(({ peer }) => peer)).toEqual([0, 1, 2].map((part) => `${part}${part === victim ? "b" : "a"}`));
+        // The others computed one row a token and nothing again.
+        for (const part of [0, 1, 2]) if (part !== victim) expect((calls()[2 * part] ?? 0) - (before[2 * part] ?? 0)).toBe(30 - at);
+        await stage.destroy();
+      }
+  });
+
+  test("peers killed at random moments, several at once, of eight conversations: all answers are those of one device", async () => {
+    let state = 3;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const prompts = Array.from({ length: 8 }, (_, n) =>
+      Array.from({ length: 5 + 4 * n }, (_, index) => (index * 7 + n * 13) % FAKE.vocabSize),
+    );
+    const expected = await Promise.all(prompts.map((prompt) => solo(prompt, 25)));
+    for (let round = 0; round < 6; round++) {
+      const cuts = [
+        [0, 2],
+        [2, 4],
+        [4, 6],
+        [0, 3],
+        [3, 6],
+        [0, 6],
+      ] as const;
+      const peers = cuts.flatMap(([begin, end]) =>
+        Array.from({ length: 4 }, (_, copy) => new FakePeer(`${begin}-${end}-${copy}`, begin, end, 1 + random(30))),
+      );
+      const { stage } = await fleet(peers);
+      const running = { killing: true };
+      const killing = (async () => {
+        for (let i = 0; i < 10 && running.killing; i++) {
+          for (let turns = random(300); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+          const used = stage.path[random(stage.path.length)];
+          const alive = peers.filter(({ dead }) => !dead);
+          if (alive.length > 12) alive.find(({ known }) => known.peer === used?.peer)?.kill();
+        }
+      })();
+      const answers = await Promise.all(prompts.map((prompt) => answer(stage, prompt, 25)));
+      running.killing = false;
+      await killing;
+      expect(answers).toEqual(expected);
+      expect(stage.historyBytes).toBe(0);
+      expect(stage.replaced).toBeGreaterThan(0);
+      await stage.destroy();
+    }
+  });
+
+  test("one that stalls without dying is replaced", async () => {
+    const peers = [new FakePeer("a", 0, 3, 1), new FakePeer("b", 0, 3, 50), new FakePeer("c", 3, 6)];
+    const { stage, clock, faults } = await fleet(peers, { stallMs: 2000 });
+    const expected = await solo();
+    const answering = answer(stage, PROMPT, 30, (token) => {
+      const [first] = peers;
+      if (token === 10 && first) first.stage.fault = "stalls";
+    });
+    const ticking = setInterval(() => void clock.advance(100), 5);
+    expect(await answering).toEqual(expected);
+    clearInterval(ticking);
+    expect(faults).toEqual([{ peer: "a", fault: "stalled" }]);
+    await stage.destroy();
+  });
+
+  test.each(["nan", "short"] as const)("one whose answers are %s is found out at once and replaced", async (fault) => {
+    for (const victim of [0, 2]) {
+      const peers = [new FakePeer("a", 0, 3, 1), new FakePeer("b", 0, 3, 50), new FakePeer("c", 3, 6, 1), new FakePeer("d", 3, 6, 50)];
+      const { stage, faults } = await fleet(peers);
+      const ids = await answer(stage, PROMPT, 30, (token) => {
+        const peer = peers[victim];
+        if (token === 7 && peer) peer.stage.fault = fault;
+      });
+      expect(ids).toEqual(await solo());
+      expect(faults).toEqual([{ peer: peers[victim]?.known.peer, fault: "lied" }]);
+      await stage.destroy();
+    }
+  });
+
+  test("layers that nobody else has alone are taken over together with their neighbours'", async () => {
+    const peers = [
+      new FakePeer("a", 0, 2, 1),
+      new FakePeer("b", 2, 4, 1),
+      new FakePeer("c", 4, 6, 1),
+      new FakePeer("d", 0, 4, 90),
+      new FakePeer("e", 1, 6),
+    ];
+    const { stage } = await fleet(peers);
+    const ids = await answer(stage, PROMPT, 30, (token) => {
+      if (token === 12) peers[1]?.kill();
+    });
+    expect(ids).toEqual(await solo());
+    expect(stage.path.map(({ peer }) => peer)).toEqual(["d", "c"]);
+    await stage.destroy();
+  });
+
+  test("a step waits for whoever comes, and fails by name if nobody does", async () => {
+    const peers = [new FakePeer("a", 0, 3), new FakePeer("b", 3, 6)];
+    const { stage, clock } = await fleet(peers, { patienceMs: 5000 });
+    const ticking = setInterval(() => void clock.advance(200), 5);
+    const ids = await answer(stage, PROMPT, 30, (token) => {
+      if (token !== 5) return;
+      peers[1]?.kill();
+      clock.after(2000, () => peers.push(new FakePeer("late", 3, 6)));
+    });
+    expect(ids).toEqual(await solo());
+    await expect(answer(stage, PROMPT, 30, (token) => (token === 5 ? peers[2]?.kill() : undefined))).rejects.toMatchObject({
+      code: "incomplete",
+    });
+    clearInterval(ticking);
+    await stage.destroy();
+  });
+
+  test("a step that is refused leaves every stage as it was", async () => {
+    const peers = [new FakePeer("a", 0, 3), new FakePeer("b", 3, 6)];
+    const { stage } = await fleet(peers);
+    const sequence = await stage.open();
+    await stage.forward({ entries: [{ sequence, tokens: [1, 2, 3] }], output: "sample" });
+    await expect(stage.forward({ entries: [{ sequence, tokens: [500] }], output: "sample" })).rejects.toMatchObject({ code: "bad-batch" });
+    const { step } = await stage.forward({ entries: [{ sequence, tokens: [4] }], output: "sample" });
+    const reference = new FakeStage({ begin: 0, end: 6 });
+    const slot: SequenceSlot = await reference.open();
+    const expected = await reference.forward({ entries: [{ sequence: slot, tokens: [1, 2, 3, 4] }], output: "sample" });
+    expect(await stage.sampled(step, 1)).toEqual(await reference.sampled(expected.step, 1));
+    await stage.destroy();
+  });
+});
