@@ -45,6 +45,16 @@ function decimal(placeholder: string, help: string, min: number, max: number, op
   return { placeholder, help, expected: open ? `a number above ${min} and up to ${max}` : `a number from ${min} to ${max}`, parse };
 }
 
+function size(help: string): Option<number> {
+  const units: Readonly<Record<string, number>> = { MB: 2 ** 20, GB: 2 ** 30, TB: 2 ** 40 };
+  const parse = (value: string): number | undefined => {
+    const [, count = "", unit = ""] = /^(\d{1,6}(?:\.\d{1,3})?)(MB|GB|TB)$/i.exec(value) ?? [];
+    const bytes = Number(count) * (units[unit.toUpperCase()] ?? Number.NaN);
+    return bytes > 0 ? bytes : undefined;
+  };
+  return { placeholder: "SIZE", help, expected: "a size such as 800MB or 8GB", parse };
+}
+
 function choice<const T extends string>(help: string, values: readonly T[]): Option<T> {
   return { placeholder: values.join("|"), help, expected: values.join(" or "), parse: (value) => values.find((one) => one === value) };
 }
@@ -114,6 +124,16 @@ export const OPTIONS = {
   "max-per-client": integer("N", "answers under way for one address (default 16)", 1, 65_536),
   "log-prompts": toggle("write the text of requests to the log too"),
 
+  swarm: text("INVITE", "run on the peers of a swarm instead of this machine's own GPU"),
+  memory: size("of the device, for weights and KV cache (default 4GB)"),
+  relay: list("ADDRESS,ADDRESS,...", "addresses that 'shoal relay' printed"),
+  days: integer("N", "how long the invite lets new peers in (default 30)", 1, 3650),
+  "tls-cert": text("FILE", "certificate chain, PEM"),
+  "tls-key": text("FILE", "its private key, PEM"),
+  "ice-servers": list("URL,URL,...", "STUN and TURN servers: stun:host:port, turn:user:password@host:port"),
+  "no-local": toggle("read weights from other peers even where this machine has them"),
+  activations: choice("how hidden states travel between peers: as they are (default), or in half the bytes", ["f32", "f16"]),
+
   mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),
   kv: choice("number format of the KV cache", ["f32", "f16", "fp8"]),
   context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
@@ -150,6 +170,7 @@ export const SAMPLING: readonly OptionName[] = [
   "presence-penalty",
   "seed",
 ];
+export const SWARM: readonly OptionName[] = ["swarm", "ice-servers", "activations", "no-local"];
 export const RUN: readonly OptionName[] = ["mode", "kv", "context", "chunk"];
 
 export function isOptionName(name: string): name is OptionName {

@@ -39,3 +39,4 @@ export {
   type PagingStats,
   loadLocalExpertShard,
 } from "./experts/localExpertShard.ts";
+export { type FootprintOptions, weightBytes } from "./weights/footprint.ts";

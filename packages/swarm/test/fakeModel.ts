@@ -42,6 +42,7 @@ export class FakeStage implements Stage {
       maxSequences: 16,
       maxTokens: 16,
       maxOutputs: 16,
+      maxDrafts: 0,
       memory: {},
       freeKvBlocks: 100,
       kvBlockSize: 16,
@@ -85,9 +86,15 @@ export class FakeStage implements Stage {
     }
     this.#results.push(chosen);
     const values = Float32Array.from(this.fault === "short" ? all.slice(1) : all);
-    if (this.fault === "lies") values[0] = (values[0] ?? 0) + 0.5;
+    if (this.fault === "lies") values[values.length - 1] = (values.at(-1) ?? 0) + 0.5;
     if (this.fault === "nan") values[values.length - 1] = Number.NaN;
-    return { step: this.#results.length - 1, ...(output === "hidden" && { hidden: values }) };
+    const logits = new Float32Array(chosen.length * FAKE.vocabSize);
+    for (const [row, id] of chosen.entries()) logits[row * FAKE.vocabSize + id] = 10;
+    return {
+      step: this.#results.length - 1,
+      ...(output === "hidden" && { hidden: values }),
+      ...(output === "lastLogits" && { logits }),
+    };
   }
 
   async sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {

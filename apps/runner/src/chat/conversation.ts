@@ -1,9 +1,8 @@
 /** A chat session on a model in the worker. */
-import { ChatSession, stopTokenIds } from "@shoal/engine";
+import { ChatSession, type TokenGenerator, stopTokenIds } from "@shoal/engine";
 import type { SamplingParameters, StageDescription } from "@shoal/model";
 import type { Invocation } from "../command.ts";
 import { EXIT } from "../exitCodes.ts";
-import type { GpuClient } from "../gpu/client.ts";
 import { type OpenModel, templateOf, tokenizerOf } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS } from "../model/runOptions.ts";
 import { ask } from "./ask.ts";
@@ -12,13 +11,13 @@ import { runRepl } from "./repl.ts";
 import { ChatStats } from "./stats.ts";
 
 /** Reads no weights and needs no device: for checks of prompts before loading as well. */
-export function chatSession(client: GpuClient, model: OpenModel, system: string | undefined): ChatSession {
+export function chatSession(generator: TokenGenerator, model: OpenModel, system: string | undefined): ChatSession {
   const tokenizer = tokenizerOf(model);
   const template = templateOf(model, tokenizer);
   return new ChatSession({
     tokenizer,
     template,
-    generator: client,
+    generator,
     stopTokenIds: stopTokenIds(model.checkpoint.config, tokenizer),
     system,
   });

@@ -1,5 +1,6 @@
 /** `shoal chat`: one answer, or a conversation. */
-import { EngineError } from "@shoal/engine";
+import { type ChatSession, EngineError } from "@shoal/engine";
+import type { SamplingParameters, StageDescription } from "@shoal/model";
 import { ask } from "../chat/ask.ts";
 import { chatSession, converse } from "../chat/conversation.ts";
 import { summaryLine } from "../chat/stats.ts";
@@ -9,14 +10,15 @@ import { EXIT } from "../exitCodes.ts";
 import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS, loadOptions, samplingFrom } from "../model/runOptions.ts";
-import { DEVICE, MODEL, RUN, SAMPLING } from "../options.ts";
+import { DEVICE, MODEL, RUN, SAMPLING, SWARM } from "../options.ts";
+import { withSwarm } from "../swarm/client.ts";
 
 export const chatCommand: Command = {
   name: "chat",
   summary: "answer a prompt, or have a conversation",
   arguments: "[PROMPT]",
   maxWords: Number.POSITIVE_INFINITY,
-  options: ["prompt", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE],
+  options: ["prompt", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE, ...SWARM],
   notes: [
     "With a prompt the answer goes to standard output and the command ends. Without one it is a conversation: /help shows its commands,",
     "Ctrl-C stops an answer, Ctrl-D leaves. Greedy unless --temperature or the model's generation_config.json says otherwise.",
@@ -27,26 +29,44 @@ export const chatCommand: Command = {
 async function runChat(invocation: Invocation): Promise<number> {
   const { values, words, terminal, interrupts } = invocation;
   const prompt = promptFrom(values.prompt, words);
+  const seed = crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
+  if (values.swarm !== undefined)
+    return withSwarm(invocation, values.swarm, async ({ model, description, generator }) => {
+      const chat = chatSession(await generator(), model, values.system);
+      return answer(invocation, { prompt, stage: description, chat, sampling: samplingFrom(values, model, { seed }) });
+    });
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
       const load = loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
       if (prompt !== undefined) checkLength(chat.promptIds(prompt).length, load.contextTokens);
-      const sampling = samplingFrom(values, model, { seed: crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n });
+      const sampling = samplingFrom(values, model, { seed });
       return { model, load, chat, sampling };
     });
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
-    if (prompt === undefined) return converse(invocation, chat, stage, { sampling, alwaysAsk: false });
-    const { timings } = await ask(terminal, chat, prompt, {
-      maxNewTokens: values["max-new-tokens"] ?? DEFAULT_MAX_NEW_TOKENS,
-      sampling,
-      signal: interrupts.signal,
-    });
-    terminal.out("\n");
-    terminal.err(`[${summaryLine(timings)}]\n`);
-    return EXIT.ok;
+    return answer(invocation, { prompt, stage, chat, sampling });
   });
+}
+
+interface Ready {
+  readonly prompt: string | undefined;
+  readonly stage: Pick<StageDescription, "contextTokens">;
+  readonly chat: ChatSession;
+  readonly sampling: SamplingParameters;
+}
+
+async function answer(invocation: Invocation, { prompt, stage, chat, sampling }: Ready): Promise<number> {
+  const { values, terminal, interrupts } = invocation;
+  if (prompt === undefined) return converse(invocation, chat, stage, { sampling, alwaysAsk: false });
+  const { timings } = await ask(terminal, chat, prompt, {
+    maxNewTokens: values["max-new-tokens"] ?? DEFAULT_MAX_NEW_TOKENS,
+    sampling,
+    signal: interrupts.signal,
+  });
+  terminal.out("\n");
+  terminal.err(`[${summaryLine(timings)}]\n`);
+  return EXIT.ok;
 }
 
 /** A prompt is given by the flag or as words, which need no quotes then. */

@@ -11,7 +11,8 @@ import { EXIT } from "../exitCodes.ts";
 import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, loadOptions, samplingFrom } from "../model/runOptions.ts";
-import { DEVICE, MODEL, RUN, SAMPLING, type Values } from "../options.ts";
+import { DEVICE, MODEL, RUN, SAMPLING, SWARM, type Values } from "../options.ts";
+import { withSwarm } from "../swarm/client.ts";
 import type { Terminal } from "../terminal.ts";
 import { checkLength, promptFrom } from "./chat.ts";
 
@@ -23,7 +24,7 @@ export const generateCommand: Command = {
   summary: "complete prompts, with the flags and the output of DeepSeek's generate.py",
   arguments: "[PROMPT]",
   maxWords: Number.POSITIVE_INFINITY,
-  options: ["prompt", "input-file", "interactive", "json", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE],
+  options: ["prompt", "input-file", "interactive", "json", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE, ...SWARM],
   notes: [
     "Prompts come from --input-file, as an argument, or from standard input when it is a pipe. Each is a chat of one turn.",
     `The default temperature is ${DEFAULT_TEMPERATURE}, the default seed ${DEFAULT_SEED}: as in the demo, the same command gives the same text.`,
@@ -37,13 +38,22 @@ async function runGenerate(invocation: Invocation): Promise<number> {
   if (values.json === true && values.interactive === true)
     throw new UsageError("Cannot use '--json' with '--interactive', expected one of them");
   const prompts = values.interactive === true ? null : await readPrompts(values, words, terminal, interrupts.signal);
+  const defaults = { temperature: DEFAULT_TEMPERATURE, seed: DEFAULT_SEED };
+  if (values.swarm !== undefined)
+    return withSwarm(invocation, values.swarm, async ({ model, description, generator }) => {
+      const chat = chatSession(await generator(), model, values.system);
+      const sampling = samplingFrom(values, model, defaults);
+      return prompts === null
+        ? converse(invocation, chat, description, { sampling, alwaysAsk: true })
+        : complete(invocation, prompts, chat, sampling);
+    });
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
       const load = loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
       for (const prompt of prompts ?? []) checkLength(chat.promptIds(prompt).length, load.contextTokens);
-      const sampling = samplingFrom(values, model, { temperature: DEFAULT_TEMPERATURE, seed: DEFAULT_SEED });
+      const sampling = samplingFrom(values, model, defaults);
       return { model, load, chat, sampling };
     });
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);

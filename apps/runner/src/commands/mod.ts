@@ -6,13 +6,19 @@ import { doctorCommand } from "./doctor.ts";
 import { generateCommand } from "./generate.ts";
 import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
+import { joinCommand } from "./join.ts";
+import { relayCommand } from "./relay.ts";
 import { serveCommand } from "./serve.ts";
+import { swarmCommand } from "./swarm.ts";
 import { tuneCommand } from "./tune.ts";
 
 export const COMMANDS: readonly Command[] = [
   chatCommand,
   generateCommand,
   serveCommand,
+  joinCommand,
+  swarmCommand,
+  relayCommand,
   logitsCommand,
   inspectCommand,
   benchCommand,

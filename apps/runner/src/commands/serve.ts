@@ -2,16 +2,18 @@
 import { readFile } from "node:fs/promises";
 import process from "node:process";
 import type { RequestRecord } from "@shoal/api";
-import { stopTokenIds } from "@shoal/engine";
+import { type InferenceEngine, stopTokenIds } from "@shoal/engine";
+import type { StageDescription } from "@shoal/model";
 import type { Command, Invocation } from "../command.ts";
 import { RunnerError, UsageError, messageOf } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
 import { type Prepared, startModel, withGpu } from "../gpu/session.ts";
-import { openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
+import { type OpenModel, openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
 import { loadOptions } from "../model/runOptions.ts";
-import { DEVICE, MODEL, RUN, type Values } from "../options.ts";
+import { DEVICE, MODEL, RUN, SWARM, type Values } from "../options.ts";
 import { RemoteEngine } from "../serve/remoteEngine.ts";
 import { isLoopback, startServer } from "../serve/server.ts";
+import { withSwarm } from "../swarm/client.ts";
 
 const DEFAULT_PORT = 8080;
 const DEFAULT_HOST = "127.0.0.1";
@@ -37,6 +39,7 @@ export const serveCommand: Command = {
     ...MODEL,
     ...RUN,
     ...DEVICE,
+    ...SWARM,
   ],
   notes: [
     "POST /v1/chat/completions and /v1/completions, GET /v1/models, /health, /metrics, /openapi.json.",
@@ -48,46 +51,67 @@ export const serveCommand: Command = {
 };
 
 async function serve(invocation: Invocation): Promise<number> {
-  const { values, words, terminal, interrupts } = invocation;
+  const { values, words, interrupts } = invocation;
   const hostname = values.host ?? DEFAULT_HOST;
   const apiKey = await readKey(values);
   if (!isLoopback(hostname) && apiKey === undefined)
     throw new UsageError(
       `Cannot serve on '${hostname}' without an API key: everybody who reaches it could use the model, expected SHOAL_API_KEY or --api-key-file`,
     );
+  if (values.swarm !== undefined)
+    return withSwarm(invocation, values.swarm, async ({ model, description, engine }) => {
+      const tokenizer = tokenizerOf(model);
+      const template = templateOf(model, tokenizer);
+      return answerRequests(invocation, apiKey, { model, tokenizer, template, stage: description, engine: await engine() });
+    });
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, () => prepare(values, words[0], interrupts.signal));
-    const { model, tokenizer, template, stage } = started;
-    for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
     const engine = new RemoteEngine(client, await client.openEngine(interrupts.signal));
-    const { config, generationConfig } = model.checkpoint;
-    const served = {
-      id: model.name.includes(" ") ? "shoal-tiny" : model.name,
-      vocabSize: config.vocabSize,
-      stopTokenIds: stopTokenIds(config, tokenizer),
-      recommended: generationConfig,
-      created: Math.floor(Date.now() / 1000),
-    };
-    return interrupts.stoppable(async (signal) => {
-      Deno.addSignalListener("SIGTERM", () => interrupts.interrupt());
-      const server = startServer({
-        hostname,
-        port: values.port ?? DEFAULT_PORT,
-        apiKey,
-        origins: values.cors ?? [],
-        api: { engine, tokenizer, template, model: served },
-        limits: {
-          ...(values["max-queue"] !== undefined && { maxQueue: values["max-queue"] }),
-          ...(values["max-per-client"] !== undefined && { maxPerClient: values["max-per-client"] }),
-        },
-        onRequest: (record) => terminal.err(`${logLine(record, values["log-prompts"] === true)}\n`),
-        signal,
-      });
-      terminal.out(`Serving ${served.id} on ${server.url}/v1, ${stage.contextTokens} tokens of context\n`);
-      await server.finished;
-      await engine.close();
-      return EXIT.ok;
+    return answerRequests(invocation, apiKey, { ...started, engine });
+  });
+}
+
+interface Served {
+  readonly model: OpenModel;
+  readonly tokenizer: ReturnType<typeof tokenizerOf>;
+  readonly template: ReturnType<typeof templateOf>;
+  readonly stage: Pick<StageDescription, "contextTokens">;
+  readonly engine: InferenceEngine;
+}
+
+function answerRequests(
+  { values, terminal, interrupts }: Invocation,
+  apiKey: string | undefined,
+  { model, tokenizer, template, stage, engine }: Served,
+): Promise<number> {
+  for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
+  const { config, generationConfig } = model.checkpoint;
+  const served = {
+    id: model.name.includes(" ") ? "shoal-tiny" : model.name,
+    vocabSize: config.vocabSize,
+    stopTokenIds: stopTokenIds(config, tokenizer),
+    recommended: generationConfig,
+    created: Math.floor(Date.now() / 1000),
+  };
+  return interrupts.stoppable(async (signal) => {
+    Deno.addSignalListener("SIGTERM", () => interrupts.interrupt());
+    const server = startServer({
+      hostname: values.host ?? DEFAULT_HOST,
+      port: values.port ?? DEFAULT_PORT,
+      apiKey,
+      origins: values.cors ?? [],
+      api: { engine, tokenizer, template, model: served },
+      limits: {
+        ...(values["max-queue"] !== undefined && { maxQueue: values["max-queue"] }),
+        ...(values["max-per-client"] !== undefined && { maxPerClient: values["max-per-client"] }),
+      },
+      onRequest: (record) => terminal.err(`${logLine(record, values["log-prompts"] === true)}\n`),
+      signal,
     });
+    terminal.out(`Serving ${served.id} on ${server.url}/v1, ${stage.contextTokens} tokens of context\n`);
+    await server.finished;
+    await engine.close();
+    return EXIT.ok;
   });
 }
 

@@ -13,7 +13,7 @@ import {
 import type { LoadProgress, StageDescription } from "@shoal/model";
 import type { KernelBenchResult, ModelBench } from "@shoal/model/bench";
 import type { TuneProgress, TuneResult } from "@shoal/model/tuning";
-import { type Remote, proxy, wrap } from "comlink";
+import { type Remote, proxy, transfer, wrap } from "comlink";
 import { RunnerError } from "../errors.ts";
 import { installErrorTransfer } from "./errorTransfer.ts";
 import type { GpuHost } from "./host.ts";
@@ -74,6 +74,15 @@ export class GpuClient implements TokenGenerator {
 
   load(request: LoadRequest, onProgress: (progress: LoadProgress) => void, signal?: AbortSignal): Promise<StageDescription> {
     return this.#call((host) => host.load(request, proxy(onProgress) as never), signal);
+  }
+
+  /** The stage that is loaded, for another thread or process at the other end of the port. */
+  serveStage(port: MessagePort): Promise<void> {
+    return Promise.race([this.#host.serveStage(transfer(port, [port])), this.#death]);
+  }
+
+  unload(): Promise<void> {
+    return Promise.race([this.#host.unload(), this.#death]);
   }
 
   generate({ onTokens, onPrefill, signal, ...request }: GenerationRequest): Promise<GenerationResult> {

@@ -2,7 +2,9 @@
  * The worker's side: a device, a loaded stage and its generator, called by the main thread. Nothing else may live in this thread, since Deno's wgpu blocks its
  * event loop while it waits for the device.
  */
-import { openLocation } from "@shoal/checkpoint/directory";
+import { type CheckpointSource, openCheckpoint } from "@shoal/checkpoint";
+import { directoryFiles, openLocation } from "@shoal/checkpoint/directory";
+import { portChannel, serveStage } from "@shoal/cluster";
 import {
   Engine,
   EngineError,
@@ -25,7 +27,9 @@ import {
 } from "@shoal/model";
 import { type KernelBenchResult, type ModelBench, benchGpu, benchKernels, benchModel } from "@shoal/model/bench";
 import { TrialChoices, type TuneProgress, type TuneResult, tune } from "@shoal/model/tuning";
+import { ChunkedFiles, filesSource, parseManifest } from "@shoal/swarm/weights";
 import { type Remote, releaseProxy, transfer } from "comlink";
+import { diskChunks } from "../swarm/chunkCache.ts";
 import { type Tuning, tuningFor } from "../tuning/choices.ts";
 import { measureDevice } from "./measure.ts";
 import type {
@@ -108,7 +112,7 @@ export class GpuHost {
 
   async load(request: LoadRequest, onProgress: Callback<[LoadProgress]>): Promise<StageDescription> {
     return this.#abortable(async (signal) => {
-      const checkpoint = await openLocation(request.location, { ...(request.config && { config: request.config }), signal });
+      const checkpoint = await openRequested(request, signal);
       let reportedAt = 0;
       const report = (progress: LoadProgress): void => {
         const now = performance.now();
@@ -125,6 +129,21 @@ export class GpuHost {
         await checkpoint.close();
       }
     });
+  }
+
+  /** Lets another thread use the stage that is loaded, until the port closes: a swarm's peer, whose links are the main thread's. */
+  serveStage(port: MessagePort): void {
+    if (!this.#stage) throw new EngineError("closed", "Cannot serve a stage: none is loaded");
+    serveStage(portChannel(port), this.#stage, { ownsStage: false });
+  }
+
+  /** Forgets stage and device: another part of a model may be loaded after `open`. */
+  async unload(): Promise<void> {
+    const stage = this.#stage;
+    this.#stage = undefined;
+    this.#generator = undefined;
+    this.#gpu = undefined;
+    await stage?.destroy();
   }
 
   /** Resolves when every id has been taken by `onTokens`. */
@@ -304,6 +323,14 @@ export class GpuHost {
   }
 }
 
+async function openRequested({ location, config, chunks }: LoadRequest, signal: AbortSignal): Promise<CheckpointSource> {
+  if (!chunks) return openLocation(location, { ...(config && { config }), signal });
+  const { manifest } = parseManifest(chunks.manifestText);
+  const sources = location === "" ? [] : [filesSource(directoryFiles(location))];
+  const store = location === "" ? diskChunks(chunks.cacheDirectory) : undefined;
+  return openCheckpoint(new ChunkedFiles({ manifest, sources: () => sources, ...(store && { store }) }), { signal });
+}
+
 function stageOptions({
   mode,
   kvFormat,
@@ -313,6 +340,7 @@ function stageOptions({
   maxSequences,
   kvTokens,
   mtp,
+  layers,
 }: LoadRequest): NonNullable<Parameters<typeof loadLocalStage>[2]> {
   return {
     mode,
@@ -323,5 +351,6 @@ function stageOptions({
     ...(maxSequences !== undefined && { maxSequences }),
     ...(kvTokens !== undefined && { kvTokens }),
     ...(mtp !== undefined && { mtp }),
+    ...(layers && { layers }),
   };
 }

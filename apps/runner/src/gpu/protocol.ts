@@ -3,7 +3,7 @@ import type { ModelConfig } from "@shoal/checkpoint";
 import type { EngineRequest, GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
-import type { KvFormat, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
+import type { KvFormat, LayerRange, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
 import type { TuneOptions } from "@shoal/model/tuning";
 import type { TuningReport } from "../tuning/choices.ts";
 import type { BenchSize, DemoConfigs, GpuBench, GpuRow, GpuRowName, ModelBenchOptions, RowTimeline } from "@shoal/model/bench";
@@ -49,6 +49,10 @@ export interface LoadRequest {
   readonly maxSequences?: number | undefined;
   readonly kvTokens?: number | undefined;
   readonly mtp?: boolean | undefined;
+  /** Undefined: all. */
+  readonly layers?: LayerRange | undefined;
+  /** Of a swarm's model: every chunk is checked before it is used. `location` is then a directory, or empty where all that is needed is among the cached chunks. */
+  readonly chunks?: { readonly manifestText: string; readonly cacheDirectory: string } | undefined;
 }
 
 export interface Requirements extends MemoryRequirements {

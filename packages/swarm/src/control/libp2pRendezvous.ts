@@ -17,11 +17,14 @@ import { SwarmError } from "../errors.ts";
 import type { Identity } from "./identity.ts";
 import type { PeerChannel, Rendezvous, RendezvousEvents } from "./rendezvous.ts";
 import { streamChannel } from "./streamChannel.ts";
+import { HANDSHAKE_MS, TIMEOUTS } from "./timeouts.ts";
 
 export const LINK_PROTOCOL = "/shoal/link/1.0.0";
 const RELAY_LOOK_MS = 1000;
 const RETRY_MS = [500, 1000, 2000, 5000];
-const OPEN_MS = 10_000;
+const OPEN_MS = 20_000;
+/** A relay that is asked while it starts, or a machine that is busy loading a model, may need several tries. */
+const STARTS = 6;
 const MAX_MESSAGE_BYTES = 64 * 1024;
 
 export interface Libp2pOptions {
@@ -48,9 +51,10 @@ function createNode({ identity, relays }: Libp2pOptions) {
   return createLibp2p({
     privateKey: identity.privateKey,
     addresses: { listen: relays.map((relay) => `${relay}/p2p-circuit`) },
-    transports: [webSockets(), circuitRelayTransport()],
+    transports: [webSockets(), circuitRelayTransport({ reservationCompletionTimeout: HANDSHAKE_MS })],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
+    connectionManager: TIMEOUTS,
     connectionGater: { denyDialMultiaddr: () => false },
     services: {
       identify: identify(),
@@ -77,8 +81,15 @@ class Libp2pRendezvous implements Rendezvous {
   }
 
   async start(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
-    this.#node = await this.#make();
+    for (let attempt = 1; !this.#node; attempt++) {
+      signal?.throwIfAborted();
+      try {
+        this.#node = await this.#make();
+      } catch (error) {
+        if (attempt === STARTS) throw error;
+        await pause(SYSTEM_CLOCK, RETRY_MS[Math.min(attempt - 1, RETRY_MS.length - 1)] ?? 0, signal);
+      }
+    }
     void this.#supervise();
   }
 

@@ -144,8 +144,5 @@ async function watched<T>(peer: string, { lost }: OpenedHop, clock: Clock, stall
 }
 
 function finite(values: Float32Array): boolean {
-  // A sum is not a number if one of its terms is not; infinities of both signs make none either.
-  let sum = 0;
-  for (const value of values) sum += value * 0;
-  return sum === 0;
+  return values.every((value) => Number.isFinite(value));
 }

@@ -52,6 +52,8 @@ export interface ObservedStep {
   readonly inputs: readonly StageInput[];
   /** [tokens of the last input, hiddenSize]; of every stage but the last. */
   readonly hidden?: Float32Array<ArrayBuffer>;
+  /** Chosen by the last stage, where that is the likeliest one and nothing else. */
+  readonly token?: number;
 }
 
 interface Entry {
@@ -119,6 +121,7 @@ export class SwarmStage implements Stage {
       maxSequences: least(({ maxSequences }) => maxSequences),
       maxTokens: least(({ maxTokens }) => maxTokens),
       maxOutputs: last.maxOutputs,
+      maxDrafts: 0,
       memory: {},
       freeKvBlocks: least(({ freeKvBlocks }) => freeKvBlocks),
       kvBlockSize: Math.max(...all.map(({ kvBlockSize }) => kvBlockSize)),
@@ -233,7 +236,7 @@ export class SwarmStage implements Stage {
   async #forward(batch: Batch): Promise<StepOutput> {
     const entries = batch.entries.map((given): Entry => {
       const history = this.#history(given.sequence);
-      if (given.verify === true) throw new ModelError("unsupported", "Cannot verify a draft: a swarm's stage has no MTP module");
+      if ((given.verify ?? 0) > 0) throw new ModelError("unsupported", "Cannot verify a draft: a swarm's stage has no MTP module");
       if (given.tokens !== "sampled") return { given, history, tokens: given.tokens };
       if (history.last === undefined)
         throw new ModelError("bad-batch", `Cannot go on with a sampled token: sequence ${given.sequence} has none`);
@@ -267,7 +270,7 @@ export class SwarmStage implements Stage {
         const hidden = inputs.get(at);
         const done =
           hop.end === this.#options.nLayers ? await this.#runLast(hop, batch, entries, hidden) : await this.#runInner(hop, entries, hidden);
-        this.#commit(hop, entries, hidden, done.output.hidden);
+        this.#commit(hop, entries, hidden, done);
         if (hop.end === this.#options.nLayers) {
           this.#take(batch, entries, done.result);
           return done;
@@ -319,15 +322,23 @@ export class SwarmStage implements Stage {
     hop: ActiveHop,
     entries: readonly Entry[],
     hidden: Float32Array<ArrayBuffer> | undefined,
-    output: Float32Array<ArrayBuffer> | undefined,
+    { output, result }: { readonly output: Omit<StepOutput, "step">; readonly result: StepResult },
   ): void {
     const { hiddenSize, onStep } = this.#options;
     let row = 0;
-    for (const { history, tokens } of entries) {
+    let choice = 0;
+    for (const { history, tokens, given } of entries) {
       const part = (all: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
         all.slice(row * hiddenSize, (row + tokens.length) * hiddenSize);
       history.add(hop.begin, { tokens, ...(hidden && { hidden: part(hidden) }) });
-      onStep?.({ hop: hop.hop, inputs: history.inputs(hop.begin), ...(output && { hidden: part(output) }) });
+      const chosen = result.tokens && given.quiet !== true ? result.tokens[choice++] : undefined;
+      const token = isGreedy(history, given) ? chosen : undefined;
+      onStep?.({
+        hop: hop.hop,
+        inputs: history.inputs(hop.begin),
+        ...(output.hidden && { hidden: part(output.hidden) }),
+        ...(token !== undefined && { token }),
+      });
       row += tokens.length;
     }
   }
@@ -514,6 +525,15 @@ export class SwarmStage implements Stage {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** The likeliest token is chosen, whatever came before. */
+function isGreedy({ sampling }: SequenceHistory, { masks }: BatchEntry): boolean {
+  if (masks) return false;
+  if (!sampling) return true;
+  const { temperature, ...others } = sampling.parameters;
+  const plain = ["topK", "topP", "minP", "seed"];
+  return temperature === 0 && Object.entries(others).every(([name, value]) => plain.includes(name) || value === undefined);
 }
 
 function refused(what: string): Promise<never> {

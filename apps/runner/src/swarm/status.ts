@@ -1,0 +1,44 @@
+/** A swarm as a text: who is there, which layers they hold, what is missing. Pure. */
+import type { KnownPeer } from "@shoal/swarm";
+
+export interface SwarmReport {
+  readonly model: string;
+  readonly nLayers: number;
+  readonly missing: readonly number[];
+  readonly peers: readonly KnownPeer[];
+}
+
+const WIDTH = 48;
+
+export function statusText({ model, nLayers, missing, peers }: SwarmReport): string {
+  const serving = peers.filter(({ layers }) => layers !== null);
+  const lines = serving.map(({ peer, layers, state, stepMs, load, freeKvTokens, kind, rtts }) => {
+    const { begin, end } = layers ?? { begin: 0, end: 0 };
+    const nearest = Object.values(rtts).sort((a, b) => a - b)[0];
+    const reach = nearest === undefined ? "" : `, nearest peer ${nearest.toFixed(0)} ms`;
+    return `${peer}  ${bar(begin, end, nLayers)}  layers ${begin}-${end - 1}, ${state}, ${kind}, ${stepMs.toFixed(0)} ms a token, load ${load.toFixed(1)}, ${freeKvTokens} tokens free${reach}`;
+  });
+  const clients = peers.length - serving.length;
+  const verdict = missing.length === 0 ? "every layer is held" : `missing: layers ${ranges(missing)}`;
+  return [`${model}, ${nLayers} layers: ${serving.length} peers, ${clients} clients; ${verdict}`, ...lines, ""].join("\n");
+}
+
+/** Which part of the model: "[..####......]". */
+function bar(begin: number, end: number, nLayers: number): string {
+  const width = Math.min(WIDTH, nLayers);
+  const cells = Array.from({ length: width }, (_, cell) => {
+    const layer = Math.floor((cell * nLayers) / width);
+    return layer >= begin && layer < end ? "#" : ".";
+  });
+  return `[${cells.join("")}]`;
+}
+
+function ranges(layers: readonly number[]): string {
+  const found: { first: number; last: number }[] = [];
+  for (const layer of layers) {
+    const current = found.at(-1);
+    if (current?.last === layer - 1) current.last = layer;
+    else found.push({ first: layer, last: layer });
+  }
+  return found.map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`)).join(", ");
+}

@@ -1,0 +1,51 @@
+/**
+ * `shoal relay`, `swarm`, `join`, and `generate --swarm` between hosts of a network lab, 20 ms apart there and back: processes, libp2p, WebRTC, GPUs, nothing left out.
+ */
+import assert from "node:assert/strict";
+import type { GpuTest } from "../../../scripts/gpu-tests.ts";
+import { shoal } from "./shoal.ts";
+import { type Running, SwarmLab } from "./swarmLab.ts";
+
+/** Half a round trip of 20 ms, of which each end's cable has half. */
+const CABLE = { delayMs: 5 };
+/** Holds two of the model's six layers, with embedding and head; not the model. */
+const MEMORY = "24MB";
+const SIZES = ["--memory", MEMORY, "--context", "512", "--max-sequences", "2", "--webgpu", "wgpu"];
+const PROMPT = "What is the capital of France?";
+const GENERATE = ["generate", "--temperature", "0", "--max-new-tokens", "24", "--json", PROMPT];
+
+export function tests(): readonly GpuTest[] {
+  return [
+    {
+      name: "one relay and four peers that cannot hold the model each: a client gets what one device gives",
+      run: async () => {
+        const hosts = ["relay", "one", "two", "three", "four", "client"].map((name) => ({ name, ...CABLE }));
+        const swarm = await SwarmLab.up(hosts);
+        try {
+          const { invite } = await swarm.create("relay");
+          const alone = await shoal([...GENERATE, "--webgpu", "wgpu", "--context", "512"]);
+          const expected = idsOf(alone.stdout);
+          const peers = new Map<string, Running>();
+          for (const host of ["one", "two", "three", "four"]) peers.set(host, swarm.start(host, ["join", invite, ...SIZES]));
+          const places = await Promise.all([...peers.values()].map((peer) => peer.until(/Serving layers \d+ to \d+/)));
+          console.log(`# ${places.map((place) => place.trim().split(" as ")[0]).join("; ")}`);
+          assert.deepEqual(idsOf(await swarm.run("client", [...GENERATE, "--swarm", invite])), expected);
+          const report = JSON.parse(await swarm.run("client", ["swarm", "status", invite, "--json"])) as {
+            readonly missing: readonly number[];
+            readonly peers: readonly unknown[];
+          };
+          assert.deepEqual(report.missing, []);
+          assert.equal(report.peers.length, 4);
+        } finally {
+          swarm.down();
+        }
+      },
+    },
+  ];
+}
+
+function idsOf(stdout: string): readonly number[] {
+  const { ids } = JSON.parse(stdout) as { readonly ids: readonly number[] };
+  assert.ok(ids.length > 0);
+  return ids;
+}
