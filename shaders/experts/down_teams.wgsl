@@ -2,7 +2,7 @@
 //
 // h        [TOKENS * SLOTS, 4 PARTS UNITS] f32, zero beyond the experts' width
 // routing  [TOKENS, SLOTS] of (expert, weight as f32 bits)
-// weights  for each expert: down [HIDDEN, UNITS] of 16 bytes in WEIGHT_FORMAT (lib/expert_pages.wgsl)
+// weights  for each expert: down [HIDDEN, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl) (lib/expert_pages.wgsl)
 // scales   [experts, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // y        [TOKENS, Y_STRIDE] f32, columns 0 .. HIDDEN; with RESIDUAL the sums are added to it
 //
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var factor = weight;
 #endif
 #if WEIGHT_FORMAT == fp8
-        factor *= scales[row_scales + unit / 8u];
+        factor *= scales[row_scales + unit / SCALE_UNITS];
 #endif
         var products = array<f32, ROWS>();
 #unroll part < PARTS

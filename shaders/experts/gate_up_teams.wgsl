@@ -2,7 +2,7 @@
 //
 // x        [TOKENS, X_STRIDE] f32, columns 0 .. 4 PARTS UNITS
 // routing  [TOKENS, SLOTS] of (expert, weight as f32 bits)
-// weights  for each expert: gate [WIDTH, UNITS], up [WIDTH, UNITS] of 16 bytes in WEIGHT_FORMAT (lib/expert_pages.wgsl)
+// weights  for each expert: gate [WIDTH, UNITS], up [WIDTH, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl) (lib/expert_pages.wgsl)
 // scales   [experts, 2, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // gamma    [4 PARTS UNITS] f32, with NORM: x is normalized first, x * gamma / sqrt(mean(x^2) + EPSILON); the factor is applied to the sums, so x is read once
 // h        [TOKENS * SLOTS, H_STRIDE] f32, columns 0 .. WIDTH
@@ -93,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
       var factors = vec2<f32>(inside * WEIGHT_FACTOR);
 #if WEIGHT_FORMAT == fp8
-      factors *= vec2<f32>(scales[gate_scales + unit / 8u], scales[up_scales + unit / 8u]);
+      factors *= vec2<f32>(scales[gate_scales + unit / SCALE_UNITS], scales[up_scales + unit / SCALE_UNITS]);
 #endif
       var products = array<f32, 2u * ROWS>();
 #unroll part < PARTS

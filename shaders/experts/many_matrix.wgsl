@@ -34,7 +34,7 @@ fn weight_row(n: u32) -> u32 {
   return (place * MATRICES + matrix) * OUTPUTS + min(first_column + column, OUTPUTS - 1u);
 }
 
-fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<vec4<u32>, STAGED_VECTORS> {
+fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<Unit, STAGED_VECTORS> {
   return page_units(page, at);
 }
 

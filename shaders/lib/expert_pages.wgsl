@@ -1,31 +1,32 @@
 // The weights of a group of experts (packages/kernels/src/experts.ts), which lie in up to 8 pages bound at once.
 //
-// Constants: those of lib/chunk.wgsl; EXPERTS_PER_PAGE; SET_FIRST and SET_EXPERTS, the first of the experts bound and how many they are; PAGE1 ..
+// Constants: those of lib/chunk.wgsl and lib/unit.wgsl; EXPERTS_PER_PAGE; SET_FIRST and SET_EXPERTS, the first of the experts bound and how many they are; PAGE1 ..
 // PAGE7, for the pages bound besides the first. A group with more pages takes a dispatch for each set of them, in which workgroups leave the experts of
 // other sets alone.
 #include "lib/chunk.wgsl"
+#include "lib/unit.wgsl"
 
-@group(0) @binding(8) var<storage, read> weights0: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read> weights0: array<Unit>;
 #if PAGE1
-@group(0) @binding(9) var<storage, read> weights1: array<vec4<u32>>;
+@group(0) @binding(9) var<storage, read> weights1: array<Unit>;
 #endif
 #if PAGE2
-@group(0) @binding(10) var<storage, read> weights2: array<vec4<u32>>;
+@group(0) @binding(10) var<storage, read> weights2: array<Unit>;
 #endif
 #if PAGE3
-@group(0) @binding(11) var<storage, read> weights3: array<vec4<u32>>;
+@group(0) @binding(11) var<storage, read> weights3: array<Unit>;
 #endif
 #if PAGE4
-@group(0) @binding(12) var<storage, read> weights4: array<vec4<u32>>;
+@group(0) @binding(12) var<storage, read> weights4: array<Unit>;
 #endif
 #if PAGE5
-@group(0) @binding(13) var<storage, read> weights5: array<vec4<u32>>;
+@group(0) @binding(13) var<storage, read> weights5: array<Unit>;
 #endif
 #if PAGE6
-@group(0) @binding(14) var<storage, read> weights6: array<vec4<u32>>;
+@group(0) @binding(14) var<storage, read> weights6: array<Unit>;
 #endif
 #if PAGE7
-@group(0) @binding(15) var<storage, read> weights7: array<vec4<u32>>;
+@group(0) @binding(15) var<storage, read> weights7: array<Unit>;
 #endif
 
 // Whether the expert is among those bound.
@@ -42,6 +43,7 @@ fn expert_in_page(expert: u32) -> u32 {
   return (expert - SET_FIRST) % EXPERTS_PER_PAGE;
 }
 
+#if !UNIT_WORDS
 fn page_vector(page: u32, index: u32) -> vec4<u32> {
 #if PAGE1
   if (page == 1u) {
@@ -129,3 +131,4 @@ fn page_chunk(page: u32, chunk: u32) -> array<vec4<f32>, 4> {
   }
   return decode_chunk(words);
 }
+#endif

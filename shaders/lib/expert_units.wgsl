@@ -1,9 +1,9 @@
-// Units of 16 bytes of a page (lib/expert_pages.wgsl), several at a time: one choice of the page for all of them, so that nothing stands between the loads.
+// Units (lib/unit.wgsl) of a page (lib/expert_pages.wgsl), several at a time: one choice of the page for all of them, so that nothing stands between the loads.
 // Constants: LOADS, units loaded together.
 #include "lib/expert_pages.wgsl"
 
-fn page_units(page: u32, at: array<u32, LOADS>) -> array<vec4<u32>, LOADS> {
-  var words: array<vec4<u32>, LOADS>;
+fn page_units(page: u32, at: array<u32, LOADS>) -> array<Unit, LOADS> {
+  var words: array<Unit, LOADS>;
 #if PAGE1
   if (page == 1u) {
 #unroll i < LOADS

@@ -5,7 +5,7 @@
 //
 //   @group(0) @binding(n) var<storage, read> halves: array<vec4<u32>>;   as lib/matrix_halves.wgsl lays them out
 //   fn weight_row(n: u32) -> u32                          which stored row of weights row n of the tile is
-//   fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<vec4<u32>, STAGED_VECTORS>   of all those rows' WEIGHT_VECTORS vectors of 16 bytes, all loads at once
+//   fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<Unit, STAGED_VECTORS>   of all those rows' WEIGHT_VECTORS vectors of 16 bytes, all loads at once
 //   fn x_row(m: u32) -> u32                               which row of the halves row m of the tile is
 //   fn block_scale(matrix: u32, chunk: u32) -> f32        what the weights of a chunk of 16 columns are multiplied by, the same for the whole tile
 //   fn write_result(m: u32, n: u32, value: f32)           a result; m or n may be past the end
@@ -19,6 +19,7 @@
 // lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS in one dimension. Workgroup memory: (TILE_N + PRODUCTS TILE_M) (2 TILE_K + 16) bytes.
 #include "lib/silu.wgsl"
 #include "lib/matrix_halves.wgsl"
+#include "lib/unit.wgsl"
 
 const TILE_M: u32 = 16u * FRAGMENTS_M * SUBGROUPS_M;
 const TILE_N: u32 = 16u * FRAGMENTS_N * SUBGROUPS_N;
@@ -73,7 +74,7 @@ fn stage_weights(n: u32, vector: u32, words: vec4<u32>) {
 }
 
 // The vectors that an invocation stages, from number `vector` of its rows on. Without branches: columns past the end count as zero.
-fn load_weights(rows: array<u32, STAGED_VECTORS>, vector: u32) -> array<vec4<u32>, STAGED_VECTORS> {
+fn load_weights(rows: array<u32, STAGED_VECTORS>, vector: u32) -> array<Unit, STAGED_VECTORS> {
   var at = rows;
 #unroll i < STAGED_VECTORS
   at[i] += min(vector, WEIGHT_VECTORS - 1u);

@@ -24,8 +24,8 @@ fn weight_row(n: u32) -> u32 {
   return min(first_row + n, ROW_COUNT - 1u);
 }
 
-fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<vec4<u32>, STAGED_VECTORS> {
-  var words: array<vec4<u32>, STAGED_VECTORS>;
+fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<Unit, STAGED_VECTORS> {
+  var words: array<Unit, STAGED_VECTORS>;
 #unroll i < STAGED_VECTORS
   words[i] = weights[at[i]];
 #endunroll

@@ -1,7 +1,7 @@
 // y[t, row] = sum over k of w[row, k] * x[t, k], for a few tokens, as matvec.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs.
 //
 // x       [TOKENS, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 4 PARTS UNITS
-// weights [rows of this part, UNITS] of 16 bytes in WEIGHT_FORMAT; scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8
+// weights [rows of this part, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl); scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8
 // gamma   [4 PARTS UNITS] f32, with NORM: x is normalized first, x * gamma / sqrt(mean(x^2) + EPSILON); the factor is applied to the sums, so x is read once
 // y       [TOKENS, Y_STRIDE] f32; with RESIDUAL the sums are added to it
 //
@@ -11,7 +11,7 @@
 #include "lib/row_teams.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> weights: array<Unit>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 #if WEIGHT_FORMAT == fp8
 @group(0) @binding(3) var<storage, read> scales: array<f32>;
@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // Products [TOKENS, ROWS], then with NORM the squares of each token.
   var sums: array<f32, SUMS>;
   for (var start = split * LANES + lane; start < UNITS; start += STEP * UNROLL) {
-    var words: array<vec4<u32>, UNROLL * ROWS>;
+    var words: array<Unit, UNROLL * ROWS>;
 #unroll u < UNROLL
 #if RAGGED_UNITS
       let unit = min(start + u * STEP, UNITS - 1u);
@@ -83,7 +83,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
       var factor = inside * WEIGHT_FACTOR;
 #if WEIGHT_FORMAT == fp8
-      factor *= scales[scale_row + unit / 8u];
+      factor *= scales[scale_row + unit / SCALE_UNITS];
 #endif
       var products = array<f32, PRODUCTS>();
 #unroll part < PARTS

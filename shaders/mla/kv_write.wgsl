@@ -5,13 +5,14 @@
 // rope_table  [positions, ROPE / 2] of (cos, sin)
 // cache       [blocks, BLOCK_SIZE, CACHE_ROW] in CACHE_FORMAT: x * gamma / sqrt(mean(x^2) + EPSILON), the rotated key part, zeros
 //
-// Dispatch: a workgroup of WORKGROUP for each token. Pairs (2i, 2i + 1) are rotated, as DeepSeek's are (DeepSeek-V3 inference/model.py, apply_rotary_emb).
+// Dispatch: a workgroup of WORKGROUP for each token.
 // f32 throughout, with EXACT the sum of squares and the rotation exact (lib/exactSum.wgsl); f16 is rounded to at the end, values beyond its range to its largest.
 // fp8: the latent in e4m3, 128 columns sharing a scale of max(amax, 1e-30) / 448 (lib/fp8_encode.wgsl), the key part in bf16, to nearest, ties to even. For kvLoraRank 512 the row of
 // 656 bytes that FlashMLA and vLLM ("fp8_ds_mla") have.
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
 #include "lib/rms.wgsl"
+#include "lib/kv_values.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -23,32 +24,6 @@
 #else
 @group(0) @binding(5) var<storage, read_write> cache: array<u32>;
 #endif
-
-fn value_of(column: u32, base: u32, position: u32, factor: f32) -> f32 {
-  if (column < LATENT) {
-    return (x[base + column] * factor) * gamma[column];
-  }
-  let i = column - LATENT;
-  if (i >= ROPE) {
-    return 0.0;
-  }
-  let turn = rope_table[position * (ROPE / 2u) + i / 2u];
-  let pair = base + LATENT + i / 2u * 2u;
-  if (i % 2u == 0u) {
-    return turned(x[pair], turn.x, -x[pair + 1u], turn.y);
-  }
-  return turned(x[pair], turn.y, x[pair + 1u], turn.x);
-}
-
-// a * c + b * d
-fn turned(a: f32, c: f32, b: f32, d: f32) -> f32 {
-#if EXACT
-  let sum = exact_add_products(no_squares(), vec4<f32>(a, b, 0.0, 0.0), vec4<f32>(c, d, 0.0, 0.0));
-  return rounded(exact_across(sum, sum, sum, sum)).x;
-#else
-  return a * c + b * d;
-#endif
-}
 
 #if CACHE_FORMAT == fp8
 #include "lib/fp8_encode.wgsl"

@@ -2,6 +2,7 @@
 import { kvWriteContract } from "./kvWrite/contract.ts";
 import { qAbsorbContract } from "./qAbsorb/contract.ts";
 import { mlaAttentionContract } from "./mlaAttention/contract.ts";
+import { mlaAttendContract } from "./mlaAttend/contract.ts";
 import { mlaOutputContract } from "./mlaOutput/contract.ts";
 import { expertsFewContract } from "./expertsFew/contract.ts";
 import { expertsManyContract } from "./expertsMany/contract.ts";
@@ -38,6 +39,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   qAbsorb: qAbsorbContract,
   mlaAttention: mlaAttentionContract,
   mlaOutput: mlaOutputContract,
+  mlaAttend: mlaAttendContract,
   exact: exactContract,
   router: routerContract,
   expertsFew: expertsFewContract,

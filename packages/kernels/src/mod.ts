@@ -1,4 +1,5 @@
 export { type BatchRows, MAX_DRAFTS, type Step, TOKEN_FROM_SAMPLER, batchBytes, encodeBatch, tokenFromDraft } from "./batch.ts";
+export { type AttendedRows, type MlaAttendSpec, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
 export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";
 export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";

@@ -1,9 +1,9 @@
 /** How a workgroup shares the rows and columns of a matrix times a few vectors (shaders/lib/row_teams.wgsl), for devices whose subgroup size is known. */
-import type { GpuContext } from "@shoal/gpu";
+import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Variant } from "./variants.ts";
 import { FORMAT_BYTES, type WeightFormat } from "./weights.ts";
 
-/** Bytes that a lane loads of a row at once. */
+/** Most bytes that a lane loads of a row at once. */
 const UNIT_BYTES = 16;
 
 export interface RowTeams {
@@ -17,6 +17,8 @@ export interface RowTeams {
   readonly unroll: number;
   /** Teams side by side in a workgroup. */
   readonly teams: number;
+  /** Columns of a row that a lane loads at once; as many as 16 bytes hold, where that is fewer. */
+  readonly columns: 4 | 8 | 16;
 }
 
 export interface TeamsVariant extends Variant {
@@ -26,13 +28,20 @@ export interface TeamsVariant extends Variant {
 
 export const PLAIN: TeamsVariant = { name: "plain", constants: {} };
 
-/** Such as "r4-l32x2-u1": 4 rows a team, 32 lanes times 2 parts of the columns, 1 load of each row in flight; "-t4" more for 4 teams. */
-export function teamsName({ rows, lanes, split, unroll, teams }: RowTeams): string {
-  return `r${rows}-l${lanes}x${split}-u${unroll}${teams > 1 ? `-t${teams}` : ""}`;
+/** Such as "r4-l32x2-u1": 4 rows a team, 32 lanes times 2 parts of the columns, 1 load of each row in flight; "-t4" more for 4 teams, "-c4" where a load is of 4 columns, not 16. */
+export function teamsName({ rows, lanes, split, unroll, teams, columns }: RowTeams): string {
+  return `r${rows}-l${lanes}x${split}-u${unroll}${teams > 1 ? `-t${teams}` : ""}${columns < 16 ? `-c${columns}` : ""}`;
 }
 
-export function teamsVariant(rows: number, lanes: number, split: number, unroll: number, teams = 1): TeamsVariant {
-  const shape = { rows, lanes, split, unroll, teams };
+export function teamsVariant(
+  rows: number,
+  lanes: number,
+  split: number,
+  unroll: number,
+  teams = 1,
+  columns: RowTeams["columns"] = 16,
+): TeamsVariant {
+  const shape = { rows, lanes, split, unroll, teams, columns };
   const workgroup = lanes * split * teams;
   return {
     name: teamsName(shape),
@@ -50,9 +59,15 @@ export function onDevice(gpu: GpuContext, { lanes, split, ...rest }: RowTeams): 
 }
 
 /** Constants of lib/row_teams.wgsl. @param sums that each team takes */
-export function teamConstants(gpu: GpuContext, { rows, lanes, split, unroll, teams }: RowTeams, format: WeightFormat, sums: number) {
+export function teamConstants(
+  gpu: GpuContext,
+  { rows, lanes, split, unroll, teams, columns }: RowTeams,
+  format: WeightFormat,
+  sums: number,
+) {
   return {
-    PARTS: UNIT_BYTES / FORMAT_BYTES[format] / 4,
+    UNIT_WORDS: unitBytes(format, columns) / 4,
+    PARTS: unitBytes(format, columns) / FORMAT_BYTES[format] / 4,
     ROWS: rows,
     LANES: lanes,
     SPLIT: split,
@@ -64,9 +79,25 @@ export function teamConstants(gpu: GpuContext, { rows, lanes, split, unroll, tea
   };
 }
 
-/** Loads of 16 bytes that a row of `stride` elements takes. */
-export function rowUnits(format: WeightFormat, stride: number): number {
-  return (stride * FORMAT_BYTES[format]) / UNIT_BYTES;
+/** Constants of teams that multiply `tokens` rows of x. @param shape as it is on the device */
+export function batchTeamConstants(
+  gpu: GpuContext,
+  shape: RowTeams,
+  tokens: number,
+  { format, stride }: { readonly format: WeightFormat; readonly stride: number },
+): ShaderConstants {
+  const { rows, lanes, split, unroll, columns } = shape;
+  const units = rowUnits(format, stride, columns);
+  return { ...teamConstants(gpu, shape, format, tokens * rows), UNITS: units, RAGGED_UNITS: units % (lanes * split * unroll) !== 0 };
+}
+
+function unitBytes(format: WeightFormat, columns: number): number {
+  return Math.min(UNIT_BYTES, columns * FORMAT_BYTES[format]);
+}
+
+/** Loads that a row of `stride` elements takes. */
+export function rowUnits(format: WeightFormat, stride: number, columns: RowTeams["columns"] = 16): number {
+  return (stride * FORMAT_BYTES[format]) / unitBytes(format, columns);
 }
 
 /** Whether teams are what a device should start with: large GPUs have subgroups of a known size of at least 32, and memory that wants much in flight. */

@@ -20,7 +20,9 @@ import {
   expertsGateUpFew,
   expertsGateUpMany,
   groupTokens,
+  type KvWriteSpec,
   kvWrite,
+  mlaAttend,
   mlaAttention,
   mlaOutput,
   type ExpertGroup,
@@ -49,7 +51,6 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
 
   const [, kvStart = 0] = weights.input.starts;
   const latent = { x: projected.buffer, xStride: projected.stride, xOffset: kvStart, gamma: weights.kvNorm, epsilon: config.latentNormEps };
-  recorder.add(await kvWrite(gpu, { shape, step, cache, ...latent, tokens, exact: recorder.exact, label: "KV write" }));
 
   let query: Matrix2D = projected;
   if (weights.query) {
@@ -70,11 +71,26 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
   }
 
   const { attention } = activations;
-  await recordAttend(recorder, weights.kvB, cache, query);
+  const write = { shape, step, cache, ...latent, tokens };
+  if (!(await recordTogether(recorder, weights.kvB, write, query))) {
+    recorder.add(await kvWrite(gpu, { ...write, exact: recorder.exact, label: "KV write" }));
+    await recordAttend(recorder, weights.kvB, cache, query);
+  }
 
   if (recorder.quantizes(weights.output.format))
     await recorder.quantize(attention, config.nHeads * config.vHeadDim, tokens, "attention output quantize");
   await recorder.linear(weights.output, attention, residual, { residual: true, label: "attention output" });
+}
+
+/** From the queries to the heads' values in one dispatch, cache write included. @returns whether the step and the device are fit for it */
+async function recordTogether(recorder: Recorder, kvB: WeightMatrix, write: KvWriteSpec, query: Matrix2D): Promise<boolean> {
+  const { gpu, config, activations, exact, short } = recorder;
+  if (exact || !short) return false;
+  const { attention } = activations;
+  const attend = { q: query.buffer, qStride: query.stride, softmaxScale: softmaxScale(config), kvB };
+  const dispatches = await mlaAttend(gpu, { ...write, ...attend, out: attention.buffer, outStride: attention.stride, label: "attention" });
+  if (dispatches) recorder.add(dispatches);
+  return dispatches !== undefined;
 }
 
 /** From the queries to the heads' values, in `activations.attention`. */

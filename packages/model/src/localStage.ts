@@ -1,7 +1,7 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { GREEDY, type KvFormat, MAX_DRAFTS, encodeBatch, encodeSamplingParams, tokenFromDraft } from "@shoal/kernels";
+import { GREEDY, type KvFormat, MAX_DRAFTS, encodeBatch, encodeSamplingParams, isShortContext, tokenFromDraft } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
 import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
@@ -333,6 +333,7 @@ export class LocalStage implements Stage {
       identity: outputRows.length === tokens && outputRows.every((row, index) => row === index),
       choose: chooses ? sampler.choose(slots) : "none",
       capture: captures,
+      short: isShortContext(plan),
       // A draft that is adjusted would be counted, as if it had been chosen.
       adjusts: chooses && kind === "forward" && this.#adjuster.needed(slots, plan.masks),
       logprobs: chooses && kind === "forward" && (batch.logprobs ?? false),

@@ -26,6 +26,8 @@ export interface StepShape {
   readonly outputs: number;
   /** Output row i is batch row i. */
   readonly identity: boolean;
+  /** Rows attend to few positions (`isShortContext`). */
+  readonly short: boolean;
   readonly choose: "none" | "greedy" | "sample";
   readonly capture: Captured;
   /** Some rows have bias, penalties or a mask; false by default. */
@@ -100,7 +102,7 @@ export class Programs {
 async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace | undefined): Promise<RecordedStep> {
   const { gpu, config, weights, kv, activations, mode } = parts;
   const { tokens } = shape;
-  const recorder = new Recorder(gpu, config, activations, mode, tokens);
+  const recorder = new Recorder(gpu, config, activations, mode, tokens, shape.short);
   const { residual, finalNormed } = activations;
   if (weights.embedding && weights.layers[0]?.index === 0) await recordEmbedding(recorder, parts, weights.embedding, residual);
   for (const [index, layer] of weights.layers.entries()) {

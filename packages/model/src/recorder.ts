@@ -42,16 +42,19 @@ export class Recorder {
   readonly mode: NumericMode;
   /** Rows of this step. */
   readonly tokens: number;
+  /** They attend to few positions (`isShortContext`). */
+  readonly short: boolean;
   readonly commands: Command[] = [];
   /** Where the step leaves the device. */
   readonly marks: StepMark[] = [];
 
-  constructor(gpu: GpuContext, config: ModelConfig, activations: Activations, mode: NumericMode, tokens: number) {
+  constructor(gpu: GpuContext, config: ModelConfig, activations: Activations, mode: NumericMode, tokens: number, short = false) {
     this.gpu = gpu;
     this.config = config;
     this.activations = activations;
     this.mode = mode;
     this.tokens = tokens;
+    this.short = short;
   }
 
   /** Few tokens: weights are read once for all, by matrix-vector kernels. */

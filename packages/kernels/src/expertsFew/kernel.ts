@@ -53,7 +53,7 @@ export async function expertsGateUpFew(gpu: GpuContext, spec: ExpertsGateUpFewSp
     ...(norm && { gamma: norm.gamma }),
   };
   const stride = roundUp(group.hidden, CHUNK);
-  const variant = chooseVariant(gpu, expertsFewOperation("gateUp", spec), gateUpVariants(gpu, spec), spec.variant);
+  const variant = chooseVariant(gpu, expertsFewOperation("gateUp", spec), gateUpVariants(gpu), spec.variant);
   const shape = gateUpProgram(gpu, variant, spec, stride);
   const dispatches: Dispatch[] = [];
   for (const set of pageSets(gpu, group.gateUp, Object.keys(buffers).length)) {
@@ -127,7 +127,7 @@ function gateUpProgram(gpu: GpuContext, { teams }: TeamsVariant, spec: ExpertsGa
   }
   const shape = onDevice(gpu, teams);
   const rowsPerWorkgroup = shape.rows * shape.teams;
-  const units = rowUnits(group.format, stride);
+  const units = rowUnits(group.format, stride, shape.columns);
   const constants = {
     ...teamConstants(gpu, shape, group.format, 2 * shape.rows + (norm ? 1 : 0)),
     LOADS: shape.unroll * 2 * shape.rows,
@@ -146,7 +146,7 @@ function downProgram(gpu: GpuContext, { teams }: TeamsVariant, { group, tokens }
   }
   const shape = onDevice(gpu, teams);
   const rowsPerWorkgroup = shape.rows * shape.teams;
-  const units = rowUnits(group.format, stride);
+  const units = rowUnits(group.format, stride, shape.columns);
   const constants = {
     ...teamConstants(gpu, shape, group.format, shape.rows),
     LOADS: shape.unroll * shape.rows,

@@ -147,7 +147,7 @@ async function products(
         ...formatConstants(gpu, group.format),
         ...set.constants,
         ...variant.constants,
-        ...variant.deviceConstants?.(gpu),
+        ...variant.deviceConstants?.(gpu, { format: group.format, stride }),
         ...(halves && { ...halvesConstants(split), RAGGED_COLUMNS: stride % MOST_TILE_COLUMNS !== 0 }),
         GATE_UP: gateUp,
         MATRICES: matrices,

@@ -13,8 +13,15 @@ export interface ExpertsManyVariant extends Variant {
   readonly halves?: boolean;
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
   readonly tolerance?: number;
-  /** Constants that depend on the device. */
-  readonly deviceConstants?: (gpu: GpuContext) => ShaderConstants;
+  /** Constants that depend on the device, and on the stored rows. */
+  readonly deviceConstants?: (gpu: GpuContext, rows: StoredRows) => ShaderConstants;
+}
+
+/** Of weights. */
+export interface StoredRows {
+  readonly format: WeightFormat;
+  /** Elements from one row to the next. */
+  readonly stride: number;
 }
 
 export interface ExpertsManyShape {

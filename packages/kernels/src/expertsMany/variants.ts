@@ -1,6 +1,7 @@
 /** The shaders of the experts' tiled products, and which of them suits a tile. */
 import type { GpuContext } from "@shoal/gpu";
 import { expertsMatrixTrials, expertsMatrixVariants } from "./matrix.ts";
+import { type RowTeams, batchTeamConstants, prefersTeams } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
@@ -49,11 +50,41 @@ const STREAM: ExpertsManyVariant = {
   deviceConstants: (gpu) => streamConstants(gpu),
 };
 
+/**
+ * Teams of a subgroup each, with so many rows of weights (with gate-up half of them gate's): they multiply each weight with so many rows of the tile at once.
+ */
+function rows(weightRows: number, tokens: number, teams: number, unroll: number, columns: RowTeams["columns"] = 4): ExpertsManyVariant {
+  return {
+    name: `rows-${weightRows}x${tokens}-t${teams}-u${unroll}-c${columns}`,
+    shader: "experts/rows.wgsl",
+    weightRows: weightRows * teams,
+    tileRows: [4, 8, 16, 32],
+    constants: { TOKENS: tokens, LOADS: weightRows * unroll },
+    deviceConstants: (gpu, stored) => {
+      const lanes = Math.min(32, gpu.dialect.subgroupSize);
+      return batchTeamConstants(gpu, { rows: weightRows, lanes, split: 1, unroll, teams, columns }, tokens, stored);
+    },
+    supported: ({ dialect, limits }) =>
+      dialect.subgroups !== "none" && dialect.subgroupSize >= 4 && limits.maxComputeInvocationsPerWorkgroup >= 32 * teams,
+  };
+}
+
+const ROWS = [
+  rows(8, 4, 4, 2, 8),
+  rows(4, 4, 4, 4),
+  rows(8, 4, 4, 2),
+  rows(8, 2, 4, 2, 8),
+] as const;
+
 /** All that can multiply tiles of such a height, the one that should be fastest first. */
 export function expertsManyVariants(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
   const { tileRows } = shape;
   const tiles = [tile(16, tileRows), tile(8, tileRows), tile(4, tileRows)];
-  const fast = [STREAM, block(128, tileRows), block(64, tileRows)];
+  const fast = [
+    ...(tileRows <= 16 && prefersTeams(gpu) ? [...ROWS, STREAM] : [STREAM, ...ROWS]),
+    block(128, tileRows),
+    block(64, tileRows),
+  ];
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
   const loops = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
   const matrices = expertsMatrixVariants(shape);

@@ -42,7 +42,7 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
       {
         ...formatConstants(gpu, matrix.format),
         ...variant.constants,
-        ...variant.deviceConstants?.(gpu),
+        ...variant.deviceConstants?.(gpu, matrix),
         ...(halves && { ...halvesConstants(rows), RAGGED_COLUMNS: matrix.stride % MOST_TILE_COLUMNS !== 0 }),
         MAX_TOKENS: step.maxTokens,
         COUNT_OUTPUTS: count === "outputs",

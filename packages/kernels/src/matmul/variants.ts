@@ -1,7 +1,7 @@
 /** The shaders that multiply with many vectors, and which of them suits a shape. */
 import type { GpuContext } from "@shoal/gpu";
 import { matmulMatrixTrials, matmulMatrixVariants } from "./matrix.ts";
-import { sizeClass } from "../rowTeams.ts";
+import { type RowTeams, batchTeamConstants, onDevice, sizeClass } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { MatmulShape, MatmulVariant } from "./variant.ts";
 
@@ -48,6 +48,37 @@ const STREAM: MatmulVariant = {
   deviceConstants: (gpu) => streamConstants(gpu),
 };
 
+/** Teams of 32 lanes with so many rows each, the columns in so many parts: each weight is decoded once for so many tokens. */
+function rows(
+  weightRows: number,
+  tokens: number,
+  teams: number,
+  split: number,
+  unroll: number,
+  columns: RowTeams["columns"] = 4,
+): MatmulVariant {
+  return {
+    name: `rows-${weightRows}x${tokens}-t${teams}-s${split}-u${unroll}-c${columns}`,
+    shader: "matmul/rows.wgsl",
+    tileRows: weightRows * teams,
+    tileTokens: tokens,
+    tokensFirst: true,
+    constants: { TOKENS: tokens },
+    deviceConstants: (gpu, stored) =>
+      batchTeamConstants(gpu, onDevice(gpu, { rows: weightRows, lanes: 32, split, unroll, teams, columns }), tokens, stored),
+    supported: ({ dialect, limits }) =>
+      dialect.subgroups !== "none" && dialect.subgroupSize >= 4 && limits.maxComputeInvocationsPerWorkgroup >= 32 * teams * split,
+  };
+}
+
+const ROWS = [
+  rows(4, 8, 4, 1, 2),
+  rows(8, 8, 4, 1, 1, 8),
+  rows(8, 4, 4, 1, 2),
+  rows(4, 4, 1, 4, 2),
+  rows(2, 8, 1, 8, 2),
+] as const;
+
 const TILES = [tile(4), tile(8)] as const;
 /** From large to small. */
 const BLOCKS = [block(128, 128, 8), block(128, 64, 8), block(64, 64, 4), block(128, 32, 4), block(64, 32, 4), block(128, 16, 4)] as const;
@@ -58,7 +89,7 @@ const BLOCKS = [block(128, 128, 8), block(128, 64, 8), block(64, 64, 4), block(1
 export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   const { tokens } = shape;
   const tiles = tokens <= 32 ? TILES : TILES.toReversed();
-  const all: readonly MatmulVariant[] = [...tiles, ...BLOCKS, STREAM];
+  const all: readonly MatmulVariant[] = [...tiles, ...BLOCKS, STREAM, ...ROWS];
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
   const first = gpu.adapter.isSoftware ? tiles[0] : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;

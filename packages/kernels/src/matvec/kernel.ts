@@ -66,7 +66,7 @@ function program(gpu: GpuContext, { teams }: TeamsVariant, { matrix, tokens, nor
   }
   const shape = onDevice(gpu, teams);
   const rowsPerWorkgroup = shape.rows * shape.teams;
-  const units = rowUnits(matrix.format, matrix.stride);
+  const units = rowUnits(matrix.format, matrix.stride, shape.columns);
   const constants = {
     ...teamConstants(gpu, shape, matrix.format, tokens * (shape.rows + (norm ? 1 : 0))),
     UNITS: units,

@@ -5,6 +5,7 @@
 import type { LocalStage } from "../localStage.ts";
 import type { SequenceSlot } from "../kvCache.ts";
 import type { NumericMode } from "../recorder.ts";
+import { isShortContext } from "@shoal/kernels";
 import { type Bandwidth, measureBandwidth } from "./bandwidth.ts";
 import { BenchError } from "./errors.ts";
 import { type KernelTimes, kernelTimes } from "./kernelTimes.ts";
@@ -160,6 +161,7 @@ async function prefillStep({ stage, sequence, prompt, maxTokens, repeat }: Run):
     identity: tokens === 1,
     choose: "greedy",
     capture: "nothing",
+    short: false,
   });
   return {
     step: stepCost(stage.gpu, commands, tokens, kvCacheBytes(stage.kv, tokens)),
@@ -187,7 +189,9 @@ async function decodeStep({
   signal?.throwIfAborted();
   await stage.truncate(sequence, prompt.length);
   await decode(stage, sequence, 1);
-  const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing" });
+  const short = isShortContext({ sequences: [sequence], positions: [prompt.length + 1] });
+  const shape = { kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing", short } as const;
+  const commands = await stage.program(shape);
   return {
     submitMs: median(submits),
     step: stepCost(stage.gpu, commands, 1, kvCacheBytes(stage.kv, prompt.length + 1)),

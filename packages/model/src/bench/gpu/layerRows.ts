@@ -3,6 +3,7 @@
  * after run in one submit.
  */
 import type { Command } from "@shoal/gpu";
+import { isShortContext } from "@shoal/kernels";
 import { normals, numberToF16, seededRandom } from "@shoal/kernels/testing";
 import { DECODE_TOKENS } from "../../activations.ts";
 import type { SequenceSlot } from "../../kvCache.ts";
@@ -102,7 +103,7 @@ async function decodeLayer(
 
   run.phase(name, "timing");
   const routing = await feed(stage, sequence, inputs.slice(shortContext, 1), "none");
-  const commands = await layerProgram(stage, 1);
+  const commands = await layerProgram(stage, before, 1);
   return timed(run, loaded, commands, { before, tokens: 1 }, routing, agreementText("a layer's output", agreement));
 }
 
@@ -128,7 +129,7 @@ async function prefillLayer(run: Run, loaded: LoadedStage, sequence: SequenceSlo
   const saved = gpu.upload("hidden states", rows, "scratch");
   try {
     const restore = { copy: { from: saved, fromOffset: 0, to: residual.buffer, toOffset: 0, size } };
-    const commands = [restore, ...(await layerProgram(stage, tokens))];
+    const commands = [restore, ...(await layerProgram(stage, 0, tokens))];
     return await timed(run, loaded, commands, { before: 0, tokens }, routing, agreementText("a layer's output", agreement));
   } finally {
     gpu.destroyBuffer(saved);
@@ -158,8 +159,12 @@ async function timed(
   return { stepMs, work, encodeMs: encodeTime(stage.gpu, commands), verified, ...profile };
 }
 
-function layerProgram(stage: LocalStage, tokens: number): Promise<readonly Command[]> {
-  return stage.program({ kind: "forward", tokens, outputs: 0, identity: false, choose: "none", capture: "nothing" });
+function layerProgram(stage: LocalStage, before: number, tokens: number): Promise<readonly Command[]> {
+  const short = isShortContext({
+    sequences: Array.from({ length: tokens }, () => 0),
+    positions: Array.from({ length: tokens }, (_, row) => before + row),
+  });
+  return stage.program({ kind: "forward", tokens, outputs: 0, identity: false, choose: "none", capture: "nothing", short });
 }
 
 /** One step that continues the sequence with hidden states. @returns the experts that were chosen */

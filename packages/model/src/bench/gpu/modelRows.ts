@@ -1,4 +1,5 @@
 /** A whole model of DeepSeek-V2-Lite's shape: decoding for one sequence and for many, prefill. Timed as the engine drives it, tokens read back in batches. */
+import { isShortContext } from "@shoal/kernels";
 import { seededRandom } from "@shoal/kernels/testing";
 import { DECODE_TOKENS } from "../../activations.ts";
 import type { SequenceSlot } from "../../kvCache.ts";
@@ -102,9 +103,22 @@ async function decodeRow(
   const entries = sequences.map((sequence) => ({ sequence, tokens: "sampled" as const }));
   const { routing = [] } = await stage.forward({ entries, output: "sample", capture: { routing: true } });
   const tokens = sequences.length;
-  const shape = { kind: "forward", tokens, outputs: tokens, identity: true, choose: "greedy", capture: "nothing" } as const;
+  const shape = {
+    kind: "forward",
+    tokens,
+    outputs: tokens,
+    identity: true,
+    choose: "greedy",
+    capture: "nothing",
+    short: shortSteps(sequences, position),
+  } as const;
   const cached = sequences.map(() => ({ before: position, tokens: 1 }));
   return { stepMs, verified, ...(await stepDetails(loaded, shape, cached, routing)) };
+}
+
+/** Whether steps of one row each at a position are as short as `forward` makes them. */
+function shortSteps(sequences: readonly SequenceSlot[], position: number): boolean {
+  return isShortContext({ sequences, positions: sequences.map(() => position) });
 }
 
 async function prefillRow(run: Run, loaded: LoadedStage, [sequence]: readonly SequenceSlot[]): Promise<Measured> {
@@ -130,7 +144,7 @@ async function prefillRow(run: Run, loaded: LoadedStage, [sequence]: readonly Se
   for (let i = 0; i < samples; i++) stepMs.push(await once());
   await stage.truncate(sequence, 0);
   const { routing = [] } = await stage.forward({ entries: [{ sequence, tokens: ids }], output: "sample", capture: { routing: true } });
-  const shape = { kind: "forward", tokens, outputs: 1, identity: tokens === 1, choose: "greedy", capture: "nothing" } as const;
+  const shape = { kind: "forward", tokens, outputs: 1, identity: tokens === 1, choose: "greedy", capture: "nothing", short: false } as const;
   return { stepMs, verified, ...(await stepDetails(loaded, shape, [{ before: 0, tokens }], routing)) };
 }
 

@@ -1,5 +1,6 @@
 /** The embedded model, whose steps are too small for anything but launches to matter: decoding, after its known answer came out right. */
 import type { CheckpointSource } from "@shoal/checkpoint";
+import { isShortContext } from "@shoal/kernels";
 import { decode, prefill } from "../run.ts";
 import { encodeTime } from "../stepCost.ts";
 import { verifiedTokens, verify } from "../verify.ts";
@@ -46,7 +47,9 @@ export async function tinyRow(run: Run, { checkpoint, promptIds, expectedIds }: 
       output: "sample",
       capture: { routing: true },
     });
-    const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing" });
+    const short = isShortContext({ sequences: [sequence], positions: [position] });
+    const shape = { kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing", short } as const;
+    const commands = await stage.program(shape);
     const work = stepWork(checkpoint, {
       range,
       tokens: 1,

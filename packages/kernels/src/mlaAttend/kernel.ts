@@ -1,0 +1,94 @@
+/** All of attention but its projections in one dispatch, for a few tokens after a short context (shaders/mla/attend.wgsl). */
+import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { KvWriteSpec } from "../kvWrite/kernel.ts";
+import { headConstants, kvCacheConstants, wholeKvB } from "../mla.ts";
+import type { MlaOutputSpec } from "../mlaOutput/kernel.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
+import { ATTEND_OWN_ROWS, ATTEND_POSITIONS, attendConstants, attendVariant } from "./variants.ts";
+
+export interface MlaAttendSpec extends Omit<KvWriteSpec, "exact">, Pick<MlaOutputSpec, "kvB" | "out" | "outStride"> {
+  /** q [tokens, qStride] f32, per head [qkNopeHeadDim | qkRopeHeadDim]. */
+  readonly q: GPUBuffer;
+  readonly qStride: number;
+  readonly softmaxScale: number;
+  /** By name, of attendVariants(). */
+  readonly variant?: string;
+}
+
+/** Where the rows of a step lie: they decide whether it can attend in one dispatch. */
+export interface AttendedRows {
+  readonly sequences: readonly number[];
+  /** Of one sequence rising by one from row to row. */
+  readonly positions: readonly number[];
+}
+
+/** Whether every row attends to few enough positions, few enough of them of the step itself. */
+export function isShortContext({ sequences, positions }: AttendedRows): boolean {
+  let own = 0;
+  return positions.every((position, row) => {
+    own = row > 0 && sequences[row] === sequences[row - 1] ? own + 1 : 1;
+    return position < ATTEND_POSITIONS && own <= ATTEND_OWN_ROWS;
+  });
+}
+
+/**
+ * The dispatch, for steps that `isShortContext` holds for; undefined where the device does better with several.
+ * @throws RangeError if kvB has another shape, or several parts, or a variant is asked for that the device cannot run
+ */
+export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<readonly Dispatch[] | undefined> {
+  const {
+    shape,
+    step,
+    cache,
+    x,
+    xStride,
+    xOffset = 0,
+    gamma,
+    epsilon,
+    q,
+    qStride,
+    kvB,
+    out,
+    outStride,
+    tokens,
+    label = "mlaAttend",
+  } = spec;
+  const key = { shape, kvFormat: cache.format, format: kvB.format };
+  const { workgroup } = attendVariant(gpu, key, spec.variant);
+  if (workgroup === undefined) return undefined;
+  const part = wholeKvB(kvB, shape);
+  const kernel = await gpu.kernel(
+    "mla/attend.wgsl",
+    {
+      ...formatConstants(gpu, kvB.format),
+      ...headConstants(shape),
+      ...kvCacheConstants(gpu, shape, step, cache),
+      ...attendConstants(gpu, workgroup, key),
+      CHUNKS: kvB.stride / CHUNK,
+      SCALE_COLUMNS: Math.ceil(kvB.cols / SCALE_BLOCK),
+      X_STRIDE: xStride,
+      X_OFFSET: xOffset,
+      EPSILON: { f32: epsilon },
+      EXACT: false,
+      Q_STRIDE: qStride,
+      OUT_STRIDE: outStride,
+      SCALE: { f32: spec.softmaxScale },
+    },
+    label,
+  );
+  const buffers = {
+    batch: step.batch,
+    block_table: step.blockTable,
+    rope_table: step.ropeTable,
+    q,
+    x,
+    gamma,
+    weights: part.buffer,
+    cache: cache.buffer,
+    out,
+    ...(kvB.scales && { scales: kvB.scales }),
+  };
+  const weights = kvB.rows * kvB.stride;
+  const cost = { bytes: weights * FORMAT_BYTES[kvB.format], flops: 2 * tokens * weights };
+  return [kernel.dispatch(buffers, [shape.nHeads, tokens, 1], cost, label)];
+}
