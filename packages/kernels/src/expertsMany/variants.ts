@@ -69,12 +69,7 @@ function rows(weightRows: number, tokens: number, teams: number, unroll: number,
   };
 }
 
-const ROWS = [
-  rows(8, 4, 4, 2, 8),
-  rows(4, 4, 4, 4),
-  rows(8, 4, 4, 2),
-  rows(8, 2, 4, 2, 8),
-] as const;
+const ROWS = [rows(8, 4, 4, 2, 8), rows(4, 4, 4, 4), rows(8, 4, 4, 2), rows(8, 2, 4, 2, 8)] as const;
 
 /** All that can multiply tiles of such a height, the one that should be fastest first. */
 export function expertsManyVariants(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {

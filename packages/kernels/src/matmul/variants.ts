@@ -71,13 +71,7 @@ function rows(
   };
 }
 
-const ROWS = [
-  rows(4, 8, 4, 1, 2),
-  rows(8, 8, 4, 1, 1, 8),
-  rows(8, 4, 4, 1, 2),
-  rows(4, 4, 1, 4, 2),
-  rows(2, 8, 1, 8, 2),
-] as const;
+const ROWS = [rows(4, 8, 4, 1, 2), rows(8, 8, 4, 1, 1, 8), rows(8, 4, 4, 1, 2), rows(4, 4, 1, 4, 2), rows(2, 8, 1, 8, 2)] as const;
 
 const TILES = [tile(4), tile(8)] as const;
 /** From large to small. */

@@ -4,7 +4,8 @@
  */
 import type { GpuContext } from "@shoal/gpu";
 import { kvWriteReference } from "../kvWrite/reference.ts";
-import type { KvFormat, MlaShape } from "../mla.ts";
+import { type KvFormat, kvRowElements } from "../kvRow.ts";
+import type { MlaShape } from "../mla.ts";
 import { mlaAttentionReference } from "../mlaAttention/reference.ts";
 import { mlaOutputReference } from "../mlaOutput/reference.ts";
 import { qAbsorbReference } from "../qAbsorb/reference.ts";
@@ -143,7 +144,7 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
     const written = kvWriteReference(shape, x, gamma, EPSILON, table, positions);
     const expectedCache = Float64Array.from(before);
     for (const [t, row] of rows.entries()) {
-      expectedCache.fill(0, rowOf(row), rowOf(row) + cache.stride);
+      expectedCache.fill(0, rowOf(row), rowOf(row) + kvRowElements(shape));
       expectedCache.set(written.subarray(t * width, (t + 1) * width), rowOf(row));
     }
     const absorbed = qAbsorbReference(shape, q, values, table, positions);
@@ -151,7 +152,7 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
     for (const { name, out, dispatches } of runs) {
       gpu.write(cache.buffer, 0, new Uint8Array(original));
       const result = await runAndRead(gpu, dispatches, out);
-      const held = cacheElements(await gpu.read(cache.buffer), kvFormat);
+      const held = cacheElements(await gpu.read(cache.buffer), shape, kvFormat);
       assertClose(held, expectedCache, { abs: 1e-7, rel: kvFormat === "f32" ? 2e-6 : 2 ** -11 + 2e-6 }, `cache of ${name}`);
       const at = (token: number, position: number): number => rowOf({ sequence: rows[token]?.sequence ?? 0, position });
       const attended = mlaAttentionReference(shape, absorbed, held, at, positions, softmaxScale);

@@ -1,4 +1,5 @@
 /** GPU time by kernel of one step that decodes, on a stage that does nothing else meanwhile. */
+import { isShortContext } from "@shoal/kernels";
 import type { LocalStage } from "../localStage.ts";
 import { type KernelTimes, kernelTimes } from "./kernelTimes.ts";
 import { decode, prefill } from "./run.ts";
@@ -21,7 +22,9 @@ export async function decodeTimes(stage: LocalStage, { positions = 64, repeat = 
     await prefill(stage, sequence, ids, maxTokens, "sample");
     // Leaves behind the inputs of such a step, so that running its commands again computes the same.
     await decode(stage, sequence, 1);
-    const commands = await stage.program({ kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing" });
+    const short = isShortContext({ sequences: [sequence], positions: [positions + 1] });
+    const shape = { kind: "forward", tokens: 1, outputs: 1, identity: true, choose: "greedy", capture: "nothing", short } as const;
+    const commands = await stage.program(shape);
     return (await kernelTimes(stage.gpu, commands, repeat)) ?? null;
   } finally {
     await stage.close(sequence);

@@ -144,7 +144,15 @@ async function prefillRow(run: Run, loaded: LoadedStage, [sequence]: readonly Se
   for (let i = 0; i < samples; i++) stepMs.push(await once());
   await stage.truncate(sequence, 0);
   const { routing = [] } = await stage.forward({ entries: [{ sequence, tokens: ids }], output: "sample", capture: { routing: true } });
-  const shape = { kind: "forward", tokens, outputs: 1, identity: tokens === 1, choose: "greedy", capture: "nothing", short: false } as const;
+  const shape = {
+    kind: "forward",
+    tokens,
+    outputs: 1,
+    identity: tokens === 1,
+    choose: "greedy",
+    capture: "nothing",
+    short: false,
+  } as const;
   return { stepMs, verified, ...(await stepDetails(loaded, shape, [{ before: 0, tokens }], routing)) };
 }
 
