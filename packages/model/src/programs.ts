@@ -82,12 +82,13 @@ export class Programs {
       tokens,
       outputs,
       identity,
+      short,
       choose,
       capture,
       adjusts = false,
       logprobs: keeps = false,
     } = shape;
-    const key = [kind, depth, recycles, tokens, outputs, identity, choose, capture, adjusts, keeps].join(" ");
+    const key = [kind, depth, recycles, tokens, outputs, identity, short, choose, capture, adjusts, keeps].join(" ");
     let program = this.#programs.get(key);
     if (!program) {
       program = shape.kind === "forward" ? await recordForward(this.#parts, shape, trace) : await recordDraft(this.#parts, shape);

@@ -55,7 +55,7 @@ function shapeOf({ count, hidden, width, slots }: Experts, tokens: number): Expe
 }
 
 function variantsOf(gpu: GpuContext, which: Which, shape: ExpertsFewShape) {
-  return which === "gateUp" ? gateUpVariants(gpu) : downVariants(gpu, shape);
+  return which === "gateUp" ? gateUpVariants(gpu, shape) : downVariants(gpu, shape);
 }
 
 function timed(gpu: GpuContext, which: Which, experts: Experts, tokens: number, pages: number, variant?: string): Omit<BenchCase, "op"> {

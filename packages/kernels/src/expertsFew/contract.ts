@@ -97,7 +97,7 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     // What down reads is the first variant's.
     const h = room();
     const gateUps = [];
-    for (const { name: variant } of turns(supportedVariants(gpu, gateUpVariants(gpu)))) {
+    for (const { name: variant } of turns(supportedVariants(gpu, gateUpVariants(gpu, routed)))) {
       const written: GPUBuffer = gateUps.length === 0 ? h : room();
       gateUps.push({ variant, written, dispatches: await expertsGateUpFew(gpu, { ...routed, ...input, h: written, variant }) });
     }

@@ -53,7 +53,7 @@ export async function expertsGateUpFew(gpu: GpuContext, spec: ExpertsGateUpFewSp
     ...(norm && { gamma: norm.gamma }),
   };
   const stride = roundUp(group.hidden, CHUNK);
-  const variant = chooseVariant(gpu, expertsFewOperation("gateUp", spec), gateUpVariants(gpu), spec.variant);
+  const variant = chooseVariant(gpu, expertsFewOperation("gateUp", spec), gateUpVariants(gpu, spec), spec.variant);
   const shape = gateUpProgram(gpu, variant, spec, stride);
   const dispatches: Dispatch[] = [];
   for (const set of pageSets(gpu, group.gateUp, Object.keys(buffers).length)) {

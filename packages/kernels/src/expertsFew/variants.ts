@@ -52,8 +52,9 @@ export function expertsFewOperation(which: "gateUp" | "down", { group, slots, to
 }
 
 /** The device's default first. */
-export function gateUpVariants(gpu: GpuContext): readonly TeamsVariant[] {
-  return prefersTeams(gpu) ? withFirst(GATE_UP, "r4-l32x4-u2-c8") : GATE_UP;
+export function gateUpVariants(gpu: GpuContext, { group }: Pick<ExpertsFewShape, "group">): readonly TeamsVariant[] {
+  if (!prefersTeams(gpu)) return GATE_UP;
+  return withFirst(GATE_UP, group.hidden > 2048 ? "r2-l32x2-u4-c4" : "r4-l32x1-u1");
 }
 
 /** The device's default first. */

@@ -9,6 +9,8 @@ import type { MatmulShape, MatmulVariant } from "./variant.ts";
 const WANTED_BLOCKS = 192;
 /** Tokens from which subgroup matrices are faster than loops, splitting x included. */
 const MATRIX_TOKENS = 48;
+/** Tokens up to which a weight that is decoded once for some of them does best, and no workgroup memory for it. */
+const MOST_STREAMED = 32;
 /** With fewer than so many of the smallest blocks, streaming does better. */
 const FEW_BLOCKS = 64;
 
@@ -71,7 +73,9 @@ function rows(
   };
 }
 
-const ROWS = [rows(4, 8, 4, 1, 2), rows(8, 8, 4, 1, 1, 8), rows(8, 4, 4, 1, 2), rows(4, 4, 1, 4, 2), rows(2, 8, 1, 8, 2)] as const;
+/** For matrices of few rows: the columns in four parts. */
+const FEW_ROWS = rows(4, 4, 1, 4, 2);
+const ROWS = [rows(4, 8, 4, 1, 2), FEW_ROWS, rows(8, 8, 4, 1, 1, 8), rows(8, 4, 4, 1, 2), rows(2, 8, 1, 8, 2)] as const;
 
 const TILES = [tile(4), tile(8)] as const;
 /** From large to small. */
@@ -97,7 +101,9 @@ export function matmulTrials(shape: MatmulShape): readonly MatmulVariant[] {
 }
 
 /** What a large GPU should run: the largest blocks of which there are enough, streaming where there are few. */
-function fastest(gpu: GpuContext, { rows, tokens }: MatmulShape): MatmulVariant | undefined {
+function fastest(gpu: GpuContext, { format, rows, tokens }: MatmulShape): MatmulVariant | undefined {
+  if (tokens <= MOST_STREAMED && rows < 1024) return FEW_ROWS;
+  if (tokens <= MOST_STREAMED && rows > 2048 && format === "fp8") return ROWS[0];
   if (tokens <= STREAM.tileTokens) return STREAM;
   const fitting = BLOCKS.filter(
     (variant) => (variant.supported?.(gpu) ?? true) && (variant.tileTokens <= 16 || variant.tileTokens < 2 * tokens),

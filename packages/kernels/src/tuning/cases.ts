@@ -1,5 +1,6 @@
 /** Everything that has variants, at the shapes of models. An operation that is not here keeps what the device prefers; a test compares the list with the kernels. */
 import type { GpuContext } from "@shoal/gpu";
+import { attendCase } from "./attend.ts";
 import { cacheBytes, attentionCase } from "./attention.ts";
 import type { TuningCase } from "./case.ts";
 import { sampleCase } from "./choice.ts";
@@ -10,6 +11,8 @@ import type { TuningShapes } from "./shapes.ts";
 
 /** More tokens are a prefill. */
 const BATCH_TOKENS = 64;
+/** Positions before a token that attends in one dispatch. */
+const SHORT_CONTEXT = 250;
 
 export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly TuningCase[] {
   const { name, products, prefillProducts, experts, mla, contexts, vocab } = shapes;
@@ -24,6 +27,7 @@ export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly Tun
     for (const tileRows of tokens <= BATCH_TOKENS ? batchTiles : prefillTiles)
       for (const which of both) cases.push(expertsCase(which, name, experts, tokens, tileRows));
   for (const context of contexts) if (cacheBytes(mla, context) <= largest) cases.push(attentionCase(name, mla, context, 1));
+  cases.push(attendCase(name, mla, SHORT_CONTEXT));
   cases.push(attentionCase(name, mla, prefillTokens, prefillTokens));
   for (const tokens of [1, prefillTokens]) {
     cases.push(absorbCase(name, mla, tokens));
