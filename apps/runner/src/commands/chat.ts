@@ -11,7 +11,6 @@ import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS, loadOptions, samplingFrom } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN, SAMPLING, SWARM } from "../options.ts";
-import { withSwarm } from "../swarm/client.ts";
 
 export const chatCommand: Command = {
   name: "chat",
@@ -30,11 +29,13 @@ async function runChat(invocation: Invocation): Promise<number> {
   const { values, words, terminal, interrupts } = invocation;
   const prompt = promptFrom(values.prompt, words);
   const seed = crypto.getRandomValues(new BigUint64Array(1))[0] ?? 0n;
-  if (values.swarm !== undefined)
+  if (values.swarm !== undefined) {
+    const { withSwarm } = await import("../swarm/client.ts");
     return withSwarm(invocation, values.swarm, async ({ model, description, generator }) => {
       const chat = chatSession(await generator(), model, values.system);
       return answer(invocation, { prompt, stage: description, chat, sampling: samplingFrom(values, model, { seed }) });
     });
+  }
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);

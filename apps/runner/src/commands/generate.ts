@@ -12,7 +12,6 @@ import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, loadOptions, samplingFrom } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN, SAMPLING, SWARM, type Values } from "../options.ts";
-import { withSwarm } from "../swarm/client.ts";
 import type { Terminal } from "../terminal.ts";
 import { checkLength, promptFrom } from "./chat.ts";
 
@@ -39,7 +38,8 @@ async function runGenerate(invocation: Invocation): Promise<number> {
     throw new UsageError("Cannot use '--json' with '--interactive', expected one of them");
   const prompts = values.interactive === true ? null : await readPrompts(values, words, terminal, interrupts.signal);
   const defaults = { temperature: DEFAULT_TEMPERATURE, seed: DEFAULT_SEED };
-  if (values.swarm !== undefined)
+  if (values.swarm !== undefined) {
+    const { withSwarm } = await import("../swarm/client.ts");
     return withSwarm(invocation, values.swarm, async ({ model, description, generator }) => {
       const chat = chatSession(await generator(), model, values.system);
       const sampling = samplingFrom(values, model, defaults);
@@ -47,6 +47,7 @@ async function runGenerate(invocation: Invocation): Promise<number> {
         ? converse(invocation, chat, description, { sampling, alwaysAsk: true })
         : complete(invocation, prompts, chat, sampling);
     });
+  }
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);

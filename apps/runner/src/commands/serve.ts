@@ -13,7 +13,6 @@ import { loadOptions } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN, SWARM, type Values } from "../options.ts";
 import { RemoteEngine } from "../serve/remoteEngine.ts";
 import { isLoopback, startServer } from "../serve/server.ts";
-import { withSwarm } from "../swarm/client.ts";
 
 const DEFAULT_PORT = 8080;
 const DEFAULT_HOST = "127.0.0.1";
@@ -58,12 +57,14 @@ async function serve(invocation: Invocation): Promise<number> {
     throw new UsageError(
       `Cannot serve on '${hostname}' without an API key: everybody who reaches it could use the model, expected SHOAL_API_KEY or --api-key-file`,
     );
-  if (values.swarm !== undefined)
+  if (values.swarm !== undefined) {
+    const { withSwarm } = await import("../swarm/client.ts");
     return withSwarm(invocation, values.swarm, async ({ model, description, engine }) => {
       const tokenizer = tokenizerOf(model);
       const template = templateOf(model, tokenizer);
       return answerRequests(invocation, apiKey, { model, tokenizer, template, stage: description, engine: await engine() });
     });
+  }
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, () => prepare(values, words[0], interrupts.signal));
     const engine = new RemoteEngine(client, await client.openEngine(interrupts.signal));
