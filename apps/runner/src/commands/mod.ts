@@ -8,6 +8,7 @@ import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
 import { joinCommand } from "./join.ts";
 import { relayCommand } from "./relay.ts";
+import { planCommand } from "./plan.ts";
 import { serveCommand } from "./serve.ts";
 import { swarmCommand } from "./swarm.ts";
 import { tuneCommand } from "./tune.ts";
@@ -21,6 +22,7 @@ export const COMMANDS: readonly Command[] = [
   relayCommand,
   logitsCommand,
   inspectCommand,
+  planCommand,
   benchCommand,
   tuneCommand,
   doctorCommand,

@@ -51,22 +51,34 @@ export function templateOf({ checkpoint }: OpenModel, tokenizer: Tokenizer): Cha
   return loadChatTemplate(tokenizer, { source: checkpoint.chatTemplate ?? undefined });
 }
 
-async function readConfig(path: string): Promise<ModelConfig> {
-  let text: string;
+/** @throws RunnerError, ConfigError */
+export async function readConfig(path: string): Promise<ModelConfig> {
+  return parseConfigText(await readText(path, "a config file"), path);
+}
+
+/** @throws RunnerError */
+export async function readJson(path: string, what: string): Promise<unknown> {
+  const text = await readText(path, what);
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new RunnerError(`Cannot read '${path}': it is no JSON, expected ${what}`, { cause });
+  }
+}
+
+async function readText(path: string, what: string): Promise<string> {
   try {
     const bytes = await readFile(path);
     if (bytes.byteLength > MAX_CONFIG_BYTES)
       throw new ConfigError(path, "", `has ${bytes.byteLength} bytes`, `at most ${MAX_CONFIG_BYTES}`);
-    text = bytes.toString("utf8");
+    return bytes.toString("utf8");
   } catch (cause) {
     if (cause instanceof ConfigError) throw cause;
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-    throw new RunnerError(
-      `Cannot read '${path}': ${code === "ENOENT" ? "it does not exist" : `it failed (${code})`}, expected a config file`,
-      { cause },
-    );
+    throw new RunnerError(`Cannot read '${path}': ${code === "ENOENT" ? "it does not exist" : `it failed (${code})`}, expected ${what}`, {
+      cause,
+    });
   }
-  return parseConfigText(text, path);
 }
 
 function shortName(location: string): string {
