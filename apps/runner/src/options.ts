@@ -139,11 +139,7 @@ export const OPTIONS = {
   context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
   webgpu: choice("which WebGPU: Deno's own, Dawn, or what works best (default)", ["auto", "wgpu", "dawn"]),
   tuning: choice("use the table of fastest variants that 'shoal tune' made (default), or not", ["on", "off"]),
-  devices: list(
-    "auto|NAME,...",
-    "spread the model over several devices: every adapter, or parts of their names, each '=' a share of the layers if it should not be an even one; of 'plan': a JSON file",
-  ),
-  split: choice("with --devices: layers in a row (default), or each layer's experts", ["layers", "experts"]),
+  devices: text("FILE", "a JSON file of devices and the links between them: configs/fleets/example.json"),
   adapter: text("NAME", "part of the adapter's name (Dawn only); 'shoal doctor' shows names"),
 
   verbose: toggle("show stack traces and details"),

@@ -15,16 +15,15 @@ export const planCommand: Command = {
   options: ["config", "devices", "kv", "context", "chunk", "prompt-tokens", "new-tokens", "json"],
   notes: [
     "--devices FILE names a JSON file: {devices: [{name, memoryBytes, bytesPerSecond, flopsPerSecond, layerSeconds?, readbackSeconds?}], links: [{between: [a, b], latencySeconds, bytesPerSecond}], defaultLink?}.",
-    "Example: shoal plan --config configs/config_671B.json --devices fleet.json",
+    "Example: shoal plan --config configs/config_671B.json --devices configs/fleets/example.json",
   ],
   run: runPlan,
 };
 
 async function runPlan({ values, terminal }: Invocation): Promise<number> {
   if (values.config === undefined) throw new UsageError("Cannot plan without a model, expected '--config FILE'", "plan");
-  const [file, ...more] = values.devices ?? [];
-  if (file === undefined || more.length > 0)
-    throw new UsageError("Cannot plan without devices, expected '--devices FILE' with one file", "plan");
+  const { devices: file } = values;
+  if (file === undefined) throw new UsageError("Cannot plan without devices, expected '--devices FILE'", "plan");
   const config = await readConfig(values.config);
   const fleet = parseFleet(await readJson(file, "a file of devices"));
   const kvFormat = values.kv ?? "f16";
@@ -74,5 +73,6 @@ function milliseconds(seconds: number): string {
 }
 
 function rate(seconds: number): string {
-  return (1 / seconds).toPrecision(3);
+  const perSecond = 1 / seconds;
+  return perSecond < 1000 ? perSecond.toPrecision(3) : formatCount(Math.round(perSecond));
 }
