@@ -4,6 +4,7 @@ import type { Ed25519PrivateKey, PrivateKey } from "@libp2p/interface";
 import { peerIdFromPrivateKey, peerIdFromString } from "@libp2p/peer-id";
 import { z } from "zod";
 import { SwarmError, malformed } from "../errors.ts";
+import { parseJson } from "../json.ts";
 
 /** Base58 of an identity multihash of an Ed25519 key. */
 export const peerIdSchema = z.string().regex(/^12D3Koo[1-9A-HJ-NP-Za-km-z]{45}$/);
@@ -70,20 +71,6 @@ async function holds({ by, payload, signature }: Signed, domain: string): Promis
     // A name that looks like one and holds no key, or a signature that is no base64.
     return false;
   }
-}
-
-/** @throws SwarmError named malformed, naming the field */
-export function parseJson<Schema extends z.ZodType>(text: string, schema: Schema, what: string): z.infer<Schema> {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch {
-    throw malformed(what, "it", "no JSON", "a JSON object");
-  }
-  const result = schema.safeParse(json);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw malformed(what, `'${issue?.path.join(".") ?? ""}'`, "not as expected", issue?.message.slice(0, 200) ?? "another value");
 }
 
 export function toBase64(bytes: Uint8Array): string {

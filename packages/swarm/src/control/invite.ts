@@ -1,16 +1,8 @@
 /** What lets somebody into a swarm, as a text for a chat or a QR code. Whoever has it is in: it is a key. */
 import { z } from "zod";
 import { SwarmError } from "../errors.ts";
-import {
-  type Identity,
-  type Signed,
-  identityFromText,
-  identityToText,
-  newIdentity,
-  parseJson,
-  peerIdSchema,
-  signedSchema,
-} from "./identity.ts";
+import { parseJson } from "../json.ts";
+import { type Identity, type Signed, identityFromText, identityToText, newIdentity, peerIdSchema, signedSchema } from "./identity.ts";
 import { certifyInvite } from "./membership.ts";
 
 const PREFIX = "shoal:";

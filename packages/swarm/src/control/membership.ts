@@ -8,7 +8,8 @@
  */
 import { z } from "zod";
 import { SwarmError } from "../errors.ts";
-import { type Identity, type Signed, parseJson, peerIdSchema, sign, signedSchema, toBase64, verify } from "./identity.ts";
+import { parseJson } from "../json.ts";
+import { type Identity, type Signed, peerIdSchema, sign, signedSchema, toBase64, verify } from "./identity.ts";
 
 /** Clocks of peers may differ by so much. */
 export const CLOCK_SKEW_MS = 10 * 60_000;

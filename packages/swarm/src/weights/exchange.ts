@@ -7,8 +7,8 @@
  */
 import { z } from "zod";
 import { Inbox } from "../control/inbox.ts";
-import { parseJson } from "../control/identity.ts";
 import { SwarmError } from "../errors.ts";
+import { parseJson } from "../json.ts";
 import type { Link } from "../link/link.ts";
 import type { ChunkSource } from "./chunkedFiles.ts";
 

@@ -6,8 +6,8 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex } from "@noble/hashes/utils.js";
 import type { CheckpointFiles } from "@shoal/checkpoint";
 import { z } from "zod";
-import { parseJson } from "../control/identity.ts";
 import { SwarmError, malformed } from "../errors.ts";
+import { parseJson } from "../json.ts";
 
 /** Bytes: 700 GB in chunks of 4 MiB have 11 MB of digests. */
 export const MAX_MANIFEST_BYTES = 24 * 2 ** 20;
