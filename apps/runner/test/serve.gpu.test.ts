@@ -1,7 +1,8 @@
 /** `shoal serve` as clients see it, on the embedded model: OpenAI's own client for what it can ask, fetch for what it cannot. */
 import type { DenoEngine } from "@shoal/gpu/deno";
 import OpenAI, { APIError } from "openai";
-import { on, shoal } from "./shoal.ts";
+import { check, serving } from "./serving.ts";
+import { shoal } from "./shoal.ts";
 
 interface GpuTest {
   readonly name: string;
@@ -13,33 +14,6 @@ const ANSWER = "The capital of France is Paris.";
 const MODEL = "shoal-tiny";
 /** The tokens " Paris" and " France". */
 const [PARIS, FRANCE] = [1876, 2590];
-
-function check(holds: boolean, message: string): void {
-  if (!holds) throw new Error(message);
-}
-
-/** Starts a server, uses it, and ends it by Ctrl-C. */
-async function serving(webgpu: DenoEngine, use: (url: string) => Promise<void>, env: Record<string, string> = {}): Promise<string> {
-  let using: Promise<unknown> | undefined;
-  let ended = false;
-  const { code, stderr } = await shoal(["serve", "--port", "0", ...on(webgpu)], {
-    env,
-    interruptWhen: ({ stdout }) => {
-      const url = /on (http:\S+)\/v1/.exec(stdout)?.[1];
-      if (url !== undefined)
-        using ??= use(url).then(
-          () => (ended = true),
-          (error: unknown) => ((ended = true), error),
-        );
-      return ended;
-    },
-  });
-  const failure = await using;
-  if (failure instanceof Error) throw failure;
-  check(using !== undefined, `the server never listened: ${stderr}`);
-  check(code === 0, `the server ended with ${code}: ${stderr}`);
-  return stderr;
-}
 
 /** Bias, penalties and log probabilities, as OpenAI's client asks for them. */
 async function checkSampling(client: OpenAI): Promise<void> {

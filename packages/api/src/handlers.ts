@@ -1,6 +1,6 @@
 /** What a request becomes, and the shape of its answer; chats. Plain completions are in completion.ts. */
 import type { GeneratedToken } from "@shoal/engine";
-import { toolMarks } from "@shoal/tokenizer";
+import { answerMarks } from "@shoal/tokenizer";
 import type { AnswerEnd, AnswerWish } from "./answer.ts";
 import type { AnswerToken, CallPart } from "./answerText.ts";
 import { invalidField } from "./errors.ts";
@@ -125,13 +125,11 @@ export function chatJob(body: unknown, { engine, template, tokenizer, model }: A
   };
 }
 
-const OPEN_REASONING = "<think>";
 const CLOSE_REASONING = "</think>";
 
 /** Tokens that say what the text around them is: some checkpoints flag them as special. */
 function marksOf(tokenizer: ApiOptions["tokenizer"]): ReadonlySet<number> {
-  const marks = [OPEN_REASONING, CLOSE_REASONING, ...Object.values(toolMarks)];
-  return new Set(marks.map((mark) => tokenizer.addedTokenId(mark)).filter((id) => id !== undefined));
+  return new Set(answerMarks.map((mark) => tokenizer.addedTokenId(mark)).filter((id) => id !== undefined));
 }
 
 function callId(): string {

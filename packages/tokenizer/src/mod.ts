@@ -8,5 +8,5 @@ export { fillInMiddle } from "./fillInMiddle.ts";
 export type { TemplateFamily } from "./templates/families.ts";
 export { type EncodeOptions, loadTokenizer, Tokenizer, type TokenizerFiles } from "./tokenizer.ts";
 export { type AnswerText, opensReasoning, ReasoningSplitter, type ReasoningStart } from "./reasoning.ts";
-export { type CallLayout, callLayout, type ToolFormat, toolMarks } from "./tool-format.ts";
+export { answerMarks, type CallLayout, callLayout, type ToolFormat, toolMarks } from "./tool-format.ts";
 export { ToolCallParser, type ToolCallOptions, type ToolCallPiece } from "./tool-calls.ts";

@@ -17,6 +17,9 @@ export const toolMarks = {
   separator: "<｜tool▁sep｜>",
 } as const;
 
+/** What a model writes around parts of its answer: tags of its reasoning, marks of its calls. */
+export const answerMarks: readonly string[] = ["<think>", "</think>", ...Object.values(toolMarks)];
+
 export const toolOutputMarks = {
   outputsBegin: "<｜tool▁outputs▁begin｜>",
   outputsEnd: "<｜tool▁outputs▁end｜>",

@@ -1,9 +1,12 @@
 /** `shoal serve`: an OpenAI-compatible server over one model, for many clients at once. */
 import { readFile } from "node:fs/promises";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import type { RequestRecord } from "@shoal/api";
 import { type InferenceEngine, stopTokenIds } from "@shoal/engine";
+import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker, vocabularyOf } from "@shoal/engine/constrained";
 import type { StageDescription } from "@shoal/model";
+import { answerMarks } from "@shoal/tokenizer";
 import type { Command, Invocation } from "../command.ts";
 import { RunnerError, UsageError, messageOf } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
@@ -11,6 +14,7 @@ import { type Prepared, startModel, withGpu } from "../gpu/session.ts";
 import { type OpenModel, openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
 import { loadOptions } from "../model/runOptions.ts";
 import { DEVICE, MODEL, RUN, SWARM, type Values } from "../options.ts";
+import { openPage } from "../serve/page.ts";
 import { RemoteEngine } from "../serve/remoteEngine.ts";
 import { isLoopback, startServer } from "../serve/server.ts";
 
@@ -20,6 +24,8 @@ const DEFAULT_MAX_SEQUENCES = 8;
 /** Full contexts that the KV cache holds at once, unless --max-sequences is less: chats are seldom full. */
 const FULL_CONTEXTS = 4;
 const MAX_KEY_BYTES = 4096;
+/** Where `npm run -s build-page` puts it. */
+const BUILT_PAGE = fileURLToPath(new URL("../../../chat/dist", import.meta.url));
 
 export const serveCommand: Command = {
   name: "serve",
@@ -35,6 +41,7 @@ export const serveCommand: Command = {
     "max-queue",
     "max-per-client",
     "log-prompts",
+    "page",
     ...MODEL,
     ...RUN,
     ...DEVICE,
@@ -42,6 +49,7 @@ export const serveCommand: Command = {
   ],
   notes: [
     "POST /v1/chat/completions and /v1/completions, GET /v1/models, /health, /metrics, /openapi.json.",
+    "The chat page is served at / where it was built (npm run -s build-page); pointed at this server it uses its model.",
     "Only this machine is answered, and needs no key. Any other --host needs one: in SHOAL_API_KEY, or in a file by --api-key-file.",
     "Each request is logged to standard error as a line of JSON, without its text. The first Ctrl-C lets answers finish, the next one ends them.",
     `curl http://${DEFAULT_HOST}:${DEFAULT_PORT}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"What is the capital of France?"}]}'`,
@@ -62,14 +70,25 @@ async function serve(invocation: Invocation): Promise<number> {
     return withSwarm(invocation, values.swarm, async ({ model, description, engine }) => {
       const tokenizer = tokenizerOf(model);
       const template = templateOf(model, tokenizer);
-      return answerRequests(invocation, apiKey, { model, tokenizer, template, stage: description, engine: await engine() });
+      const constraints = new GrammarConstraints({ spawn: spawnGrammarWorker, vocabulary: vocabulary({ model, tokenizer }) });
+      try {
+        return await answerRequests(invocation, apiKey, { model, tokenizer, template, stage: description, engine: await engine(constraints) });
+      } finally {
+        constraints.destroy();
+      }
     });
   }
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, () => prepare(values, words[0], interrupts.signal));
-    const engine = new RemoteEngine(client, await client.openEngine(interrupts.signal));
+    const engine = new RemoteEngine(client, await client.openEngine(vocabulary(started), interrupts.signal));
     return answerRequests(invocation, apiKey, { ...started, engine });
   });
+}
+
+/** What grammars are followed over. */
+function vocabulary({ model, tokenizer }: Pick<Served, "model" | "tokenizer">): TokenVocabulary {
+  const { config } = model.checkpoint;
+  return vocabularyOf(tokenizer, { size: config.vocabSize, stopTokenIds: stopTokenIds(config, tokenizer), marks: answerMarks });
 }
 
 interface Served {
@@ -80,11 +99,14 @@ interface Served {
   readonly engine: InferenceEngine;
 }
 
-function answerRequests(
+async function answerRequests(
   { values, terminal, interrupts }: Invocation,
   apiKey: string | undefined,
   { model, tokenizer, template, stage, engine }: Served,
 ): Promise<number> {
+  const page = await openPage(values.page ?? BUILT_PAGE);
+  if (values.page !== undefined && !page)
+    throw new RunnerError(`Cannot serve the page of '${values.page}': it has no 'index.html', expected a folder that Vite has built`);
   for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
   const { config, generationConfig } = model.checkpoint;
   const served = {
@@ -102,6 +124,7 @@ function answerRequests(
       apiKey,
       origins: values.cors ?? [],
       api: { engine, tokenizer, template, model: served },
+      page,
       limits: {
         ...(values["max-queue"] !== undefined && { maxQueue: values["max-queue"] }),
         ...(values["max-per-client"] !== undefined && { maxPerClient: values["max-per-client"] }),
@@ -109,6 +132,7 @@ function answerRequests(
       onRequest: (record) => terminal.err(`${logLine(record, values["log-prompts"] === true)}\n`),
       signal,
     });
+    if (page) terminal.err(`The chat page is at ${server.url}/\n`);
     terminal.out(`Serving ${served.id} on ${server.url}/v1, ${stage.contextTokens} tokens of context\n`);
     await server.finished;
     await engine.close();

@@ -10,6 +10,7 @@ import {
   type TokenGenerator,
   untilAborted,
 } from "@shoal/engine";
+import type { TokenVocabulary } from "@shoal/engine/constrained";
 import type { LoadProgress, StageDescription } from "@shoal/model";
 import type { KernelBenchResult, ModelBench } from "@shoal/model/bench";
 import type { TuneProgress, TuneResult } from "@shoal/model/tuning";
@@ -104,8 +105,9 @@ export class GpuClient implements TokenGenerator {
     return this.#call((host) => Promise.race([host.generate(request, tokens, prefill), refused.promise]), signal);
   }
 
-  openEngine(signal?: AbortSignal): Promise<EngineStatus> {
-    return this.#call((host) => host.openEngine(), signal);
+  /** @param vocabulary for requests that follow grammars */
+  openEngine(vocabulary: TokenVocabulary, signal?: AbortSignal): Promise<EngineStatus> {
+    return this.#call((host) => host.openEngine(vocabulary), signal);
   }
 
   /** Unlike other calls, many run at once; `cancelRequest` ends one of them. */

@@ -14,6 +14,7 @@ import {
   type GenerationResult,
   Generator,
 } from "@shoal/engine";
+import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker } from "@shoal/engine/constrained";
 import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
 import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
@@ -66,6 +67,7 @@ export class GpuHost {
   #generator: Generator | undefined;
   #running: AbortController | undefined;
   #engine: Engine | undefined;
+  #constraints: GrammarConstraints | undefined;
   /** Of the engine, by the caller's number. */
   readonly #requests = new Map<number, AbortController>();
 
@@ -178,9 +180,11 @@ export class GpuHost {
   }
 
   /** For many requests at once, over the stage that is loaded. */
-  async openEngine(): Promise<EngineStatus> {
+  async openEngine(vocabulary: TokenVocabulary): Promise<EngineStatus> {
     if (!this.#stage) throw new EngineError("closed", "Cannot open an engine: no model is loaded");
-    this.#engine = await Engine.open(this.#stage);
+    // Its thread starts with the first request that has a grammar.
+    this.#constraints = new GrammarConstraints({ spawn: spawnGrammarWorker, vocabulary });
+    this.#engine = await Engine.open(this.#stage, { constraints: this.#constraints });
     return this.#engine.status();
   }
 
@@ -216,6 +220,7 @@ export class GpuHost {
   async closeEngine(): Promise<void> {
     await this.#engine?.close();
     this.#engine = undefined;
+    this.#constraints?.destroy();
   }
 
   /** Computes a prompt in steps and hands each step's rows out; the next step waits until they are taken. */

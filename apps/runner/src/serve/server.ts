@@ -2,6 +2,7 @@
 import { type ApiLimits, type ApiOptions, type RequestRecord, createApi } from "@shoal/api";
 import { RunnerError } from "../errors.ts";
 import { type GuardOptions, corsHeaders, guard } from "./guard.ts";
+import type { Page } from "./page.ts";
 
 export interface ServerOptions extends Pick<GuardOptions, "apiKey" | "origins"> {
   readonly hostname: string;
@@ -9,6 +10,8 @@ export interface ServerOptions extends Pick<GuardOptions, "apiKey" | "origins"> 
   readonly port: number;
   readonly api: Pick<ApiOptions, "engine" | "tokenizer" | "template" | "model">;
   readonly limits: Partial<ApiLimits>;
+  /** Answered before everything else, where there is one. */
+  readonly page?: Page | undefined;
   readonly onRequest: (record: RequestRecord) => void;
   /** Ends the server: nothing new is taken, and what runs is waited for. */
   readonly signal: AbortSignal;
@@ -28,10 +31,12 @@ export function isLoopback(hostname: string): boolean {
 }
 
 /** @throws RunnerError where the address cannot be had */
-export function startServer({ hostname, port, api, limits, onRequest, signal, apiKey, origins }: ServerOptions): Server {
+export function startServer({ hostname, port, api, limits, page, onRequest, signal, apiKey, origins }: ServerOptions): Server {
   const answer = createApi({ ...api, limits, onRequest, closing: signal });
   const allowed: GuardOptions = { apiKey, origins, loopback: isLoopback(hostname) };
   const handle = async (request: Request, client: string): Promise<Response> => {
+    const file = page?.(request);
+    if (file) return file;
     const response = guard(request, allowed) ?? (await answer(request, { client }));
     for (const [name, value] of Object.entries(corsHeaders(request.headers.get("origin"), origins))) response.headers.set(name, value);
     return response;

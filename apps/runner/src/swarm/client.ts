@@ -1,5 +1,5 @@
 /** Using a swarm: the model over a path of its peers, as if it were here. Needs no GPU. */
-import { Engine, Generator, type InferenceEngine, type TokenGenerator } from "@shoal/engine";
+import { type ConstraintSource, Engine, Generator, type InferenceEngine, type TokenGenerator } from "@shoal/engine";
 import { remoteStage } from "@shoal/cluster";
 import type { StageDescription } from "@shoal/model";
 import { Auditor, type Hop, type OpenedHop, SwarmStage, choosePath, inviteFromText, linkChannel } from "@shoal/swarm";
@@ -12,7 +12,7 @@ export interface SwarmSession {
   readonly stage: SwarmStage;
   readonly description: StageDescription;
   readonly generator: () => Promise<TokenGenerator>;
-  readonly engine: () => Promise<InferenceEngine>;
+  readonly engine: (constraints: ConstraintSource) => Promise<InferenceEngine>;
 }
 
 /** Enters, gives the model to `work`, and leaves, whatever happens. */
@@ -85,7 +85,7 @@ export async function withSwarm<T>(
         description: await stage.describe(),
         generator: () => Generator.open(stage),
         // KV blocks of a path belong to its sequences: no prefix is shared.
-        engine: () => Engine.open(stage, { prefixCache: false, drafts: false }),
+        engine: (constraints) => Engine.open(stage, { prefixCache: false, drafts: false, constraints }),
       });
     } finally {
       await stage.destroy();
