@@ -15,8 +15,8 @@ export interface GrammarClientOptions {
   readonly timeoutMs?: number;
 }
 
-/** A schema of everyday size takes 1 to 2 s for a vocabulary of 129,280 tokens on a slow machine; others' masks wait behind it. */
-const TIMEOUT_MS = 10_000;
+/** A schema of everyday size takes 1 to 2 s for a vocabulary of 129,280 tokens on a slow machine, and many times that where its processors are busy; others' masks wait behind it. */
+const TIMEOUT_MS = 30_000;
 /** For a thread to start and read the vocabulary. */
 const START_MS = 60_000;
 /** Grammars remembered as too slow. */
