@@ -72,7 +72,13 @@ async function serve(invocation: Invocation): Promise<number> {
       const template = templateOf(model, tokenizer);
       const constraints = new GrammarConstraints({ spawn: spawnGrammarWorker, vocabulary: vocabulary({ model, tokenizer }) });
       try {
-        return await answerRequests(invocation, apiKey, { model, tokenizer, template, stage: description, engine: await engine(constraints) });
+        return await answerRequests(invocation, apiKey, {
+          model,
+          tokenizer,
+          template,
+          stage: description,
+          engine: await engine(constraints),
+        });
       } finally {
         constraints.destroy();
       }
