@@ -1,7 +1,7 @@
 export { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 export { type Announcement } from "./control/announcement.ts";
 export { Directory, type KnownPeer } from "./control/directory.ts";
-export { type Identity, identityFromText, identityToText, newIdentity } from "./control/identity.ts";
+export { type Identity, identityFromText, identityToText, isPeerId, newIdentity } from "./control/identity.ts";
 export { type Invite, inviteFromText, inviteToText, newInvite } from "./control/invite.ts";
 export { type Libp2pOptions, libp2pRendezvous } from "./control/libp2pRendezvous.ts";
 export { type Membership, joinAs } from "./control/membership.ts";

@@ -29,6 +29,9 @@ const REDIAL_MS = 500;
 /** Links that one peer may have with us at once. */
 const MAX_LINKS_PER_PEER = 8;
 const MAX_LINKS = 256;
+/** Lists of the expelled are told again so often, and to somebody new: whoever was away shall hear of them too. */
+const TELL_EXPULSIONS_MS = 10_000;
+const TELL_AGAIN_MS = 1000;
 /** Channels that prove themselves at once: strangers cost no more. */
 const MAX_PROVING = 32;
 
@@ -68,6 +71,8 @@ export interface PeersOptions {
 interface Held {
   readonly link: StripedLink;
   readonly remote: string;
+  /** By which it came into the swarm: known when it has proven that. */
+  invite?: string;
 }
 
 export class Peers {
@@ -83,6 +88,7 @@ export class Peers {
   #proving = 0;
   #own: Announcement | undefined;
   #number = 0;
+  #toldExpulsionsAt = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(options: PeersOptions) {
@@ -96,7 +102,11 @@ export class Peers {
       onChannel: (channel) => void this.#accept(channel),
       onMessage: (from, message) => void this.#hear(from, message),
     });
-    this.#stop = every(this.#clock, ANNOUNCE_MS, () => void this.#publish());
+    const stops = [
+      every(this.#clock, ANNOUNCE_MS, () => void this.#publish()),
+      every(this.#clock, TELL_EXPULSIONS_MS, () => this.#tellExpulsions()),
+    ];
+    this.#stop = () => stops.forEach((stop) => stop());
   }
 
   /** What is said of this peer from now on, at once and again and again. `number` and `peer` are filled in. */
@@ -161,12 +171,25 @@ export class Peers {
     this.#dropLinks(peer, reason);
   }
 
-  /** For the swarm's owner. */
-  async expel(swarm: Identity, more: { readonly peers?: readonly string[]; readonly invites?: readonly string[] }): Promise<Signed> {
+  /** Whether this peer itself was expelled, or its invite. */
+  get expelled(): boolean {
+    return this.expulsions.has(this.id, this.#options.membership.member.by);
+  }
+
+  /**
+   * For the swarm's owner: puts more on the newest list that this peer knows.
+   * @returns the list, which the owner keeps: one made without it would be older than what the others know, and not count
+   */
+  async expel(swarm: Identity, more: { readonly peers?: readonly string[]; readonly invites?: readonly string[] }): Promise<string> {
     const signed = await this.expulsions.expel(swarm, more);
     await this.#takeExpulsions(signed);
-    this.#options.rendezvous.publish(new TextEncoder().encode(JSON.stringify({ expulsions: signed })));
-    return signed;
+    this.#tellExpulsions();
+    return JSON.stringify({ expulsions: signed });
+  }
+
+  /** A list as `expel` gave it. @throws SwarmError */
+  async recallExpulsions(text: string): Promise<void> {
+    await this.#takeExpulsions(parseJson(text, expulsionsSchema, "a list of the expelled").expulsions);
   }
 
   async close(): Promise<void> {
@@ -196,16 +219,28 @@ export class Peers {
         return;
       }
       const announcement = await decodeAnnouncement(message, this.#rules);
-      if (announcement.peer !== this.id) this.directory.hear(announcement);
+      if (announcement.peer === this.id) return;
+      if (!this.directory.knows(announcement.peer) && this.#clock.now() - this.#toldExpulsionsAt >= TELL_AGAIN_MS) this.#tellExpulsions();
+      this.directory.hear(announcement);
     } catch {
       // Strangers and nonsense are not worth a word, or they could fill a log.
     }
   }
 
   async #takeExpulsions(signed: Signed): Promise<void> {
-    if (!(await this.expulsions.take(signed))) return;
-    for (const { remote } of this.#links.values()) if (this.expulsions.has(remote)) this.#dropLinks(remote, "expelled");
+    if (await this.expulsions.take(signed)) this.#dropExpelled();
+  }
+
+  #dropExpelled(): void {
+    for (const { link, remote, invite } of this.#links.values()) if (this.expulsions.has(remote, invite)) link.close("expelled");
     for (const { peer } of this.directory.peers()) if (this.expulsions.has(peer)) this.directory.forget(peer);
+  }
+
+  #tellExpulsions(): void {
+    const { signed } = this.expulsions;
+    if (!signed || this.#closed) return;
+    this.#toldExpulsionsAt = this.#clock.now();
+    this.#options.rendezvous.publish(new TextEncoder().encode(JSON.stringify({ expulsions: signed })));
   }
 
   #dropLinks(peer: string, reason: string): void {
@@ -221,7 +256,8 @@ export class Peers {
   async #dial(id: string, link: StripedLink, purpose: LinkPurpose, signal?: AbortSignal): Promise<void> {
     const channel = await this.#options.rendezvous.open(link.remote, signal);
     try {
-      await this.#prove(channel);
+      const { member } = await this.#prove(channel);
+      this.#cameBy(id, member.by);
       channel.send(JSON.stringify({ purpose, link: id }));
       parseJson(await this.#inTime(channel.receive(), channel), acceptedSchema, "an answer to a link's request");
     } catch (error) {
@@ -236,8 +272,9 @@ export class Peers {
       if (this.#closed || this.#proving >= MAX_PROVING || this.directory.isBanned(channel.remote))
         throw new SwarmError("overloaded", "Cannot take a channel now");
       this.#proving++;
+      let membership: Membership;
       try {
-        await this.#prove(channel);
+        membership = await this.#prove(channel);
       } finally {
         this.#proving--;
       }
@@ -245,6 +282,7 @@ export class Peers {
       const held = this.#links.get(id);
       if (held && held.remote !== channel.remote) throw new SwarmError("not-a-member", "Cannot join a link of somebody else's");
       const link = held?.link ?? this.#acceptLink(id, channel.remote, purpose);
+      this.#cameBy(id, membership.member.by);
       channel.send(JSON.stringify({ accepted: true }));
       await this.#negotiate(channel, link, false);
     } catch {
@@ -263,9 +301,17 @@ export class Peers {
     return link;
   }
 
-  async #prove(channel: PeerChannel): Promise<void> {
+  async #prove(channel: PeerChannel): Promise<Membership> {
     const { identity, membership } = this.#options;
-    await this.#inTime(proveMembership(channel, { identity, membership }, channel.remote, this.#rules), channel);
+    const theirs = await this.#inTime(proveMembership(channel, { identity, membership }, channel.remote, this.#rules), channel);
+    // The other may have known more of the expelled.
+    this.#dropExpelled();
+    return theirs;
+  }
+
+  #cameBy(id: string, invite: string): void {
+    const held = this.#links.get(id);
+    if (held) held.invite = invite;
   }
 
   /** Whoever says nothing does not hold anything up. */
@@ -331,9 +377,11 @@ export class Peers {
   }
 }
 
+const expulsionsSchema = z.strictObject({ expulsions: signedSchema });
+
 function expulsionsIn(message: Uint8Array): Signed | undefined {
   // Cheap: an announcement begins otherwise.
   const text = new TextDecoder().decode(message.subarray(0, 14));
   if (text !== '{"expulsions":') return undefined;
-  return parseJson(new TextDecoder().decode(message), z.strictObject({ expulsions: signedSchema }), "a list of the expelled").expulsions;
+  return parseJson(new TextDecoder().decode(message), expulsionsSchema, "a list of the expelled").expulsions;
 }

@@ -53,6 +53,18 @@ describe("invites", () => {
   });
 });
 
+describe("relays of an invite", () => {
+  test.each(["nonsense", "/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/4001/ws", ""])("'%s' is refused by name", async (relay) => {
+    const about = { relays: [relay], manifestDigest: "ab".repeat(32), modelName: "tiny" };
+    await expect(newInvite(await newIdentity(), about)).rejects.toMatchObject({
+      name: "SwarmError",
+      code: "invite",
+      field: "relays",
+      actual: relay,
+    });
+  });
+});
+
 describe("membership", () => {
   test("whoever joined by an invite of the swarm is a member", async () => {
     const { identity, membership, rules } = await member();

@@ -3,7 +3,7 @@ import type { Link } from "../src/link/link.ts";
 import { newIdentity } from "../src/control/identity.ts";
 import { newInvite } from "../src/control/invite.ts";
 import { joinAs } from "../src/control/membership.ts";
-import type { Peers, PeersOptions } from "../src/peers.ts";
+import type { Peers } from "../src/peers.ts";
 import { inbox } from "./linkContract.ts";
 import { OTHER_MODEL, type TestSwarm, serving, testSwarm } from "./swarmFixture.ts";
 
@@ -12,14 +12,16 @@ afterEach(async () => {
   await Promise.all(opened.splice(0).map((peers) => peers.close()));
 });
 
-async function joined(swarm: TestSwarm, options: Partial<PeersOptions> = {}): Promise<Peers> {
+type Options = Parameters<TestSwarm["join"]>[0];
+
+async function joined(swarm: TestSwarm, options: Options = {}): Promise<Peers> {
   const peers = await swarm.join(options);
   opened.push(peers);
   return peers;
 }
 
 /** A peer that echoes what its links bring. */
-function echoing(swarm: TestSwarm, options: Partial<PeersOptions> = {}): Promise<Peers> {
+function echoing(swarm: TestSwarm, options: Options = {}): Promise<Peers> {
   return joined(swarm, { onLink: (link) => link.listen((message) => void link.send(message).catch(() => {})), ...options });
 }
 
@@ -163,6 +165,50 @@ describe("links between peers", () => {
     expect((await swarm.clock.until(link.closed, 1000)).message).toMatch(/expelled/);
     expect(a.directory.peers()).toEqual([]);
     await expect(swarm.clock.until(b.connect(a.id, "stage"), 20_000)).rejects.toMatchObject({ name: "SwarmError" });
+  });
+
+  test("whoever comes later hears who was expelled; an owner that kept its list can add to it", async () => {
+    const swarm = await testSwarm();
+    const a = await echoing(swarm);
+    const [b, c] = [await joined(swarm), await joined(swarm)];
+    const first = await joined(swarm);
+    for (const peer of [a, b, c]) peer.announce(serving(0, 6));
+    await swarm.clock.advance(100);
+    const list = await first.expel(swarm.owner, { peers: [b.id] });
+    await swarm.clock.advance(100);
+    expect([b.expelled, c.expelled]).toEqual([true, false]);
+    await first.close();
+    const late = await echoing(swarm);
+    late.announce(serving(0, 6));
+    await swarm.clock.advance(1000);
+    await expect(swarm.clock.until(b.connect(late.id, "stage"), 20_000)).rejects.toMatchObject({ name: "SwarmError" });
+    const silent = await echoing(swarm);
+    await swarm.clock.advance(10_000);
+    expect(silent.expulsions.has(b.id)).toBe(true);
+    const again = await swarm.join();
+    opened.push(again);
+    await again.recallExpulsions(list);
+    await again.expel(swarm.owner, { peers: [c.id] });
+    await swarm.clock.advance(100);
+    expect([a, late].map(({ expulsions }) => [expulsions.has(b.id), expulsions.has(c.id)])).toEqual([
+      [true, true],
+      [true, true],
+    ]);
+    expect(c.expelled).toBe(true);
+  });
+
+  test("an expelled invite ends the links of all who came by it, whichever side asked for them", async () => {
+    const swarm = await testSwarm();
+    const other = await newInvite(swarm.owner, swarm.invite);
+    const a = await echoing(swarm);
+    const [b, c] = [await joined(swarm, { invite: other }), await echoing(swarm, { invite: other })];
+    const asked = await swarm.clock.until(b.connect(a.id, "stage"), 2000);
+    const own = await swarm.clock.until(a.connect(c.id, "stage"), 2000);
+    const owner = await joined(swarm);
+    await owner.expel(swarm.owner, { invites: [other.identity.id] });
+    await swarm.clock.advance(200);
+    for (const link of [asked, own]) expect((await swarm.clock.until(link.closed, 1000)).message).toMatch(/expelled/);
+    expect([a.expelled, b.expelled, c.expelled]).toEqual([false, true, true]);
   });
 
   test("a banned peer gets no link until the ban ends", async () => {

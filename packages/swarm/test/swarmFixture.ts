@@ -22,7 +22,7 @@ export async function testSwarm(delayMs: () => number = () => 5): Promise<TestSw
   const clock = new SimulatedClock();
   const network = new MemoryNetwork(clock, delayMs);
   const owner = await newIdentity();
-  const about = { relays: ["/ip4/127.0.0.1/tcp/1/ws"], manifestDigest: MODEL, modelName: "tiny" };
+  const about = { relays: [`/ip4/127.0.0.1/tcp/1/ws/p2p/${owner.id}`], manifestDigest: MODEL, modelName: "tiny" };
   const invite = await newInvite(owner, about);
   return {
     clock,

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { KnownPeer } from "../src/control/directory.ts";
 import { deferred } from "../src/deferred.ts";
 import type { Fault, OpenedHop } from "../src/pipeline/hop.ts";
+import { Auditor } from "../src/pipeline/audit.ts";
 import { SwarmStage, type SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
 import { choosePath } from "../src/plan/path.ts";
 import { FAKE, FakeStage } from "./fakeModel.ts";
@@ -206,6 +207,38 @@ describe("a stage of many peers", () => {
       expect(faults).toEqual([{ peer: peers[victim]?.known.peer, fault: "lied" }]);
       await stage.destroy();
     }
+  });
+
+  test("one that lies so that it could be true is found out by audits, and gets nothing to compute any more", async () => {
+    const peers = ["a", "b", "c"].map((name, index) => new FakePeer(name, 0, 3, 1 + index)).concat(new FakePeer("d", 3, 6));
+    const banned = new Set<string>();
+    const open = async ({ peer }: { readonly peer: string }): Promise<OpenedHop> => {
+      const found = peers.find(({ known }) => known.peer === peer);
+      if (!found || banned.has(peer)) throw new Error("no such peer");
+      return found.opened();
+    };
+    const auditor = new Auditor({
+      ...FAKE,
+      open,
+      share: 1,
+      others: ({ layers }) =>
+        peers.map(({ known }) => ({ peer: known.peer, layers: known.layers ?? layers })).filter((hop) => hop.layers.begin === layers.begin),
+      onLiar: (peer) => {
+        banned.add(peer);
+        peers.find(({ known }) => known.peer === peer)?.kill();
+      },
+    });
+    const { stage } = await fleet(peers, { open, onStep: auditor.observe });
+    const [liar] = peers;
+    await answer(stage, PROMPT, 30, async (token) => {
+      if (token === 5 && liar) liar.stage.fault = "lies";
+      // Audits run beside the answer: a token takes longer than this.
+      for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve));
+    });
+    expect([...banned]).toEqual(["a"]);
+    expect(stage.path.map(({ peer }) => peer)).toEqual(["b", "d"]);
+    expect(await answer(stage, PROMPT, 30)).toEqual(await solo());
+    await stage.destroy();
   });
 
   test("layers that nobody else has alone are taken over together with their neighbours'", async () => {

@@ -82,10 +82,11 @@ export class Contribution {
     return this.#description !== undefined;
   }
 
-  /** Until the signal; then those who use this peer may finish. */
+  /** Until the signal; then those who use this peer may finish. @throws RunnerError where it is expelled */
   async serve(signal: AbortSignal): Promise<void> {
     let needed = 0;
-    while (!signal.aborted) {
+    const { peers } = this.#member;
+    while (!signal.aborted && !peers.expelled) {
       await sleep(LOOK_MS, signal);
       this.#announce("serving");
       needed = this.#isNeededElsewhere() ? needed + 1 : 0;
@@ -97,9 +98,10 @@ export class Contribution {
     }
     this.#announce("leaving");
     const end = performance.now() + LEAVE_MS;
-    while (this.#users.size > 0 && performance.now() < end) await sleep(100);
+    while (this.#users.size > 0 && !peers.expelled && performance.now() < end) await sleep(100);
     await this.#member.checkpoint.close();
     await this.#member.close();
+    if (peers.expelled) throw new RunnerError("Cannot go on: this peer, or the invite by which it came, was expelled from the swarm");
   }
 
   async #take(): Promise<void> {

@@ -8,6 +8,7 @@ import {
   identityToText,
   inviteFromText,
   inviteToText,
+  isPeerId,
   missingLayers,
   newIdentity,
   newInvite,
@@ -22,6 +23,8 @@ import { enterSwarm, manifestFile, manifestOf } from "./member.ts";
 import { type SwarmReport, statusText } from "./status.ts";
 
 const OWNER_ONLY = 0o600;
+/** In place of a peer's name: the invite itself, with all who came by it. */
+const INVITE = "invite";
 /** Two announcements of everybody. */
 const LISTEN_MS = 4500;
 const SPREAD_MS = 1000;
@@ -79,6 +82,13 @@ async function status({ values, terminal, interrupts }: Invocation, text: string
 async function expel({ values, terminal, interrupts }: Invocation, invite: Invite, names: readonly string[]): Promise<number> {
   if (names.length === 0)
     throw new UsageError("Cannot expel nobody, expected names of peers as 'shoal swarm status' shows them, or 'invite'", "swarm");
+  for (const name of names)
+    if (name !== INVITE && !isPeerId(name))
+      throw new UsageError(
+        `Cannot expel '${name.slice(0, 80)}': it is no peer's whole name, expected one as 'shoal swarm status' shows it, or 'invite'`,
+        "swarm",
+      );
+  const invites = names.includes(INVITE) ? [invite.identity.id] : [];
   let owner;
   try {
     owner = identityFromText(await readFile(ownerFile(invite), "utf8"));
@@ -88,8 +98,10 @@ async function expel({ values, terminal, interrupts }: Invocation, invite: Invit
   const member = await enterSwarm(invite, values, interrupts.signal);
   try {
     await new Promise((resolve) => setTimeout(resolve, LISTEN_MS));
-    const invites = names.includes("invite") ? [invite.identity.id] : [];
-    await member.peers.expel(owner, { peers: names.filter((name) => name !== "invite"), invites });
+    const kept = await readExpelled(invite);
+    if (kept !== undefined) await member.peers.recallExpulsions(kept);
+    const list = await member.peers.expel(owner, { peers: names.filter((name) => name !== INVITE), invites });
+    await writeWhole(expelledFile(invite), list);
     await new Promise((resolve) => setTimeout(resolve, SPREAD_MS));
     terminal.err(`Expelled ${names.join(", ")}\n`);
     return EXIT.ok;
@@ -97,6 +109,20 @@ async function expel({ values, terminal, interrupts }: Invocation, invite: Invit
     await member.checkpoint.close();
     await member.close();
   }
+}
+
+/** Whom the owner has expelled so far: each list is the whole one. */
+async function readExpelled(invite: Invite): Promise<string | undefined> {
+  try {
+    return await readFile(expelledFile(invite), "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+function expelledFile({ swarm }: Invite): string {
+  return join(swarmDirectory(), "owners", `${swarm}.expelled.json`);
 }
 
 function ownerFile({ swarm }: Invite): string {

@@ -74,6 +74,11 @@ export class Directory {
     return [...this.#peers.values()].filter(({ peer }) => !this.isBanned(peer)).sort((a, b) => (a.peer < b.peer ? -1 : 1));
   }
 
+  /** Also where it has fallen silent. Cheap. */
+  knows(peer: string): boolean {
+    return this.#peers.has(peer);
+  }
+
   get(peer: string): KnownPeer | undefined {
     return this.peers().find((one) => one.peer === peer);
   }

@@ -8,6 +8,11 @@ import { parseJson } from "../json.ts";
 
 /** Base58 of an identity multihash of an Ed25519 key. */
 export const peerIdSchema = z.string().regex(/^12D3Koo[1-9A-HJ-NP-Za-km-z]{45}$/);
+
+export function isPeerId(text: string): boolean {
+  return peerIdSchema.safeParse(text).success;
+}
+
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 
 export interface Identity {

@@ -1,4 +1,5 @@
 /** What lets somebody into a swarm, as a text for a chat or a QR code. Whoever has it is in: it is a key. */
+import { multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
 import { SwarmError } from "../errors.ts";
 import { parseJson } from "../json.ts";
@@ -34,11 +35,35 @@ export interface Invite {
   readonly certificate: Signed;
 }
 
+/** @throws SwarmError named invite for a relay's address that nobody could dial, or without the relay's name, by which it is known to be that relay */
+function checkRelay(relay: string): void {
+  let names: readonly string[] = [];
+  try {
+    names = multiaddr(relay)
+      .getComponents()
+      .map(({ name }) => name);
+  } catch {
+    // Told below.
+  }
+  if (!names.includes("ws") && !names.includes("wss")) throw badRelay(relay, "it is no WebSocket's");
+  if (names.at(-1) !== "p2p") throw badRelay(relay, "it does not end with the relay's name");
+}
+
+function badRelay(relay: string, why: string): SwarmError {
+  return new SwarmError(
+    "invite",
+    `Cannot use '${relay.slice(0, 100)}' as a relay's address: ${why}, expected one such as '/ip4/192.0.2.7/tcp/4001/ws/p2p/12D3Koo...'`,
+    { field: "relays", actual: relay, expected: "a multiaddress" },
+  );
+}
+
+/** @throws SwarmError named invite for a relay's address that is none */
 export async function newInvite(
   swarm: Identity,
   about: Pick<Invite, "relays" | "manifestDigest" | "modelName">,
   days = DEFAULT_DAYS,
 ): Promise<Invite> {
+  for (const relay of about.relays) checkRelay(relay);
   const identity = await newIdentity();
   const certificate = await certifyInvite(swarm, identity.id, Date.now() + days * 86_400_000);
   return { swarm: swarm.id, ...about, identity, certificate };

@@ -13,7 +13,8 @@ import { type Identity, type Signed, peerIdSchema, sign, signedSchema, toBase64,
 
 /** Clocks of peers may differ by so much. */
 export const CLOCK_SKEW_MS = 10 * 60_000;
-const MAX_EXPELLED = 4096;
+/** Each of peers and invites: a list of both fits one message. */
+const MAX_EXPELLED = 500;
 const NONCE_BYTES = 32;
 const seconds = z
   .int()
@@ -73,9 +74,14 @@ export class Expulsions {
   }
 
   /** For the owner: a list with more on it. */
-  expel(swarm: Identity, more: { readonly peers?: readonly string[]; readonly invites?: readonly string[] }): Promise<Signed> {
+  async expel(swarm: Identity, more: { readonly peers?: readonly string[]; readonly invites?: readonly string[] }): Promise<Signed> {
     const peers = [...new Set([...this.#peers, ...(more.peers ?? [])])];
     const invites = [...new Set([...this.#invites, ...(more.invites ?? [])])];
+    if (peers.length > MAX_EXPELLED || invites.length > MAX_EXPELLED)
+      throw new SwarmError(
+        "overloaded",
+        `Cannot expel ${peers.length} peers and ${invites.length} invites, expected at most ${MAX_EXPELLED} of each: begin a new swarm`,
+      );
     return sign(swarm, "expulsions", { swarm: swarm.id, number: this.#number + 1, peers, invites });
   }
 
