@@ -20,6 +20,8 @@ export interface Command {
   readonly maxWords: number;
   /** Beyond the common ones. */
   readonly options: readonly OptionName[];
+  /** What an option means, where that is not what it means elsewhere. */
+  readonly meanings?: { readonly [Name in OptionName]?: string };
   /** Paragraphs and examples under the list of options. */
   readonly notes?: readonly string[];
   /** @returns the exit code */

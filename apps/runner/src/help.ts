@@ -20,7 +20,7 @@ export function generalHelp(commands: readonly Command[], version: string): stri
   ].join("\n");
 }
 
-export function commandHelp({ name, summary, arguments: usage, options, notes = [] }: Command): string {
+export function commandHelp({ name, summary, arguments: usage, options, meanings = {}, notes = [] }: Command): string {
   const all = [...options, ...COMMON];
   return [
     `Usage: shoal ${name} [OPTIONS]${usage === "" ? "" : ` ${usage}`}`,
@@ -28,14 +28,14 @@ export function commandHelp({ name, summary, arguments: usage, options, notes = 
     `${summary[0]?.toUpperCase() ?? ""}${summary.slice(1)}.`,
     "",
     "Options:",
-    ...all.flatMap(optionLines),
+    ...all.flatMap((option) => optionLines(option, meanings[option] ?? OPTIONS[option].help)),
     ...(notes.length > 0 ? ["", ...notes] : []),
     "",
   ].join("\n");
 }
 
-function optionLines(name: OptionName): string[] {
-  const { placeholder, help } = OPTIONS[name];
+function optionLines(name: OptionName, help: string): string[] {
+  const { placeholder } = OPTIONS[name];
   const short = Object.entries(SHORT).find(([, long]) => long === name)?.[0];
   const left = `  ${short === undefined ? "    " : `-${short}, `}--${name}${placeholder === null ? "" : ` ${placeholder}`}`;
   const [first = "", ...rest] = wrap(help, WIDTH - COLUMN);

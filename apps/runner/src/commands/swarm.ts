@@ -7,6 +7,7 @@ export const swarmCommand: Command = {
   arguments: "create | status INVITE | expel INVITE PEER...",
   maxWords: 64,
   options: ["relay", "days", "model", "json", "ice-servers"],
+  meanings: { model: "the model's directory; without it the embedded tiny model" },
   notes: [
     "create --relay ADDRESS,... [--model DIR]: reads the model once, and prints an invite, also as a QR code. Whoever has the invite is in: it is a key.",
     "status: the peers, their layers, speed and load, and what is missing for the model to be served. --json for machines.",

@@ -17,6 +17,7 @@ export async function runRelay({ values, terminal, interrupts }: Invocation): Pr
   if ((cert === undefined) !== (key === undefined))
     throw new UsageError(
       `Cannot speak TLS with ${cert === undefined ? "a key" : "a certificate"} alone, expected '--tls-cert' and '--tls-key'`,
+      "relay",
     );
   const tls = cert !== undefined && key !== undefined ? { cert: await readText(cert), key: await readText(key) } : undefined;
   const identity = await ownIdentity();
