@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { z } from "zod";
 import { decodeAnnouncement, encodeAnnouncement } from "../src/control/announcement.ts";
-import { identityFromText, identityToText, newIdentity, sign } from "../src/control/identity.ts";
+import { identityFromText, identityToText, newIdentity, sign, verify } from "../src/control/identity.ts";
 import { inviteFromText, inviteToText, newInvite } from "../src/control/invite.ts";
 import { CLOCK_SKEW_MS, Expulsions, checkMembership, joinAs, proveMembership, type TextChannel } from "../src/control/membership.ts";
 import { Inbox } from "../src/control/inbox.ts";
@@ -179,6 +180,17 @@ describe("announcements", () => {
       new TextEncoder().encode("[]"),
     ];
     for (const bad of cases) await expect(decodeAnnouncement(bad, a.rules)).rejects.toMatchObject({ name: "SwarmError" });
+  });
+
+  test("a signature has one way to be written: other spare bits of its last character are refused", async () => {
+    const identity = await newIdentity();
+    const signed = await sign(identity, "test", { value: 1 });
+    const schema = z.strictObject({ value: z.number() });
+    expect(await verify(signed, "test", schema)).toEqual({ value: 1 });
+    const last = signed.signature.at(-3) ?? "";
+    const signature = `${signed.signature.slice(0, -3)}${String.fromCharCode(last.charCodeAt(0) + 1)}==`;
+    expect(Buffer.from(signature, "base64")).toEqual(Buffer.from(signed.signature, "base64"));
+    await expect(verify({ ...signed, signature }, "test", schema)).rejects.toMatchObject(REFUSED);
   });
 
   test("10,000 damaged announcements are refused, each by name", async () => {

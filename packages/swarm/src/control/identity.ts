@@ -82,8 +82,11 @@ export function toBase64(bytes: Uint8Array): string {
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }
 
+/** @throws RangeError for a text that is not the one way to write its bytes: `atob` passes over white space and the last character's spare bits */
 export function fromBase64(text: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  if (toBase64(bytes) !== text) throw new RangeError("Cannot read base64: its spare bits or white space are not as written, expected none");
+  return bytes;
 }
 
 function signedBytes(domain: string, payload: string): Uint8Array {
