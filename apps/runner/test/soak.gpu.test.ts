@@ -26,9 +26,11 @@ const SHORT: Load = { clients: 16, durationMs: 60_000, requests: 2, maxSequences
 const LONG: Load = { clients: 64, durationMs: 60_000, requests: Number.POSITIVE_INFINITY, maxSequences: 16 };
 /** Of all requests; chosen by a seed, as everything else. */
 const ABORTED = 0.1;
-/** Of the server's memory between warm-up and end, beyond what a garbage collector leaves lying about. */
-const MEMORY_SLACK = 1.15;
-const MEMORY_SLACK_BYTES = 48 * 2 ** 20;
+/** What the server's memory may grow by from the middle to the end: what a garbage collector leaves lying about. */
+const MEMORY_SLACK = 1.1;
+const MEMORY_SLACK_BYTES = 32 * 2 ** 20;
+/** Looks at the server's memory in the time of the load. */
+const SAMPLES = 12;
 
 interface Ask {
   readonly path: "/v1/chat/completions" | "/v1/completions";
@@ -133,22 +135,35 @@ async function soak(server: RunningServer, load: Load): Promise<Totals> {
     }
   };
   const before = await footprint(server);
-  const clients = Array.from({ length: load.clients }, (_, seed) => client(seed + 1));
-  // Queues, buffers and code have their size by then.
-  const warm = Number.isFinite(load.requests) ? undefined : await delay(load.durationMs / 3).then(() => footprint(server));
-  await Promise.all(clients);
+  const clients = Promise.all(Array.from({ length: load.clients }, (_, seed) => client(seed + 1)));
+  const samples = await sampled(clients, load.durationMs / SAMPLES, () => footprint(server));
+  await clients;
   await idle(url);
   const after = await footprint(server);
+  const memory = [before, ...samples, after].map(({ bytes }) => mebibytes(bytes));
   console.log(
-    `    ${totals.finished} answers finished, ${totals.aborted} hung up on, ${totals.tokens} chunks; memory ${mebibytes(before.bytes)} before, ${
-      warm ? `${mebibytes(warm.bytes)} after a third, ` : ""
-    }${mebibytes(after.bytes)} MiB after; files ${before.files}, then ${after.files}`,
+    `    ${totals.finished} answers finished, ${totals.aborted} hung up on, ${totals.tokens} chunks; MiB of memory ${memory.join(" ")}; files ${before.files}, then ${after.files}`,
   );
-  const most = (warm ?? before).bytes * MEMORY_SLACK + MEMORY_SLACK_BYTES;
+  // Queues, buffers and code have their size after half of it.
+  const warm = samples[Math.floor(samples.length / 2)] ?? before;
+  const most = warm.bytes * MEMORY_SLACK + MEMORY_SLACK_BYTES;
   check(after.bytes <= most, `the server has ${mebibytes(after.bytes)} MiB, expected at most ${mebibytes(most)}`);
   // Clients keep connections open for their next requests.
   check(after.files <= before.files + load.clients + 8, `the server has ${after.files} files open, at first ${before.files}`);
   return totals;
+}
+
+/** What `sample` gives every `ms` until `work` ends. */
+async function sampled<T>(work: Promise<unknown>, ms: number, sample: () => Promise<T>): Promise<readonly T[]> {
+  const samples: T[] = [];
+  let over = false;
+  const end = (): void => void (over = true);
+  work.then(end, end);
+  for (;;) {
+    await Promise.race([delay(ms), work.catch(() => {})]);
+    if (over) return samples;
+    samples.push(await sample());
+  }
 }
 
 interface Footprint {

@@ -20,6 +20,7 @@ import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
   type LocalStage,
+  type LocalStageOptions,
   type StageDescription,
   checkAdapter,
   loadLocalStage,
@@ -64,12 +65,19 @@ export class GpuHost {
   /** Contexts that the bench and the tuner opened and closed. */
   readonly #benched: GpuContext[] = [];
   #stage: LocalStage | undefined;
+  /** What `#stage` was loaded by. */
+  #loaded: LoadRequest | undefined;
   #generator: Generator | undefined;
   #running: AbortController | undefined;
   #engine: Engine | undefined;
   #constraints: GrammarConstraints | undefined;
   /** Of the engine, by the caller's number. */
   readonly #requests = new Map<number, AbortController>();
+  readonly #openGpu: typeof openDenoGpu;
+
+  constructor(openGpu: typeof openDenoGpu = openDenoGpu) {
+    this.#openGpu = openGpu;
+  }
 
   async open({ webgpu, adapterName, tuning: wanted }: DeviceRequest): Promise<DeviceReport> {
     let tuning: Tuning | undefined;
@@ -78,7 +86,7 @@ export class GpuHost {
       return tuning.choices;
     };
     this.#opened = { webgpu, ...(adapterName !== undefined && { adapterName }), choices };
-    const gpu = await openDenoGpu(this.#opened);
+    const gpu = await this.#openGpu(this.#opened);
     const { report } = tuning ?? (await tuningFor({ adapter: gpu.adapter, engine: gpu.dialect.engine }, wanted));
     this.#gpu = gpu;
     const limits: Record<string, number> = {};
@@ -114,7 +122,6 @@ export class GpuHost {
 
   async load(request: LoadRequest, onProgress: Callback<[LoadProgress]>): Promise<StageDescription> {
     return this.#abortable(async (signal) => {
-      const checkpoint = await openRequested(request, signal);
       let reportedAt = 0;
       const report = (progress: LoadProgress): void => {
         const now = performance.now();
@@ -123,13 +130,9 @@ export class GpuHost {
         // A report that is lost is no loss.
         onProgress(progress).catch(() => {});
       };
-      try {
-        this.#stage = await loadLocalStage(this.#device(), checkpoint, { ...stageOptions(request), onProgress: report, signal });
-        this.#generator = await Generator.open(this.#stage);
-        return await this.#stage.describe();
-      } finally {
-        await checkpoint.close();
-      }
+      const stage = await this.#loadStage(request, { onProgress: report, signal });
+      this.#generator = await Generator.open(stage);
+      return await stage.describe();
     });
   }
 
@@ -146,6 +149,30 @@ export class GpuHost {
     this.#generator = undefined;
     this.#gpu = undefined;
     await stage?.destroy();
+  }
+
+  async #loadStage(request: LoadRequest, options: Pick<LocalStageOptions, "onProgress" | "signal"> = {}): Promise<LocalStage> {
+    const { signal } = options;
+    const checkpoint = await openRequested(request, signal);
+    try {
+      const stage = await loadLocalStage(this.#device(), checkpoint, { ...stageOptions(request), ...options });
+      this.#stage = stage;
+      this.#loaded = request;
+      return stage;
+    } finally {
+      await checkpoint.close();
+    }
+  }
+
+  /** Another device with the same model, where the last one was lost. */
+  async #reopen(): Promise<LocalStage> {
+    const request = this.#loaded;
+    if (!request) throw new EngineError("closed", "Cannot open the model again: none is loaded");
+    this.#generator = undefined;
+    // Whatever the lost one says of its end.
+    await this.#stage?.destroy().catch(() => {});
+    this.#gpu = await this.#openGpu(this.#opened);
+    return this.#loadStage(request);
   }
 
   /** Resolves when every id has been taken by `onTokens`. */
@@ -184,7 +211,7 @@ export class GpuHost {
     if (!this.#stage) throw new EngineError("closed", "Cannot open an engine: no model is loaded");
     // Its thread starts with the first request that has a grammar.
     this.#constraints = new GrammarConstraints({ spawn: spawnGrammarWorker, vocabulary });
-    this.#engine = await Engine.open(this.#stage, { constraints: this.#constraints });
+    this.#engine = await Engine.open(this.#stage, { constraints: this.#constraints, reopen: () => this.#reopen() });
     return this.#engine.status();
   }
 
@@ -328,12 +355,13 @@ export class GpuHost {
   }
 }
 
-async function openRequested({ location, config, chunks }: LoadRequest, signal: AbortSignal): Promise<CheckpointSource> {
-  if (!chunks) return openLocation(location, { ...(config && { config }), signal });
+async function openRequested({ location, config, chunks }: LoadRequest, signal?: AbortSignal): Promise<CheckpointSource> {
+  const options = signal ? { signal } : {};
+  if (!chunks) return openLocation(location, { ...(config && { config }), ...options });
   const { manifest } = parseManifest(chunks.manifestText);
   const sources = location === "" ? [] : [filesSource(directoryFiles(location))];
   const store = location === "" ? diskChunks(chunks.cacheDirectory) : undefined;
-  return openCheckpoint(new ChunkedFiles({ manifest, sources: () => sources, ...(store && { store }) }), { signal });
+  return openCheckpoint(new ChunkedFiles({ manifest, sources: () => sources, ...(store && { store }) }), options);
 }
 
 function stageOptions({
