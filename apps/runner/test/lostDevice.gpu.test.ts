@@ -36,7 +36,7 @@ export function tests(webgpu: DenoEngine): readonly GpuTest[] {
           maxSequences: 2,
         } as const;
         await host.load(load, (async () => {}) as unknown as Parameters<GpuHost["load"]>[1]);
-        await host.openEngine();
+        await host.openEngine({ size: 0, tokens: [], marks: {}, stopTokenIds: [] });
         let next = 0;
         const answer = async (lostAfter?: number): Promise<string> => {
           const ids: number[] = [];
