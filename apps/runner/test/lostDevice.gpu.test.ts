@@ -26,7 +26,7 @@ export function tests(webgpu: DenoEngine): readonly GpuTest[] {
           contexts.push(gpu);
           return gpu;
         });
-        await host.open({ webgpu, adapterName: undefined, tuning: "off" });
+        await host.open({ webgpu, adapterName: undefined, tuning: false });
         const load = {
           location: tinyModelUrl.pathname,
           config: undefined,
