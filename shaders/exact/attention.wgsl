@@ -97,7 +97,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var n = 0u; n < VECTORS; n++) {
         let vector = local + n * TILE;
         if (vector < CHUNKS * 4u) {
-          let value = cached(rows[p], vector);
+          let value = cached_latents(rows[p], vector);
           sums[n] = exact_add_products(sums[n], vec4<f32>(share.x), value);
           sums[n].lo += share.y * value;
         }

@@ -8,6 +8,11 @@
 #if CACHE_FORMAT == f32
 alias CacheUnit = vec4<f32>;
 
+// As `cached`, where the latent alone is wanted: columns that are not the latent's are any number.
+fn cached_latents(row: u32, vector: u32) -> vec4<f32> {
+  return cache[row + vector];
+}
+
 // Columns 4 vector .. 4 vector + 4 of the row that starts at unit `row`.
 fn cached(row: u32, vector: u32) -> vec4<f32> {
   return cache[row + vector];
@@ -15,6 +20,10 @@ fn cached(row: u32, vector: u32) -> vec4<f32> {
 #endif
 #if CACHE_FORMAT == f16
 alias CacheUnit = vec2<u32>;
+
+fn cached_latents(row: u32, vector: u32) -> vec4<f32> {
+  return cached(row, vector);
+}
 
 fn cached(row: u32, vector: u32) -> vec4<f32> {
   let words = cache[row + vector];

@@ -142,7 +142,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           sums[n][h * 4u + 3u] *= d.w;
         }
         for (var p = 0u; p < min(TILE, end - tile); p++) {
-          let value = cached(rows[p], vector);
+          let value = cached_latents(rows[p], vector);
           for (var h = 0u; h < QUADS; h++) {
             let w = weights[p * QUADS + h];
             sums[n][h * 4u] += w.x * value;

@@ -269,10 +269,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
         // Weights past the end are zero.
         for (var four = 0u; four < fours; four++) {
-          let value0 = cached(rows[four * 4u], vector);
-          let value1 = cached(rows[four * 4u + 1u], vector);
-          let value2 = cached(rows[four * 4u + 2u], vector);
-          let value3 = cached(rows[four * 4u + 3u], vector);
+          let value0 = cached_latents(rows[four * 4u], vector);
+          let value1 = cached_latents(rows[four * 4u + 1u], vector);
+          let value2 = cached_latents(rows[four * 4u + 2u], vector);
+          let value3 = cached_latents(rows[four * 4u + 3u], vector);
           let w = four * 4u * QUADS + value_quad;
           sums[s] += weighted(weights[w], value0);
           sums[s + 1u] += weighted(weights[w + 1u], value0);

@@ -132,6 +132,11 @@ export class ActiveRequest implements RunningRequest {
     this.#tell();
   }
 
+  /** Whether the answer ends with one of these tokens, which follow what is known of it. */
+  endsWith(ids: readonly number[]): boolean {
+    return this.generated.length + ids.length >= this.mostTokens || ids.some((id) => this.#stops.has(id));
+  }
+
   /** Takes a token that was chosen. True if the answer ends with it: then `conclude` is due once its place is free. */
   take(token: GeneratedToken): boolean {
     const now = performance.now();

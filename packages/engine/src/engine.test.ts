@@ -344,6 +344,9 @@ describe("Engine", () => {
         expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
         // Of seven tokens one is drafted wrong, which takes two steps of 4 and 3 tokens: 54 in some 16.
         expect(stage.steps.length).toBeLessThan(24);
+        const before = { steps: stage.steps.length, drafts: stage.drafts.length };
+        await collect(engine.submit(request([7], { maxNewTokens: 1, stopTokenIds: [] })));
+        expect({ steps: stage.steps.length, drafts: stage.drafts.length }).toEqual({ ...before, steps: before.steps + 1 });
         const whole = request(range(1, 60), { maxNewTokens: 1000, stopTokenIds: [] });
         expect(await collect(engine.submit(whole))).toEqual(expected(whole, 64));
       },

@@ -8,6 +8,8 @@ interface Device {
   readonly right: readonly number[];
   /** Of step times, up and down. */
   readonly noise?: number;
+  /** A share of steps that take ten times as long. */
+  readonly disturbed?: number;
 }
 
 interface Outcome {
@@ -28,16 +30,21 @@ function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams 
     const drafts = pacer.next(streams, least, most);
     expect(drafts).toBeGreaterThanOrEqual(least);
     expect(drafts).toBeLessThanOrEqual(most);
-    const ms = (device.stepMs[drafts] ?? 0) * (1 + (device.noise ?? 0) * (2 * random() - 1));
+    // Plain steps are read several at once.
+    const steps = drafts === 0 ? 6 : 1;
+    const ms = Array.from(
+      { length: steps },
+      () => (device.stepMs[drafts] ?? 0) * (1 + (device.noise ?? 0) * (2 * random() - 1)) * (random() < (device.disturbed ?? 0) ? 10 : 1),
+    ).reduce((sum, one) => sum + one);
     const verified = Array.from({ length: drafts > 0 ? streams : 0 }, () => {
       let right = 0;
       while (right < drafts && random() < (device.right[right] ?? 0)) right++;
       return { drafts, right };
     });
     outcome.ms += ms;
-    outcome.tokens += streams + verified.reduce((sum, { right }) => sum + right, 0);
-    outcome.steps[drafts] = (outcome.steps[drafts] ?? 0) + 1;
-    pacer.record({ drafts, steps: 1, ms, verified });
+    outcome.tokens += streams * steps + verified.reduce((sum, { right }) => sum + right, 0);
+    outcome.steps[drafts] = (outcome.steps[drafts] ?? 0) + steps;
+    pacer.record({ drafts, steps, ms, verified });
   }
   return outcome;
 }
@@ -54,6 +61,12 @@ describe("SpeculationPacer", () => {
     }
   });
 
+  it("is not taken in by other work that disturbs some steps", () => {
+    const disturbed = 0.1;
+    const { steps } = run(new SpeculationPacer(3), { ...CPU, disturbed }, 5000);
+    expect((steps[0] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.85);
+  });
+
   it("finds the number of drafts that gives most, and stays with it", () => {
     // Tokens a step: 1, 1.8, 2.36, 2.7.
     for (const [stepMs, best] of [
@@ -62,7 +75,7 @@ describe("SpeculationPacer", () => {
       [[1, 1.1, 2, 3], 1],
     ] as const) {
       const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 5000);
-      expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.9);
+      expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.85);
     }
   });
 

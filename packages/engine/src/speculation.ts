@@ -4,7 +4,8 @@
  * second and third draft are right; what gives most tokens a millisecond is used.
  *
  * A number that is not in use is tried for a few steps, if with drafts that are right as often as they have been it could be better at all; a trial that cannot be won any more ends.
- * What a trial lost sets how long it is until the next one: trials that find nothing better cost about a hundredth of the time at most, and less each time.
+ * Other work on the machine disturbs, so it must be better than the number in use was before and is again after it. What a trial lost sets how long it is until the next one: trials
+ * that find nothing better cost about a hundredth of the time at most, and less each time.
  */
 /** What came of a step, or of a few alike. */
 export interface StepResult {
@@ -18,7 +19,9 @@ export interface StepResult {
 /** Steps after a change that are not counted: kernels are compiled, readings are still on their way, and the first has no drafts to verify. */
 const UNCOUNTED_STEPS = 2;
 /** Steps of a trial that are counted. */
-const TRIAL_STEPS = 4;
+const TRIAL_STEPS = 6;
+/** Of these, after so many a trial may be given up. */
+const HOPELESS_STEPS = 2;
 /** Steps before the first trial of a number. */
 const FIRST_WAIT = 16;
 const LEAST_WAIT = 64;
@@ -27,8 +30,8 @@ const MOST_WAIT = 16_384;
 const TRIAL_COST = 100;
 /** What another number must be better by: step times are noisy, and changing costs a little. */
 const WORTHWHILE = 1.05;
-/** Step times that count: the last ones. */
-const KEPT_TIMES = 9;
+/** Steps whose times count: the last ones. */
+const KEPT_STEPS = 16;
 /** Of what is known of drafts, what a further one leaves. */
 const MEMORY = 0.98;
 /** How often a draft is taken to be right before one was verified. */
@@ -51,33 +54,49 @@ class Acceptance {
 
 /** A number of drafts, for a number of streams. */
 class Choice {
-  readonly #times: number[] = [];
+  readonly #times: { readonly ms: number; readonly steps: number }[] = [];
+  #ms = 0;
+  #steps = 0;
   wait = FIRST_WAIT;
   losses = 0;
 
-  add(ms: number): void {
-    this.#times.push(ms);
-    if (this.#times.length > KEPT_TIMES) this.#times.shift();
+  add(ms: number, steps: number): void {
+    this.#times.push({ ms, steps });
+    this.#ms += ms;
+    this.#steps += steps;
+    for (;;) {
+      const [oldest] = this.#times;
+      if (!oldest || this.#steps - oldest.steps < KEPT_STEPS) return;
+      this.#times.shift();
+      this.#ms -= oldest.ms;
+      this.#steps -= oldest.steps;
+    }
   }
 
   forget(): void {
     this.#times.length = 0;
+    this.#ms = 0;
+    this.#steps = 0;
   }
 
   get counted(): number {
-    return this.#times.length;
+    return this.#steps;
   }
 
-  /** The median; undefined before it was measured. */
+  /** Of a step. The mean, not the median: plain steps are measured several at once, and then a median would overlook what disturbs drafting ones alone. */
   get ms(): number | undefined {
-    return this.#times.toSorted((a, b) => a - b)[Math.floor(this.#times.length / 2)];
+    return this.#steps > 0 ? this.#ms / this.#steps : undefined;
   }
 }
 
 interface Trial {
   readonly drafts: number;
+  /** Of the number in use, before. */
+  readonly rate: number;
   ms: number;
   steps: number;
+  /** It was better; the number in use is measured once more. */
+  won: boolean;
 }
 
 /** For about so many streams. */
@@ -87,6 +106,11 @@ interface Situation {
   trial: Trial | undefined;
   /** Steps yet that are not counted. */
   uncounted: number;
+}
+
+/** The number of drafts of the next step. */
+function inUse({ trial, used }: Situation): number {
+  return trial && !trial.won ? trial.drafts : used;
 }
 
 export class SpeculationPacer {
@@ -122,7 +146,7 @@ export class SpeculationPacer {
     this.#situation = situation;
     this.#least = least;
     this.#most = most;
-    return Math.min(Math.max(situation.trial?.drafts ?? situation.used, least), most);
+    return Math.min(Math.max(inUse(situation), least), most);
   }
 
   record({ drafts, steps, ms, verified }: StepResult): void {
@@ -130,16 +154,17 @@ export class SpeculationPacer {
       for (const [index, acceptance] of this.#acceptance.slice(0, Math.min(made, right + 1)).entries()) acceptance.add(index < right);
     const situation = this.#situation;
     if (!situation) return;
-    const { trial, used } = situation;
-    if (drafts !== (trial?.drafts ?? used)) return;
-    if (trial) {
+    const { trial } = situation;
+    if (drafts !== inUse(situation)) return;
+    if (trial && !trial.won) {
       trial.ms += ms;
       trial.steps += steps;
     }
     situation.uncounted -= steps;
-    if (situation.uncounted < 0) situation.choices[drafts]?.add(ms / steps);
-    if (trial) this.#judge(situation, trial);
-    else this.#consider(situation, steps);
+    if (situation.uncounted < 0) situation.choices[drafts]?.add(ms, steps);
+    if (!trial) this.#consider(situation, steps);
+    else if (trial.won) this.#confirm(situation, trial);
+    else this.#judge(situation, trial);
   }
 
   /** Tokens a stream and step with so many drafts, as far as is known. */
@@ -165,22 +190,37 @@ export class SpeculationPacer {
   }
 
   #judge(situation: Situation, trial: Trial): void {
-    const { choices, used } = situation;
-    const choice = choices[trial.drafts];
-    const best = this.#rate(situation, used);
+    const choice = situation.choices[trial.drafts];
     const ms = choice?.ms;
-    if (!choice || ms === undefined || best === undefined) return;
-    const hopeless = choice.counted >= 2 && (trial.drafts + 1) / ms < best;
+    if (!choice || ms === undefined) return;
+    const hopeless = choice.counted >= HOPELESS_STEPS && (trial.drafts + 1) / ms < trial.rate;
     if (choice.counted < TRIAL_STEPS && !hopeless) return;
-    this.#change(situation);
-    if (this.#tokens(trial.drafts) / ms > best * WORTHWHILE) {
-      situation.used = trial.drafts;
-      choice.losses = 0;
-      for (const other of choices) other.wait = Math.min(other.wait, LEAST_WAIT);
+    if (this.#tokens(trial.drafts) / ms > trial.rate * WORTHWHILE) {
+      trial.won = true;
+      situation.choices[situation.used]?.forget();
+      situation.uncounted = UNCOUNTED_STEPS;
+    } else this.#lose(situation, trial, choice);
+  }
+
+  #confirm(situation: Situation, trial: Trial): void {
+    const { choices, used } = situation;
+    const [before, choice] = [choices[used], choices[trial.drafts]];
+    const [rate, after] = [this.#rate(situation, trial.drafts), this.#rate(situation, used)];
+    if (!before || !choice || rate === undefined || after === undefined || before.counted < TRIAL_STEPS) return;
+    if (rate <= after * WORTHWHILE) {
+      this.#lose(situation, trial, choice);
       return;
     }
+    this.#change(situation);
+    situation.used = trial.drafts;
+    choice.losses = 0;
+    for (const other of choices) other.wait = Math.min(other.wait, FIRST_WAIT);
+  }
+
+  #lose(situation: Situation, { rate, ms, steps, drafts }: Trial, choice: Choice): void {
+    this.#change(situation);
     // In steps of the number in use.
-    const lost = Math.max(0, trial.ms * best - trial.steps * this.#tokens(trial.drafts)) / this.#tokens(used);
+    const lost = Math.max(0, ms * rate - steps * this.#tokens(drafts)) / this.#tokens(situation.used);
     choice.wait = Math.min(MOST_WAIT, Math.max(LEAST_WAIT, lost * TRIAL_COST) * 2 ** choice.losses++);
   }
 
@@ -190,8 +230,11 @@ export class SpeculationPacer {
     for (const choice of choices) choice.wait -= steps;
     const rate = this.#rate(situation, used);
     if (rate === undefined) return;
-    const better = choices.findIndex((_, drafts) => this.#allowed(drafts) && (this.#rate(situation, drafts) ?? 0) > rate * WORTHWHILE);
-    if (better >= 0 && better !== used) {
+    // Fewer, where drafts have become wrong: what is known of more is too old to go by.
+    const better = choices.findIndex(
+      (_, drafts) => drafts < used && this.#allowed(drafts) && (this.#rate(situation, drafts) ?? 0) > rate * WORTHWHILE,
+    );
+    if (better >= 0) {
       situation.used = better;
       this.#change(situation);
       return;
@@ -203,7 +246,7 @@ export class SpeculationPacer {
     if (!choice) return;
     choice.forget();
     this.#change(situation);
-    situation.trial = { drafts: next, ms: 0, steps: 0 };
+    situation.trial = { drafts: next, rate, ms: 0, steps: 0, won: false };
   }
 
   #allowed(drafts: number): boolean {

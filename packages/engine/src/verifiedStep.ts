@@ -19,7 +19,8 @@ export interface MadeDrafts {
 }
 
 export interface DraftedStep {
-  readonly made: MadeDrafts;
+  /** Undefined where every stream ends with this step. */
+  readonly made: MadeDrafts | undefined;
   readonly chosen: readonly KnownToken[];
   /** Of each entry that verified. */
   readonly verified: readonly { readonly drafts: number; readonly right: number }[];
@@ -53,12 +54,14 @@ export async function chooseAndDraft(
     batch.logprobs === true ? stage.logprobs(step, 1) : [],
   ]);
   const outcomes = outcomesOf(entries, { chosen, logprobs }, guesses);
-  const output = await stage.draft({ entries: outcomes.map(draftEntry), output: "sample", drafts });
+  const goesOn = outcomes.some(({ entry: { request, quiet }, ids }) => quiet || !request.endsWith(ids));
+  const output = goesOn ? await stage.draft({ entries: outcomes.map(draftEntry), output: "sample", drafts }) : undefined;
   let index = 0;
   for (const { entry, ids, length } of outcomes) {
     const { placement, quiet } = entry;
     // Further drafts go on from the last position.
-    const held = quiet ? length : Math.max(placement.length + rowCount(entry), length + drafts - 1);
+    const further = output && !quiet ? drafts - 1 : 0;
+    const held = Math.max(placement.length + rowCount(entry), length + further);
     placement.length = length;
     if (!quiet) {
       placement.draftIndex = index++;
@@ -67,7 +70,7 @@ export async function chooseAndDraft(
     if (held > length) await stage.truncate(placement.slot, length);
   }
   return {
-    made: { step: output.step, count: drafts },
+    made: output && { step: output.step, count: drafts },
     chosen: outcomes.flatMap(({ known }) => known),
     verified: outcomes.flatMap(({ entry: { verify }, ids }) => (verify > 0 ? [{ drafts: verify, right: ids.length - 1 }] : [])),
   };
