@@ -86,6 +86,32 @@ test("the first minute, wide", async ({ browser }) => {
   await context.close();
 });
 
+test("the model at work, wide and phone", async ({ browser }) => {
+  const context = await browser.newContext({ viewport: WIDE, colorScheme: "light" });
+  const page = await context.newPage();
+  await page.goto(site.server.url);
+  await page.getByRole("button", { name: "Download and start" }).click({ timeout: 240_000 });
+  await page.getByRole("button", { name: "See the model work" }).click({ timeout: 240_000 });
+  await page.getByLabel("Message", { exact: true }).fill("Tell me a story about a brave fox and a lantern.");
+  await page.keyboard.press("Enter");
+  await page.locator(".expert-map").waitFor({ timeout: 240_000 });
+  await expect(page.getByRole("button", { name: "Send", exact: true })).toBeVisible({ timeout: 240_000 });
+  await page.locator(".token").nth(12).hover();
+  await shot(page, "experts-wide-light");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize(PHONE);
+  await shot(page, "experts-phone-dark");
+  await page.locator("#inspector").evaluate((panel) => panel.scrollTo(0, panel.scrollHeight));
+  await shot(page, "experts-end-phone-dark");
+  await page.locator("#inspector").getByRole("button", { name: "Close" }).click();
+  await page.getByRole("button", { name: "Menu" }).click();
+  await page.getByRole("button", { name: "Models", exact: true }).click();
+  await shot(page, "models-phone-dark");
+  await page.setViewportSize(WIDE);
+  await shot(page, "models-wide-dark");
+  await context.close();
+});
+
 for (const colorScheme of ["light", "dark"] as const) {
   for (const [size, viewport] of Object.entries({ wide: WIDE, phone: PHONE })) {
     test(`${size}, ${colorScheme}`, async ({ browser }) => {

@@ -18,6 +18,8 @@ export type Phase =
   | { readonly name: "given-away" }
   | { readonly name: "failed"; readonly during: "check" | "download" | "load"; readonly error: Error; readonly otherTabs: number };
 
+const SPEED_MS = 1000;
+
 /** The model that comes with the page. */
 export const EMBEDDED = { kind: "folder", url: new URL(MODEL_URL, location.href).href } as const;
 
@@ -118,19 +120,21 @@ export class ModelState {
     let last: DownloadProgress | null = null;
     const speed = new Speed();
     this.phase.value = { name: "downloading", progress: null, bytesPerSecond: 0 };
+    const show = (progress: DownloadProgress): void => {
+      if (controller.signal.aborted || this.#engine !== engine) return;
+      last = progress;
+      this.phase.value = { name: "downloading", progress, bytesPerSecond: speed.add(progress.fetchedBytes) };
+    };
+    // Where nothing comes the speed falls, too.
+    const again = setInterval(() => last && show(last), SPEED_MS);
     try {
-      await engine.download(
-        (progress) => {
-          if (controller.signal.aborted) return;
-          last = progress;
-          this.phase.value = { name: "downloading", progress, bytesPerSecond: speed.add(progress.fetchedBytes) };
-        },
-        { signal: controller.signal },
-      );
+      await engine.download(show, { signal: controller.signal });
     } catch (error) {
       if (!controller.signal.aborted) throw error;
       if (this.#engine === engine) this.phase.value = { name: "paused", progress: last };
       return;
+    } finally {
+      clearInterval(again);
     }
     await this.#guard("load", engine, () => this.#load(engine, false));
   }

@@ -94,6 +94,36 @@ test("downloadModel starts over where the server knows no ranges", async () => {
   expect(await download(memoryStorage({ "a.bin": CONTENT.slice(0, 3000) }), origin)).toEqual(CONTENT);
 });
 
+test("downloadModel takes a connection that falls silent for a broken one", async () => {
+  const starts: string[] = [];
+  /** The first says 2000 bytes and then nothing more, without an end. */
+  const fetch = (_url: unknown, init?: RequestInit): Promise<Response> => {
+    const range = new Headers(init?.headers).get("range");
+    starts.push(range ?? "all");
+    if (range !== null) {
+      const headers = { "content-range": `bytes 2000-4999/${CONTENT.length}` };
+      return Promise.resolve(new Response(CONTENT.slice(2000), { status: 206, headers }));
+    }
+    const body = new ReadableStream({
+      start(controller) {
+        controller.enqueue(CONTENT.slice(0, 2000));
+        init?.signal?.addEventListener("abort", () => controller.error(new DOMException("aborted", "AbortError")));
+      },
+    });
+    return Promise.resolve(new Response(body));
+  };
+  const [file] = await downloadModel({
+    base: BASE,
+    manifest: manifestOf(CONTENT),
+    storage: memoryStorage(),
+    fetch: fetch as typeof globalThis.fetch,
+    retryDelaysMs: [0],
+    silenceMs: 20,
+  });
+  expect(new Uint8Array((await file?.arrayBuffer()) ?? new ArrayBuffer())).toEqual(CONTENT);
+  expect(starts).toEqual(["all", "bytes=2000-"]);
+});
+
 test("downloadModel refuses what has another digest or length than promised", async () => {
   const other = CONTENT.toReversed();
   await expect(download(memoryStorage(), server({ content: other }))).rejects.toThrow("SHA-256 is wrong");

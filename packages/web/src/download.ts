@@ -5,6 +5,7 @@
 import { Digest, digestOf, streamChunks } from "./digest.ts";
 import { WebError } from "./errors.ts";
 import { type ModelFile, type ModelManifest, manifestBytes } from "./manifest.ts";
+import { Patience } from "./patience.ts";
 import type { DownloadProgress } from "./protocol.ts";
 import { fileUrl } from "./sources.ts";
 import type { AppendFile, ModelStorage } from "./storage.ts";
@@ -20,11 +21,14 @@ export interface DownloadOptions {
   readonly fetch?: typeof globalThis.fetch;
   /** Before each further try of a connection that failed. */
   readonly retryDelaysMs?: readonly number[];
+  /** A connection on which nothing comes for so long counts as broken. */
+  readonly silenceMs?: number;
 }
 
 /** Larger models are not hashed again on every visit: reading them takes longer than a person waits. */
 export const MAX_REHASHED_BYTES = 2 ** 30;
 const RETRY_DELAYS_MS = [500, 1500, 4000];
+const SILENCE_MS = 60_000;
 
 /** All files, complete. @throws WebError named `DownloadError`, or the signal's reason */
 export async function downloadModel(options: DownloadOptions): Promise<readonly File[]> {
@@ -118,12 +122,13 @@ async function fetchRest(
   options: DownloadOptions,
   report: Report,
 ): Promise<Digest> {
-  const { retryDelaysMs = RETRY_DELAYS_MS, signal } = options;
+  const { retryDelaysMs = RETRY_DELAYS_MS, silenceMs = SILENCE_MS, signal } = options;
   let failures = 0;
   while (file.size < expected.bytes) {
     const start = file.size;
+    const patience = new Patience(silenceMs, signal);
     try {
-      const { body, restarts } = await openRest(name, start, options);
+      const { body, restarts } = await openRest(name, start, { ...options, signal: patience.signal });
       if (restarts) {
         report(-start, 0);
         file.clear();
@@ -131,6 +136,7 @@ async function fetchRest(
       }
       for await (const chunk of streamChunks(body)) {
         signal?.throwIfAborted();
+        patience.heard();
         if (file.size + chunk.byteLength > expected.bytes)
           throw new WebError("DownloadError", `Cannot use '${name}': the server sends more than its ${expected.bytes} bytes`);
         file.append(chunk);
@@ -138,8 +144,9 @@ async function fetchRest(
         report(chunk.byteLength, chunk.byteLength);
       }
       if (file.size < expected.bytes) throw new TypeError("the connection ended early");
-    } catch (error) {
+    } catch (thrown) {
       signal?.throwIfAborted();
+      const error = patience.reasonFor(thrown);
       // fetch tells of a broken connection by a TypeError, and of nothing else.
       if (!(error instanceof TypeError)) throw error;
       if (file.size > start) failures = 0;
@@ -149,6 +156,8 @@ async function fetchRest(
           cause: error,
         });
       await pause(delay, signal);
+    } finally {
+      patience.end();
     }
   }
   return digest;

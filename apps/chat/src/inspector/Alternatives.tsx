@@ -44,8 +44,8 @@ export function Alternatives({ tokens }: { readonly tokens: readonly ShownToken[
         <table class="alternatives">
           <caption class="hidden">What was likely there</caption>
           <tbody>
-            {withChosen(pointed).map(({ text, probability }) => (
-              <tr key={text} aria-current={text === pointed.text ? "true" : undefined}>
+            {withChosen(pointed).map(({ text, probability }, rank) => (
+              <tr key={rank} aria-current={text === pointed.text ? "true" : undefined}>
                 <th scope="row">{visible(text)}</th>
                 <td>
                   <meter value={probability} max={1} aria-hidden="true" /> {percent(probability)}
