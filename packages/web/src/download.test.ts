@@ -116,7 +116,7 @@ test("downloadModel takes a connection that falls silent for a broken one", asyn
     base: BASE,
     manifest: manifestOf(CONTENT),
     storage: memoryStorage(),
-    fetch: fetch as typeof globalThis.fetch,
+    fetch,
     retryDelaysMs: [0],
     silenceMs: 20,
   });
