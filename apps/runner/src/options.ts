@@ -140,7 +140,11 @@ export const OPTIONS = {
   context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
   webgpu: choice("which WebGPU: Deno's own, Dawn, or what works best (default)", ["auto", "wgpu", "dawn"]),
   tuning: choice("use the table of fastest variants that 'shoal tune' made (default), or not", ["on", "off"]),
-  devices: text("FILE", "a JSON file of devices and the links between them: configs/fleets/example.json"),
+  devices: list(
+    "NAME,...",
+    "spread the model over several devices, each in a process of its own, by parts of their adapters' names (Dawn); NAME=2 takes twice the share of the others. Of 'plan': a JSON file",
+  ),
+  split: choice("with --devices: layers in a row (default), or each layer's experts", ["layers", "experts"]),
   adapter: text("NAME", "part of the adapter's name (Dawn only); 'shoal doctor' shows names"),
 
   verbose: toggle("show stack traces and details"),
@@ -160,6 +164,8 @@ export const SHORT: Readonly<Record<string, OptionName>> = { h: "help", V: "vers
 export const COMMON: readonly OptionName[] = ["verbose", "help"];
 /** Where and how a model runs. */
 export const DEVICE: readonly OptionName[] = ["webgpu", "adapter", "tuning"];
+/** Several of them. */
+export const DEVICES: readonly OptionName[] = ["devices", "split"];
 export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];
 export const SAMPLING: readonly OptionName[] = [
   "max-new-tokens",

@@ -10,14 +10,14 @@ import { EXIT } from "../exitCodes.ts";
 import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS, loadOptions, samplingFrom } from "../model/runOptions.ts";
-import { DEVICE, MODEL, RUN, SAMPLING, SWARM } from "../options.ts";
+import { DEVICE, DEVICES, MODEL, RUN, SAMPLING, SWARM } from "../options.ts";
 
 export const chatCommand: Command = {
   name: "chat",
   summary: "answer a prompt, or have a conversation",
   arguments: "[PROMPT]",
   maxWords: Number.POSITIVE_INFINITY,
-  options: ["prompt", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE, ...SWARM],
+  options: ["prompt", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE, ...DEVICES, ...SWARM],
   notes: [
     "With a prompt the answer goes to standard output and the command ends. Without one it is a conversation: /help shows its commands,",
     "Ctrl-C stops an answer, Ctrl-D leaves. Greedy unless --temperature or the model's generation_config.json says otherwise.",

@@ -11,7 +11,7 @@ import { EXIT } from "../exitCodes.ts";
 import { startModel, withGpu } from "../gpu/session.ts";
 import { openModel } from "../model/openModel.ts";
 import { DEFAULT_MAX_NEW_TOKENS, DEFAULT_SEED, loadOptions, samplingFrom } from "../model/runOptions.ts";
-import { DEVICE, MODEL, RUN, SAMPLING, SWARM, type Values } from "../options.ts";
+import { DEVICE, DEVICES, MODEL, RUN, SAMPLING, SWARM, type Values } from "../options.ts";
 import type { Terminal } from "../terminal.ts";
 import { checkLength, promptFrom } from "./chat.ts";
 
@@ -23,7 +23,7 @@ export const generateCommand: Command = {
   summary: "complete prompts, with the flags and the output of DeepSeek's generate.py",
   arguments: "[PROMPT]",
   maxWords: Number.POSITIVE_INFINITY,
-  options: ["prompt", "input-file", "interactive", "json", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE, ...SWARM],
+  options: ["prompt", "input-file", "interactive", "json", "system", ...MODEL, ...SAMPLING, ...RUN, ...DEVICE, ...DEVICES, ...SWARM],
   notes: [
     "Prompts come from --input-file, as an argument, or from standard input when it is a pipe. Each is a chat of one turn.",
     `The default temperature is ${DEFAULT_TEMPERATURE}, the default seed ${DEFAULT_SEED}: as in the demo, the same command gives the same text.`,

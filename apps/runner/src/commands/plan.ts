@@ -22,7 +22,8 @@ export const planCommand: Command = {
 
 async function runPlan({ values, terminal }: Invocation): Promise<number> {
   if (values.config === undefined) throw new UsageError("Cannot plan without a model, expected '--config FILE'", "plan");
-  const { devices: file } = values;
+  // A list for the other commands: a comma in a file's name is none here.
+  const file = values.devices?.join(",");
   if (file === undefined) throw new UsageError("Cannot plan without devices, expected '--devices FILE'", "plan");
   const config = await readConfig(values.config);
   const fleet = parseFleet(await readJson(file, "a file of devices"));

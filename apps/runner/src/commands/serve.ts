@@ -13,7 +13,7 @@ import { EXIT } from "../exitCodes.ts";
 import { type Prepared, startModel, withGpu } from "../gpu/session.ts";
 import { type OpenModel, openModel, templateOf, tokenizerOf } from "../model/openModel.ts";
 import { loadOptions } from "../model/runOptions.ts";
-import { DEVICE, MODEL, RUN, SWARM, type Values } from "../options.ts";
+import { DEVICE, DEVICES, MODEL, RUN, SWARM, type Values } from "../options.ts";
 import { openPage } from "../serve/page.ts";
 import { RemoteEngine } from "../serve/remoteEngine.ts";
 import { isLoopback, startServer } from "../serve/server.ts";
@@ -45,6 +45,7 @@ export const serveCommand: Command = {
     ...MODEL,
     ...RUN,
     ...DEVICE,
+    ...DEVICES,
     ...SWARM,
   ],
   notes: [

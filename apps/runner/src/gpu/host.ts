@@ -2,7 +2,7 @@
  * The worker's side: a device, a loaded stage and its generator, called by the main thread. Nothing else may live in this thread, since Deno's wgpu blocks its
  * event loop while it waits for the device.
  */
-import { type CheckpointSource, openCheckpoint } from "@shoal/checkpoint";
+import { type CheckpointSource, type ModelConfig, openCheckpoint } from "@shoal/checkpoint";
 import { directoryFiles, openLocation } from "@shoal/checkpoint/directory";
 import { portChannel, serveStage } from "@shoal/cluster";
 import {
@@ -16,11 +16,13 @@ import {
 } from "@shoal/engine";
 import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker } from "@shoal/engine/constrained";
 import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
+import { DeviceFleet } from "@shoal/cluster/deno";
 import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
   type LocalStage,
   type LocalStageOptions,
+  type Stage,
   type StageDescription,
   checkAdapter,
   loadLocalStage,
@@ -39,6 +41,7 @@ import type {
   DeviceReport,
   DeviceRequest,
   DeviceTimes,
+  FleetWish,
   GenerateRequest,
   GpuBenchAnswer,
   GpuBenchEvent,
@@ -64,7 +67,10 @@ export class GpuHost {
   #opened: DenoOpenOptions = {};
   /** Contexts that the bench and the tuner opened and closed. */
   readonly #benched: GpuContext[] = [];
-  #stage: LocalStage | undefined;
+  #stage: Stage | undefined;
+  /** The same, if it is on the device that is open. */
+  #local: LocalStage | undefined;
+  #fleet: DeviceFleet | undefined;
   /** What `#stage` was loaded by. */
   #loaded: LoadRequest | undefined;
   #generator: Generator | undefined;
@@ -145,27 +151,37 @@ export class GpuHost {
   /** Forgets stage and device: another part of a model may be loaded after `open`. */
   async unload(): Promise<void> {
     const stage = this.#stage;
+    this.#fleet?.close();
     this.#stage = undefined;
+    this.#local = undefined;
+    this.#fleet = undefined;
     this.#generator = undefined;
     this.#gpu = undefined;
     await stage?.destroy();
   }
 
-  async #loadStage(request: LoadRequest, options: Pick<LocalStageOptions, "onProgress" | "signal"> = {}): Promise<LocalStage> {
-    const { signal } = options;
+  async #loadStage(request: LoadRequest, options: Pick<LocalStageOptions, "onProgress" | "signal"> = {}): Promise<Stage> {
+    const { signal, onProgress } = options;
     const checkpoint = await openRequested(request, signal);
     try {
-      const stage = await loadLocalStage(this.#device(), checkpoint, { ...stageOptions(request), ...options });
-      this.#stage = stage;
+      if (request.fleet) this.#stage = await this.#openFleet(request, request.fleet, checkpoint.config, onProgress);
+      else {
+        this.#local = await loadLocalStage(this.#device(), checkpoint, { ...stageOptions(request), ...options });
+        this.#stage = this.#local;
+      }
       this.#loaded = request;
-      return stage;
+      return this.#stage;
     } finally {
       await checkpoint.close();
     }
   }
 
-  /** Another device with the same model, where the last one was lost. */
-  async #reopen(): Promise<LocalStage> {
+  /** The same model on another device, or on a fleet without the lost one, where a device was lost. */
+  async #reopen(): Promise<Stage> {
+    if (this.#fleet) {
+      this.#stage = await this.#fleet.reopen();
+      return this.#stage;
+    }
     const request = this.#loaded;
     if (!request) throw new EngineError("closed", "Cannot open the model again: none is loaded");
     this.#generator = undefined;
@@ -173,6 +189,33 @@ export class GpuHost {
     await this.#stage?.destroy().catch(() => {});
     this.#gpu = await this.#openGpu(this.#opened);
     return this.#loadStage(request);
+  }
+
+  async #openFleet(
+    request: LoadRequest,
+    { members, split }: FleetWish,
+    config: ModelConfig,
+    onProgress: LocalStageOptions["onProgress"],
+  ): Promise<Stage> {
+    // Adapters are had by name through Dawn only.
+    const named = members.map(({ name, share }, index) => ({
+      name: `${name} (${index})`,
+      share,
+      webgpu: "dawn" as const,
+      adapterName: name,
+    }));
+    const options = stageOptions(request);
+    const { location } = request;
+    this.#fleet = await DeviceFleet.open({
+      members: named,
+      split,
+      location,
+      config,
+      overrides: request.config !== undefined,
+      options,
+      ...(onProgress && { onProgress }),
+    });
+    return this.#fleet.stage;
   }
 
   /** Resolves when every id has been taken by `onTokens`. */
@@ -282,7 +325,7 @@ export class GpuHost {
   }
 
   async bench(request: BenchRequest, onPhase: Callback<[what: string]>): Promise<ModelBench> {
-    const stage = this.#stage;
+    const stage = this.#local;
     if (!stage) throw new EngineError("closed", "Cannot measure: no model is loaded");
     // A report that is lost is no loss.
     const report = (what: string): void => void onPhase(what).catch(() => {});

@@ -53,6 +53,13 @@ export interface LoadRequest {
   readonly layers?: LayerRange | undefined;
   /** Of a swarm's model: every chunk is checked before it is used. `location` is then a directory, or empty where all that is needed is among the cached chunks. */
   readonly chunks?: { readonly manifestText: string; readonly cacheDirectory: string } | undefined;
+  /** Instead of the open device: several, each in a process of its own, by parts of their adapters' names. */
+  readonly fleet?: FleetWish | undefined;
+}
+
+export interface FleetWish {
+  readonly members: readonly { readonly name: string; readonly share: number }[];
+  readonly split: "layers" | "experts";
 }
 
 export interface Requirements extends MemoryRequirements {

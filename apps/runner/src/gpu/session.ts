@@ -66,7 +66,9 @@ export async function startModel<T extends Prepared>(
   // The worker opens it again; its headers are all that was read here.
   await model.checkpoint.close();
   const device = await opening;
-  terminal.err(`Adapter: ${adapterLine(device)}\n`);
+  const { fleet } = load;
+  if (fleet) terminal.err(`Devices: ${fleet.members.map(({ name }) => name).join(", ")}, which share ${fleet.split}\n`);
+  else terminal.err(`Adapter: ${adapterLine(device)}\n`);
   const { tuning } = device;
   if (tuning.problem !== null) terminal.err(`Warning: ${tuning.problem}\n`);
   if (tuning.source === "own" || tuning.source === "shipped") terminal.err(`Tuning: ${tuningLine(tuning)}\n`);

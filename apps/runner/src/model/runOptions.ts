@@ -3,7 +3,7 @@ import type { ModelConfig } from "@shoal/checkpoint";
 import { type SamplingWish, samplingOf } from "@shoal/engine";
 import type { SamplingParameters } from "@shoal/model";
 import { UsageError } from "../errors.ts";
-import type { LoadRequest } from "../gpu/protocol.ts";
+import type { FleetWish, LoadRequest } from "../gpu/protocol.ts";
 import type { Values } from "../options.ts";
 import type { OpenModel } from "./openModel.ts";
 
@@ -26,7 +26,25 @@ export function loadOptions(values: Values, config: ModelConfig): Omit<LoadReque
     kvFormat: values.kv ?? "f16",
     contextTokens: contextTokens(values, config),
     maxTokens: values.chunk,
+    fleet: fleetOf(values),
   };
+}
+
+/** `llvmpipe,SwiftShader=2`. */
+function fleetOf({ devices, split, webgpu }: Values): FleetWish | undefined {
+  if (!devices) {
+    if (split !== undefined) throw new UsageError(`Cannot use '--split ${split}' on one device, expected '--devices NAME,...' with it`);
+    return undefined;
+  }
+  if (webgpu === "wgpu") throw new UsageError("Cannot use '--devices' with '--webgpu wgpu', expected Dawn, which has adapters by name");
+  const members = devices.map((device) => {
+    const [name = "", share = "1", ...more] = device.split("=");
+    const number = /^\d{1,4}(\.\d{1,3})?$/.test(share) ? Number(share) : 0;
+    if (name === "" || number <= 0 || more.length > 0)
+      throw new UsageError(`Cannot use the device '${device}', expected a name, or a name, '=' and a share above 0`);
+    return { name, share: number };
+  });
+  return { members, split: split ?? "layers" };
 }
 
 export function samplingFrom(

@@ -4,6 +4,7 @@ import { remoteStage } from "@shoal/cluster";
 import type { StageDescription } from "@shoal/model";
 import { Auditor, type Hop, type OpenedHop, SwarmStage, choosePath, inviteFromText, linkChannel } from "@shoal/swarm";
 import type { Invocation } from "../command.ts";
+import { UsageError } from "../errors.ts";
 import type { OpenModel } from "../model/openModel.ts";
 import { enterSwarm } from "./member.ts";
 
@@ -21,6 +22,7 @@ export async function withSwarm<T>(
   text: string,
   work: (session: SwarmSession) => Promise<T>,
 ): Promise<T> {
+  if (values.devices) throw new UsageError("Cannot use '--devices' with '--swarm', expected one of them");
   const { signal } = interrupts;
   const member = await enterSwarm(inviteFromText(text), values, signal);
   const { peers, checkpoint, manifest } = member;

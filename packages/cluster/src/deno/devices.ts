@@ -122,7 +122,10 @@ export class RemoteDevice {
   async #load(method: string, request: unknown, onProgress: StageRequest["onProgress"]): Promise<number> {
     const loading = this.#caller.call(DEVICE, method, request);
     if (onProgress) this.#reportProgress(loading, onProgress);
-    return parsed(schemas.target, `${method} result`, await loading);
+    const target = parsed(schemas.target, `${method} result`, await loading);
+    // The whole, of a load that was over before it was asked.
+    if (onProgress) onProgress(parsed(schemas.progress, "progress", await this.#caller.call(DEVICE, "progress", null)));
+    return target;
   }
 
   #reportProgress(loading: Promise<unknown>, onProgress: (progress: LoadProgress) => void): void {

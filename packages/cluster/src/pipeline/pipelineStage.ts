@@ -22,7 +22,7 @@ import {
   type StepOutput,
   type TokenHistory,
 } from "@shoal/model";
-import { ClusterError } from "../errors.ts";
+import { ClusterError, isLoss } from "../errors.ts";
 import { entryRows } from "../stage/messages.ts";
 import { KEPT_STEPS } from "../stage/stepNumbers.ts";
 import { KvAccount } from "./kvAccount.ts";
@@ -64,6 +64,8 @@ export class PipelineStage implements Stage {
   readonly #sequences = new Map<SequenceSlot, Sequence>();
   /** Of blocks that somebody retained: their numbers on each stage. */
   readonly #blocks = new Map<KvBlock, readonly Promise<KvBlock>[]>();
+  /** How often somebody outside holds each. */
+  readonly #holds = new Map<KvBlock, number>();
   readonly #choices = new Map<number, readonly Choice[]>();
   readonly #draftSteps = new Map<number, Promise<number>>();
   #step = 0;
@@ -118,6 +120,7 @@ export class PipelineStage implements Stage {
   async retain(slot: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]> {
     this.#check();
     const blocks = this.#account.retain(slot, first, count);
+    for (const block of blocks) this.#holds.set(block, (this.#holds.get(block) ?? 0) + 1);
     const numbers = this.#eachStage(slot, (stage, onStage) => stage.retain(onStage, first, count));
     for (const [index, block] of blocks.entries())
       this.#blocks.set(
@@ -136,6 +139,7 @@ export class PipelineStage implements Stage {
     this.#check();
     const numbers = blocks.map((block) => this.#blocks.get(block));
     this.#account.release(blocks);
+    for (const block of blocks) this.#holds.set(block, (this.#holds.get(block) ?? 1) - 1);
     for (const [k, stage] of this.#stages.entries()) {
       const onStage = numbers.map((each) => each?.[k] ?? Promise.reject(new RangeError("A KV block that is held has no number")));
       this.#send(
@@ -319,6 +323,35 @@ export class PipelineStage implements Stage {
         const step = this.#draftSteps.get(first + index);
         if (!step) throw notThere(first + index);
         return (await this.#last.drafted(await step, 1))[0] ?? [];
+      }),
+    );
+  }
+
+  /**
+   * After a failure: gives back what this pipeline holds on the stages that live, and gives them, for another pipeline. Those that are gone are undefined.
+   */
+  async abandon(): Promise<readonly (Stage | undefined)[]> {
+    this.#failure ??= new ClusterError("refused", "Cannot use the pipeline: it was given up");
+    return Promise.all(
+      this.#stages.map(async (stage, k) => {
+        await this.#lanes[k]?.idle();
+        try {
+          await stage.describe();
+          for (const { slots } of this.#sequences.values()) {
+            const slot = await slots[k]?.catch(() => undefined);
+            // It may have been closed there already.
+            if (slot !== undefined) await stage.close(slot).catch(ignoreRefusal);
+          }
+          for (const [block, holds] of this.#holds) {
+            const number = await this.#blocks.get(block)?.[k]?.catch(() => undefined);
+            if (number === undefined) continue;
+            for (let i = 0; i < holds; i++) await stage.release([number]).catch(ignoreRefusal);
+          }
+          return stage;
+        } catch (error) {
+          if (!isLoss(error)) throw error;
+          return undefined;
+        }
       }),
     );
   }
@@ -582,6 +615,10 @@ function at<T>(values: readonly T[], k: number): T {
   const value = values[k];
   if (value === undefined) throw new RangeError(`There is no stage ${k}`);
   return value;
+}
+
+function ignoreRefusal(error: unknown): void {
+  if (isLoss(error)) throw error;
 }
 
 function notThere(step: number): ModelError {
