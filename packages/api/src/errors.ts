@@ -77,13 +77,22 @@ export function clientFault(error: unknown, { textField, constraintField }: Faul
   if (error instanceof ApiError) return error;
   if (!(error instanceof Error)) return undefined;
   const { name, message, code, field }: Coded = error;
-  if (name === "TokenizerError") return invalidField(typeof field === "string" && field.startsWith(textField) ? field : textField, message);
-  const named = field === "constraint" ? constraintField : apiField(field);
+  if (name === "TokenizerError") {
+    const place = typeof field === "string" && field.startsWith(textField) ? field : textField;
+    return invalidField(place, about(place, message));
+  }
   if (name !== "EngineError") return undefined;
-  if (code === "prompt-too-long") return invalidField(textField, message, "context_length_exceeded");
-  if (code === "bad-request") return invalidField(named ?? textField, message);
+  const place = (field === "constraint" ? constraintField : apiField(field)) ?? textField;
+  if (code === "prompt-too-long") return invalidField(textField, about(textField, message), "context_length_exceeded");
+  if (code === "bad-request") return invalidField(place, about(place, message));
   if (code === "busy" || code === "closed") return unavailable(message);
   return undefined;
+}
+
+/** What engine and template say, about the field that the client knows: their own words for it are others, and grammars' compilers do not say what they expect. */
+function about(field: string, message: string): string {
+  const named = message.includes(`'${field}'`) ? message : `Cannot use '${field}': ${message.replace(/^Cannot [^:]*: /, "")}`;
+  return /\bexpected\b/.test(named) ? named : `${named}, expected what can be followed`;
 }
 
 /** 503: this server takes no more requests. */

@@ -11,7 +11,7 @@ const SEEDS = 64;
 /** @throws ApiError 400 with OpenAI's code for it */
 export function checkModel(asked: string | undefined, { id }: ServedModel): void {
   if (asked === undefined || asked === id) return;
-  throw invalidField("model", `Cannot use the model ${shown(asked)}: it is not served here, expected '${id}'`, "model_not_found");
+  throw invalidField("model", `Cannot use 'model': ${shown(asked)} is not served here, expected '${id}'`, "model_not_found");
 }
 
 export function stopsOf({ stop }: GenerationFields): readonly string[] {
@@ -27,13 +27,13 @@ export function checkGeneration(fields: GenerationFields, { vocabSize }: ServedM
   if (beyond !== undefined)
     throw invalidField(
       `logit_bias.${beyond}`,
-      `Cannot use 'logit_bias': it names token ${beyond}, expected ids from 0 to ${vocabSize - 1}`,
+      `Cannot use 'logit_bias.${beyond}': there is no such token, expected ids from 0 to ${vocabSize - 1}`,
     );
   const stop = fields.stop_token_ids?.findIndex((id) => id >= vocabSize) ?? -1;
   if (stop >= 0)
     throw invalidField(
       `stop_token_ids[${stop}]`,
-      `Cannot use 'stop_token_ids': it names token ${fields.stop_token_ids?.[stop]}, expected ids from 0 to ${vocabSize - 1}`,
+      `Cannot use 'stop_token_ids[${stop}]': it is ${fields.stop_token_ids?.[stop]}, expected ids from 0 to ${vocabSize - 1}`,
     );
 }
 

@@ -1,5 +1,6 @@
 /** A request's body as JSON, bounded before it is read, and in depth before it is parsed. */
 import { ApiError, invalidField } from "./errors.ts";
+import { fieldName } from "./fieldName.ts";
 import type { ApiLimits } from "./limits.ts";
 
 /** @throws ApiError 400, 408, 413 or 415; the signal's reason */
@@ -22,13 +23,7 @@ export async function readJson(
   } catch {
     throw invalidField("body", "Cannot read the request: its body is not UTF-8, expected JSON in UTF-8", "invalid_encoding");
   }
-  const depth = jsonDepth(text, maxJsonDepth);
-  if (depth > maxJsonDepth)
-    throw invalidField(
-      "body",
-      `Cannot read the request: its body is nested deeper than ${maxJsonDepth} levels, expected at most that`,
-      "too_deep",
-    );
+  if (jsonDepth(text, maxJsonDepth) > maxJsonDepth) throw tooDeep(text, maxJsonDepth);
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
@@ -83,6 +78,28 @@ export function jsonDepth(text: string, limit: number): number {
   return deepest;
 }
 
+/** The field whose value first goes deeper than the body may; undefined where that is no object's. */
+function deepField(text: string, limit: number): string | undefined {
+  if (!text.trimStart().startsWith("{")) return undefined;
+  let depth = 0;
+  let name: string | undefined;
+  for (let i = 0; i < text.length && depth <= limit; i++) {
+    const character = text[i];
+    if (character === '"') {
+      const end = endOfString(text, i);
+      // The last one before the value; a string that is a value is followed by another name.
+      if (depth === 1) name = text.slice(i, end + 1);
+      i = end;
+    } else if (character === "[" || character === "{") depth++;
+    else if (character === "]" || character === "}") depth--;
+  }
+  try {
+    return name === undefined ? undefined : fieldName([String(JSON.parse(name))]);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Of the string that begins at `start`: where its closing quote stands. */
 function endOfString(text: string, start: number): number {
   for (let i = start + 1; i < text.length; i++) {
@@ -95,6 +112,16 @@ function endOfString(text: string, start: number): number {
 function reason(error: unknown): string {
   // Some engines quote the whole text.
   return (error instanceof Error ? error.message : String(error)).slice(0, 120);
+}
+
+function tooDeep(text: string, most: number): ApiError {
+  const field = deepField(text, most);
+  const what = field === undefined ? "its body" : `'${field}'`;
+  return invalidField(
+    field ?? "body",
+    `Cannot read the request: ${what} makes more than ${most} levels of nesting, expected at most that`,
+    "too_deep",
+  );
 }
 
 function tooLarge(actual: string, maxBytes: number): ApiError {

@@ -70,7 +70,7 @@ function checkResults(messages: readonly ChatRequestMessage[]): void {
     else if (ids === undefined)
       throw invalidField(
         `messages[${i}].role`,
-        `Cannot use 'messages[${i}]': it is a tool's result, expected an answer with 'tool_calls' before it`,
+        `Cannot use 'messages[${i}].role': it is that of a tool's result, expected an answer with 'tool_calls' before it`,
       );
     else if (id && ids.size > 0 && !ids.has(id))
       throw invalidField(
@@ -108,7 +108,7 @@ function thinkingOption(wish: "enabled" | "disabled" | undefined, { source }: Ch
   if (/\bthinking\b/u.test(source)) return wish === "enabled";
   // A model that does not reason is asked for nothing that it does not do.
   if (wish === "disabled" && !source.includes("think")) return undefined;
-  throw invalidField("thinking.type", `Cannot use 'thinking': this model's chat template has no such switch, expected none`);
+  throw invalidField("thinking.type", `Cannot use 'thinking.type': this model's chat template has no such switch, expected none`);
 }
 
 function templateMessage({ role, name, content, reasoning_content, tool_calls, tool_call_id }: ChatRequestMessage): ChatMessage {

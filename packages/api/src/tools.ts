@@ -5,6 +5,7 @@ import { callLayout, type ToolCallOptions, type ToolFormat, toolMarks } from "@s
 import { invalidField } from "./errors.ts";
 import { FIELD_LIMITS } from "./limits.ts";
 import type { ChatRequest, RequestTool } from "./schemas/chat.ts";
+import { shown } from "./validate.ts";
 
 export interface ToolPlan {
   /** As templates take them; undefined where the model is not to know of any. */
@@ -40,7 +41,10 @@ export function planTools(
   if (tools.length === 0 || choice === "none") return { shown: undefined, read: undefined, calls: undefined };
   const wanted = named === undefined ? tools : tools.filter(({ function: { name } }) => name === named);
   if (wanted.length === 0)
-    throw invalidField("tool_choice.function.name", `Cannot use 'tool_choice': no tool is named '${named}', expected one of 'tools'`);
+    throw invalidField(
+      "tool_choice.function.name",
+      `Cannot use 'tool_choice.function.name': no tool is named '${named}', expected one of 'tools'`,
+    );
   const strict = tools.some((tool) => tool.function.strict === true);
   const one = parallel === false || named !== undefined;
   const names = tools.map(({ function: { name } }) => name);
@@ -59,7 +63,10 @@ function checkTools(tools: readonly RequestTool[]): void {
   for (const [i, tool] of tools.entries()) {
     const { name } = tool.function;
     if (names.has(name))
-      throw invalidField(`tools[${i}].function.name`, `Cannot use 'tools': two are named '${name}', expected a name for each`);
+      throw invalidField(
+        `tools[${i}].function.name`,
+        `Cannot use 'tools[${i}].function.name': two tools are named '${name}', expected a name for each`,
+      );
     names.add(name);
   }
   const length = JSON.stringify(tools).length;
@@ -93,7 +100,7 @@ function argumentsOf({ function: { parameters, strict } }: RequestTool, place: n
   const field = `tools[${place}].function.parameters`;
   const schema = { type: "object", ...(parameters ?? NO_ARGUMENTS) };
   if (schema.type !== "object")
-    throw invalidField(`${field}.type`, `Cannot use '${field}': its type is ${JSON.stringify(schema.type)}, expected "object"`);
+    throw invalidField(`${field}.type`, `Cannot use '${field}.type': it is ${shown(schema.type)}, expected "object"`);
   const enforced = enforceableSchema(schema, { field, strict: strict === true });
   return { kind: "json-schema", schema: JSON.stringify(enforced), compact: true };
 }

@@ -1,6 +1,7 @@
 /** Checks a body against a schema; what is wrong becomes one error that names the field, what it is and what was expected. */
 import type { z } from "zod";
 import { type ApiError, invalidField } from "./errors.ts";
+import { fieldName } from "./fieldName.ts";
 
 type Issue = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
@@ -95,16 +96,6 @@ function kind(expected: string): string {
 
 function codeOf({ code }: Issue): string {
   return code === "invalid_type" || code === "invalid_union" ? "invalid_type" : "invalid_value";
-}
-
-/** `messages[0].content`. */
-export function fieldName(path: Path): string {
-  let name = "";
-  for (const key of path) {
-    if (typeof key === "number") name += `[${key}]`;
-    else name += `${name === "" ? "" : "."}${String(key).slice(0, 80)}`;
-  }
-  return name === "" ? "body" : name;
 }
 
 function valueAt(body: unknown, path: Path): unknown {

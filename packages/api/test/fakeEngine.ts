@@ -1,4 +1,5 @@
 /** An engine that answers at once with the tokens of a text, one at a time, and keeps what it was asked. */
+import type { ConstraintSource } from "@shoal/engine/constrained";
 import type { EngineRequest, EngineResult, EngineStatus, GeneratedToken, InferenceEngine, RunningRequest } from "@shoal/engine";
 
 export class FakeEngine implements InferenceEngine {
@@ -11,10 +12,13 @@ export class FakeEngine implements InferenceEngine {
   refusal: Error | undefined;
   readonly #answer: readonly number[];
   readonly #finishReason: EngineResult["finishReason"];
+  readonly #constraints: ConstraintSource | undefined;
 
-  constructor(answer: readonly number[], finishReason: EngineResult["finishReason"] = "length") {
+  /** @param constraints refuse what cannot be followed; what can be is not */
+  constructor(answer: readonly number[], finishReason: EngineResult["finishReason"] = "length", constraints?: ConstraintSource) {
     this.#answer = answer;
     this.#finishReason = finishReason;
+    this.#constraints = constraints;
   }
 
   submit(request: EngineRequest): RunningRequest {
@@ -38,6 +42,8 @@ export class FakeEngine implements InferenceEngine {
     });
     const { pause, refusal } = this;
     const finishReason = this.#finishReason;
+    const prepared = this.#prepare(request);
+    prepared.catch(() => {});
     const { topLogprobs, promptLogprobs = false, promptIds } = request;
     const tell = (id: number): GeneratedToken =>
       topLogprobs === undefined
@@ -46,6 +52,7 @@ export class FakeEngine implements InferenceEngine {
     const iterate = async function* (): AsyncGenerator<readonly GeneratedToken[], void, void> {
       try {
         if (refusal) throw refusal;
+        await prepared;
         // In two parts, the second with the first token of the answer.
         const prompt = promptLogprobs ? promptIds.slice(1).map((id) => ({ ...tell(id), prompt: true as const })) : [];
         if (prompt.length > 2) yield prompt.splice(0, 2);
@@ -62,6 +69,21 @@ export class FakeEngine implements InferenceEngine {
       }
     };
     return { result, cancel: async (reason) => stop.abort(reason), [Symbol.asyncIterator]: iterate };
+  }
+
+  /** Until the first mask is there. */
+  async #prepare({ constraint }: EngineRequest): Promise<void> {
+    const source = this.#constraints;
+    if (!constraint || !source) return;
+    let close = (): void => {};
+    try {
+      await new Promise<void>((onMask, onError) => {
+        const opened = source.open(constraint, { onMask, onError });
+        close = () => opened.close();
+      });
+    } finally {
+      close();
+    }
   }
 
   status(): EngineStatus {

@@ -2,4 +2,5 @@ export type { ConstraintHearer, ConstraintSource, OutputConstraint, OutputGramma
 export { type TokenVocabulary, vocabularyOf } from "./vocabulary.ts";
 export { GrammarConstraints } from "./tokenConstraint.ts";
 export type { GrammarPort } from "./protocol.ts";
+export { localGrammarPort } from "./localPort.ts";
 export { spawnGrammarWorker, workerGrammarPort } from "./workerPort.ts";
