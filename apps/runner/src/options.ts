@@ -122,6 +122,7 @@ export const OPTIONS = {
   "max-sequences": integer("N", "answers computed at once (default 8)", 1, 64),
   "max-queue": integer("N", "answers that wait for their turn; more are refused (default 64)", 0, 65_536),
   "max-per-client": integer("N", "answers under way for one address (default 16)", 1, 65_536),
+  "drain-timeout": integer("SECONDS", "for answers under way when the server is told to end; the rest is cut off (default 60)", 0, 86_400),
   page: text("FOLDER", "the built chat page to serve at / (default: apps/chat/dist, where it was built)"),
   "log-prompts": toggle("write the text of requests to the log too"),
 

@@ -11,7 +11,10 @@ const STOP_LIMIT_MS = 30_000;
 export interface RunningServer {
   readonly url: string;
   readonly pid: number;
-  /** Ends it by SIGTERM. */
+  signal(name: "SIGINT" | "SIGTERM"): void;
+  /** When it has ended by itself. */
+  readonly ended: Promise<{ readonly code: number; readonly stderr: string }>;
+  /** Ends it by SIGTERM, and by force if it takes long. */
   stop(): Promise<{ readonly code: number; readonly stderr: string }>;
 }
 
@@ -55,15 +58,18 @@ export async function startServer(args: readonly string[]): Promise<RunningServe
     await new Promise<void>((resolve) => (heard = resolve));
   }
   clearTimeout(timer);
+  const whole = Promise.all([status, gathering]).then(([{ code }]) => ({ code, stderr }));
   return {
     url,
     pid: child.pid,
+    signal: (name) => child.kill(name),
+    ended: whole,
     stop: async () => {
       if (!ended) child.kill("SIGTERM");
       const stopping = setTimeout(kill, STOP_LIMIT_MS);
-      const [{ code }] = await Promise.all([status, gathering]);
+      const result = await whole;
       clearTimeout(stopping);
-      return { code, stderr };
+      return result;
     },
   };
 }

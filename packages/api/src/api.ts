@@ -37,7 +37,7 @@ export function createApi(options: ApiOptions): Api {
       return Response.json({ status: ending ? "closing" : "ok", running, waiting }, { status: ending ? 503 : 200 });
     }
     if (path === "/metrics")
-      return new Response(metrics.text(engine.status()), { headers: { "content-type": "text/plain; version=0.0.4" } });
+      return new Response(metrics.text(engine.status()), { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
     if (path === "/openapi.json") return Response.json(openApiDocument());
     if (path === "/models") return Response.json({ object: "list", data: [entry] });
     if (path === `/models/${encodeURIComponent(model.id)}` || path === `/models/${model.id}`) return Response.json(entry);
@@ -117,6 +117,7 @@ export function createApi(options: ApiOptions): Api {
       })();
       const body = eventStream(all, {
         keepAliveMs: limits.keepAliveMs,
+        signal: controller.signal,
         onCancel: () => {
           controller.abort(new DOMException("The client has gone", "AbortError"));
           release();

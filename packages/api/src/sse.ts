@@ -2,6 +2,8 @@
 
 export interface EventStreamOptions {
   readonly keepAliveMs: number;
+  /** Ends the stream: its source fails then, and where nobody reads, who would be told, the stream does. */
+  readonly signal: AbortSignal;
   /** Nobody reads any more. */
   readonly onCancel: () => void;
   /** What is written in place of the rest when the source fails. */
@@ -17,18 +19,34 @@ export const EVENT_STREAM_HEADERS: Readonly<Record<string, string>> = {
 
 const COMMENT = ": keep-alive\n\n";
 const SILENCE = Symbol("silence");
+/** Whoever has not asked for more within it does not read. */
+const LAST_WORDS_MS = 1000;
 
 /** @param source is read as fast as the client reads, no faster */
 export function eventStream(
   source: AsyncIterator<unknown, void>,
-  { keepAliveMs, onCancel, onError }: EventStreamOptions,
+  { keepAliveMs, signal, onCancel, onError }: EventStreamOptions,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
-  let cancelled = false;
+  let over = false;
+  let asked = false;
   let next: Promise<IteratorResult<unknown, void>> | undefined;
   return new ReadableStream<Uint8Array>({
+    start(controller) {
+      const abandon = (): void => {
+        // Whoever reads is told below.
+        if (over || asked) return;
+        over = true;
+        next?.catch(() => {});
+        onError(signal.reason);
+        controller.error(signal.reason);
+        source.return?.()?.catch(() => {});
+      };
+      signal.addEventListener("abort", () => setTimeout(abandon, LAST_WORDS_MS), { once: true });
+    },
     async pull(controller) {
       const write = (text: string): void => controller.enqueue(encoder.encode(text));
+      asked = true;
       try {
         next ??= source.next();
         const result = await within(next, keepAliveMs);
@@ -41,17 +59,21 @@ export function eventStream(
           write(event(result.value));
           return;
         }
+        over = true;
         write("data: [DONE]\n\n");
         controller.close();
       } catch (error) {
         // Nobody is told of the end that they made themselves.
-        if (cancelled) return;
+        if (over) return;
+        over = true;
         write(event(onError(error)));
         controller.close();
+      } finally {
+        asked = false;
       }
     },
     cancel() {
-      cancelled = true;
+      over = true;
       next?.catch(() => {});
       onCancel();
       source.return?.()?.catch(() => {});

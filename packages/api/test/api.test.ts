@@ -1,24 +1,6 @@
-import { loadTinyTokenizer, withFim } from "./tinyTokenizer.ts";
 import { describe, expect, it } from "vitest";
-import { type ApiOptions, type RequestRecord, createApi } from "../src/mod.ts";
-import { FakeEngine } from "./fakeEngine.ts";
-
-const { tokenizer, template } = loadTinyTokenizer();
-const TEXT = "Once upon a time there was a clever fox named Kate.";
-const model = { id: "tiny", vocabSize: 3072, stopTokenIds: [1], recommended: null, created: 0 };
-
-function open(more: Partial<ApiOptions> = {}): { api: ReturnType<typeof createApi>; engine: FakeEngine; records: RequestRecord[] } {
-  const engine = new FakeEngine(tokenizer.encode(TEXT));
-  const records: RequestRecord[] = [];
-  const api = createApi({ engine, tokenizer, template, model, onRequest: (record) => records.push(record), ...more });
-  return { api, engine, records };
-}
-
-function post(body: string | Uint8Array<ArrayBuffer>, path = "/v1/chat/completions", init: RequestInit = {}): Request {
-  return new Request(`http://localhost${path}`, { method: "POST", body, headers: { "content-type": "application/json" }, ...init });
-}
-
-const CHAT = { messages: [{ role: "user", content: "Hi" }] };
+import { CHAT, type Failure, TEXT, events, model, open, post, tokenizer } from "./opened.ts";
+import { withFim } from "./tinyTokenizer.ts";
 
 interface ChatAnswer {
   readonly choices: readonly {
@@ -45,17 +27,6 @@ interface CompletionAnswer {
     } | null;
   }[];
   readonly usage: { readonly completion_tokens: number };
-}
-
-function events(stream: string): readonly unknown[] {
-  return stream
-    .split("\n\n")
-    .filter((event) => event.startsWith("data: {"))
-    .map((event) => JSON.parse(event.slice(6)) as unknown);
-}
-
-interface Failure {
-  readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: string | null };
 }
 
 describe("createApi()", () => {
@@ -103,29 +74,6 @@ describe("createApi()", () => {
     await new Promise((resolve) => setTimeout(resolve, 10));
     controller.abort();
     await asked;
-    expect(engine.running).toBe(0);
-  });
-
-  it("refuses more than it was told to take, and says when to come back", async () => {
-    const { api, engine } = open({ limits: { maxPerClient: 2, maxBodyBytes: 2000 } });
-    let release = (): void => {};
-    const held = new Promise<void>((resolve) => (release = resolve));
-    engine.pause = () => held;
-    const first = [api(post(JSON.stringify(CHAT)), { client: "a" }), api(post(JSON.stringify(CHAT)), { client: "a" })];
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    const third = await api(post(JSON.stringify(CHAT)), { client: "a" });
-    expect(third.status).toBe(429);
-    expect(third.headers.get("retry-after")).not.toBeNull();
-    const other = api(post(JSON.stringify(CHAT)), { client: "b" });
-    release();
-    for (const answer of [...first, other]) expect((await answer).status).toBe(200);
-    expect((await api(post(JSON.stringify({ messages: [{ role: "user", content: "x".repeat(3000) }] })))).status).toBe(413);
-  });
-
-  it("gives an answer up after its time, and says so", async () => {
-    const { api, engine } = open({ limits: { timeoutMs: 20 } });
-    engine.pause = () => new Promise((resolve) => setTimeout(resolve, 15));
-    expect((await api(post(JSON.stringify(CHAT)))).status).toBe(408);
     expect(engine.running).toBe(0);
   });
 

@@ -1,6 +1,7 @@
 /** `shoal serve`: an OpenAI-compatible server over one model, for many clients at once. */
 import { readFile } from "node:fs/promises";
 import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { RequestRecord } from "@shoal/api";
 import { type InferenceEngine, stopTokenIds } from "@shoal/engine";
@@ -16,13 +17,16 @@ import { loadOptions } from "../model/runOptions.ts";
 import { DEVICE, DEVICES, MODEL, RUN, SWARM, type Values } from "../options.ts";
 import { openPage } from "../serve/page.ts";
 import { RemoteEngine } from "../serve/remoteEngine.ts";
-import { isLoopback, startServer } from "../serve/server.ts";
+import { type Server, isLoopback, startServer } from "../serve/server.ts";
 
 const DEFAULT_PORT = 8080;
 const DEFAULT_HOST = "127.0.0.1";
 const DEFAULT_MAX_SEQUENCES = 8;
 /** Full contexts that the KV cache holds at once, unless --max-sequences is less: chats are seldom full. */
 const FULL_CONTEXTS = 4;
+const DEFAULT_DRAIN_SECONDS = 60;
+/** For clients to hear that their answers were cut off. */
+const LAST_WORDS_MS = 500;
 const MAX_KEY_BYTES = 4096;
 /** Where `npm run -s build-page` puts it. */
 const BUILT_PAGE = fileURLToPath(new URL("../../../chat/dist", import.meta.url));
@@ -40,6 +44,7 @@ export const serveCommand: Command = {
     "max-sequences",
     "max-queue",
     "max-per-client",
+    "drain-timeout",
     "log-prompts",
     "page",
     ...MODEL,
@@ -52,7 +57,7 @@ export const serveCommand: Command = {
     "POST /v1/chat/completions and /v1/completions, GET /v1/models, /health, /metrics, /openapi.json.",
     "The chat page is served at / where it was built (npm run -s build-page); pointed at this server it uses its model.",
     "Only this machine is answered, and needs no key. Any other --host needs one: in SHOAL_API_KEY, or in a file by --api-key-file.",
-    "Each request is logged to standard error as a line of JSON, without its text. The first Ctrl-C lets answers finish, the next one ends them.",
+    "Each request is logged to standard error as a line of JSON, without its text. The first Ctrl-C or SIGTERM lets answers finish, the next one ends them.",
     `curl http://${DEFAULT_HOST}:${DEFAULT_PORT}/v1/chat/completions -H 'content-type: application/json' -d '{"messages":[{"role":"user","content":"What is the capital of France?"}]}'`,
   ],
   run: serve,
@@ -141,10 +146,18 @@ async function answerRequests(
     });
     if (page) terminal.err(`The chat page is at ${server.url}/\n`);
     terminal.out(`Serving ${served.id} on ${server.url}/v1, ${stage.contextTokens} tokens of context\n`);
-    await server.finished;
-    await engine.close();
+    const drainSeconds = values["drain-timeout"] ?? DEFAULT_DRAIN_SECONDS;
+    if (!(await drained(server, signal, drainSeconds * 1000)))
+      terminal.err(`Warning: answers were cut off: they were still under way after ${drainSeconds} s\n`);
+    await Promise.all([engine.close(), Promise.race([server.finished, delay(LAST_WORDS_MS)])]);
     return EXIT.ok;
   });
+}
+
+/** Resolves when the last answer has ended after the signal, or when it has taken too long: a client that does not read would hold the server up for ever. */
+async function drained({ finished }: Server, signal: AbortSignal, ms: number): Promise<boolean> {
+  await Promise.race([finished, new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }))]);
+  return Promise.race([finished.then(() => true), delay(ms, false)]);
 }
 
 async function prepare(
