@@ -2,6 +2,7 @@
 import { type SequenceSlot, penalizes } from "@shoal/model";
 import type { TokenConstraint } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
+import type { StreamDrafts } from "./madeDrafts.ts";
 import type { PrefixNode } from "./prefixCache.ts";
 import type { EngineRequest, EngineResult, GeneratedToken, RunningRequest } from "./request.ts";
 
@@ -18,8 +19,8 @@ export interface Placement {
   length: number;
   /** Tokens that submitted steps choose, those that are known included. */
   chosen: number;
-  /** Its place among the drafts of the last drafting step, where it was in that. */
-  draftIndex: number | undefined;
+  /** Made after its last token, to be verified by its next step. */
+  drafts: StreamDrafts | undefined;
 }
 
 export class ActiveRequest implements RunningRequest {
@@ -97,9 +98,9 @@ export class ActiveRequest implements RunningRequest {
     return this.#finished !== undefined || this.#outcome !== undefined;
   }
 
-  /** Whether two tokens may be chosen in one step: with penalties and grammars the second depends on the first. */
+  /** Whether two tokens may be chosen in one step: with penalties the second depends on the first. */
   get takesDrafts(): boolean {
-    return !this.bound && !penalizes(this.request.sampling);
+    return !penalizes(this.request.sampling);
   }
 
   /** Whether its next token must follow a grammar, so that it is only chosen once the one before is known. */
@@ -110,6 +111,11 @@ export class ActiveRequest implements RunningRequest {
   /** Where it is bound: which tokens the next one may be; undefined while that, or the token before, is not known. */
   get mask(): Uint32Array<ArrayBuffer> | undefined {
     return this.placement?.chosen === this.generated.length ? this.constraint?.mask : undefined;
+  }
+
+  /** Where it is bound: of its drafts, up to the first that may not follow, which tokens may follow each; undefined while that is not known. */
+  get masksAhead(): readonly Uint32Array<ArrayBuffer>[] | undefined {
+    return this.constraint?.ahead;
   }
 
   /** Asked to end, by its signal, `cancel` or the end of an iteration; the engine sees to it. */

@@ -8,13 +8,14 @@ import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
 import { BlockLedger } from "./blocks.ts";
 import type { ConstraintSource } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
+import type { MadeDrafts } from "./madeDrafts.ts";
 import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
 import { checkSampling } from "./sampling.ts";
 import { type Placed, type ScheduledEntry, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
 import { SpeculationPacer } from "./speculation.ts";
 import { batchOf, rowsOf } from "./stepBatch.ts";
-import { type MadeDrafts, chooseAndDraft } from "./verifiedStep.ts";
+import { chooseAndDraft } from "./verifiedStep.ts";
 
 export interface EngineOptions {
   /** Most tokens computed in one step; by default, and at most, what the stage allows. */
@@ -51,8 +52,8 @@ export class Engine implements InferenceEngine {
   #closing = false;
   #reopens = 0;
   readonly #speculation: SpeculationPacer;
-  /** What the next step verifies. */
-  #made: MadeDrafts | undefined;
+  /** When the step before was done, if that made drafts. */
+  #draftedAt: number | undefined;
   #wake: () => void = () => {};
   #idle: (() => void)[] = [];
   readonly #loop: Promise<void>;
@@ -199,6 +200,7 @@ export class Engine implements InferenceEngine {
       await this.#submit(step);
       if (!this.#readings.full) return true;
     } else this.#readings.read();
+    if (await this.#learnDrafts()) return true;
     // Planning takes what was being read, which may have ended the last of those who ran: then there is a place for one who waits.
     if (!this.#readings.pending) return this.#running.length === 0 && this.#waiting.length > 0;
     await this.#take();
@@ -244,7 +246,7 @@ export class Engine implements InferenceEngine {
         sharedBlocks: found.nodes.length,
         length: found.tokens,
         chosen: request.generated.length,
-        draftIndex: undefined,
+        drafts: undefined,
       };
       if (request.cachedTokens === undefined) this.#count({ cachedTokens: found.tokens });
       request.admitted(placement, found.tokens);
@@ -278,8 +280,7 @@ export class Engine implements InferenceEngine {
       }
       const { contextTokens, maxOutputs } = this.#description;
       const limits = { stepTokens: this.#stepTokens, maxOutputs, blockSize: this.#blocks.blockSize, readAtOnce: this.#readings.due };
-      const drafting = { contextTokens, made: this.#made?.count ?? 0, next };
-      const step = schedule(this.#running, next > 0 ? { ...limits, drafting } : limits);
+      const step = schedule(this.#running, next > 0 ? { ...limits, drafting: { contextTokens, next } } : limits);
       const missing = step.blocks - this.#free;
       if (missing <= 0 || (await this.#blocks.evict(missing)) >= missing) return step;
       if (this.#readings.pending) {
@@ -304,7 +305,7 @@ export class Engine implements InferenceEngine {
     const decodes = entries.every(isDecode);
     for (const entry of entries) entry.placement.length += rowCount(entry);
     for (const { placement, quiet } of entries) if (!quiet) placement.chosen++;
-    this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true, masked: entries.some(({ mask }) => mask) });
+    this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true, masked: entries.some(({ masks }) => masks) });
     for (const entry of entries) await this.#rememberPrompt(entry);
   }
 
@@ -326,21 +327,45 @@ export class Engine implements InferenceEngine {
   }
 
   #forgetDrafts(): void {
-    this.#made = undefined;
-    for (const { placement } of this.#running) placement.draftIndex = undefined;
+    this.#draftedAt = undefined;
+    for (const { placement } of this.#running) placement.drafts = undefined;
   }
 
   async #submitVerified(step: ScheduledStep): Promise<void> {
-    const begin = performance.now();
+    // Masks are waited for between steps.
+    const begin = this.#draftedAt ?? performance.now();
     const { entries, drafts } = step;
     const decodes = entries.every(isDecode);
     this.#readings.interrupt();
-    const { made, chosen, verified } = await chooseAndDraft(this.#stage, step, this.#made);
-    this.#made = made;
+    const { made, chosen, verified } = await chooseAndDraft(this.#stage, step);
     this.#count({ steps: 1 });
     for (const entry of entries) await this.#rememberPrompt(entry);
     await this.#giveOut(chosen);
-    if (decodes) this.#speculation.record({ drafts, steps: 1, ms: performance.now() - begin, verified });
+    if (made) this.#lookAhead(made);
+    const now = performance.now();
+    this.#draftedAt = made && now;
+    if (decodes) this.#speculation.record({ drafts, steps: 1, ms: now - begin, verified });
+  }
+
+  /** Asks for the masks after drafts, which must be known for that: they are read at once, and others' next step does not wait for it. */
+  #lookAhead(made: MadeDrafts): void {
+    const bound = (): Placed[] =>
+      this.#running.filter(({ request, placement }) => request.bound && request.takesDrafts && placement.drafts?.made === made);
+    if (bound().length === 0) return;
+    const look = (): void => {
+      for (const { request, placement } of bound()) request.constraint?.lookAhead(made.of(placement.drafts?.stream ?? -1));
+    };
+    // Whoever waits for these drafts hears of a failure.
+    made.read().then(look, () => {});
+  }
+
+  /** Waits for drafts that masks are to be looked up for. @returns whether there were any */
+  async #learnDrafts(): Promise<boolean> {
+    const unknown = this.#running.flatMap(({ request, placement: { drafts } }) =>
+      request.bound && request.takesDrafts && drafts && !drafts.made.known ? [drafts.made] : [],
+    );
+    await Promise.all(unknown.map((made) => made.read()));
+    return unknown.length > 0;
   }
 
   /** Waits for the oldest reading and gives its tokens out. */
@@ -364,9 +389,11 @@ export class Engine implements InferenceEngine {
         continue;
       }
       this.#count({ completionTokens: 1 });
+      const wasBound = request.bound;
       if (request.take(token)) ended.push(row);
-      else if (request.bound) await this.#cutAhead(row);
+      else if (request.bound && !wasBound) await this.#cutAhead(row);
     }
+    for (const request of new Set(tokens.map(({ row }) => row.request))) if (!request.ended) request.constraint?.prepare();
     for (const placed of ended) {
       await this.#unplace(placed);
       placed.request.conclude();
@@ -382,7 +409,7 @@ export class Engine implements InferenceEngine {
     const { sampling, promptIds } = request.request;
     await this.#stage.setSampling(placement.slot, sampling, { promptIds, generatedIds: request.generated });
     // Tokens that are still on their way belong to the old place.
-    const cut = { ...placement, length, chosen: request.generated.length, draftIndex: undefined };
+    const cut = { ...placement, length, chosen: request.generated.length, drafts: undefined };
     this.#running = this.#running.map((placed) => (placed.request === request ? { request, placement: cut } : placed));
     request.placement = cut;
   }
@@ -416,7 +443,7 @@ export class Engine implements InferenceEngine {
         this.#description = description;
         this.#blocks = new BlockLedger(stage, description, this.#options.prefixCache ?? true);
         this.#readings = new Readings(stage);
-        this.#made = undefined;
+        this.#draftedAt = undefined;
         this.#waiting = requests.filter(({ ended }) => !ended);
         for (const request of requests) request.conclude();
         return;

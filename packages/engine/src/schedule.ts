@@ -17,8 +17,10 @@ export interface ScheduledEntry {
   readonly quiet: boolean;
   /** So many drafted tokens follow, and one is chosen after each. */
   readonly verify: number;
-  /** Which tokens the one that is chosen may be. */
-  readonly mask?: Uint32Array<ArrayBuffer> | undefined;
+  /** Of the next draft it is known that it is wrong: the grammar has no such token there. */
+  readonly refused: boolean;
+  /** Which tokens those that are chosen may be, a mask for each. */
+  readonly masks?: readonly Uint32Array<ArrayBuffer>[] | undefined;
 }
 
 export interface ScheduledStep {
@@ -35,8 +37,8 @@ export interface ScheduleLimits {
   /** Most rows of logits in a step; at least one for each that runs. */
   readonly maxOutputs: number;
   readonly blockSize: number;
-  /** Steps wait for one another, so every token is known here; drafts of the step before are verified, and new ones made. */
-  readonly drafting?: { readonly contextTokens: number; readonly made: number; readonly next: number };
+  /** Steps wait for one another, so every token is known here; drafts that were made before are verified, and new ones made. */
+  readonly drafting?: { readonly contextTokens: number; readonly next: number };
   /** The step is read as soon as it is computed, so that streams which follow a grammar are not held up by it, nor hold others up that are read several steps at once. */
   readonly readAtOnce: boolean;
 }
@@ -65,13 +67,17 @@ export function schedule(
     if (!hasDecode(request, placement)) continue;
     const mask = request.bound && masked ? request.mask : undefined;
     if (request.bound && !mask) continue;
-    const most = placement.draftIndex === undefined || !request.takesDrafts ? 0 : (drafting?.made ?? 0);
+    const made = request.takesDrafts ? (placement.drafts?.made.count ?? 0) : 0;
     const room = Math.min((drafting?.contextTokens ?? 0) - placement.length, request.mostTokens - placement.chosen) - 1;
-    const verify = Math.max(0, Math.min(most, room, spare));
+    const most = Math.max(0, Math.min(made, room, spare));
+    const ahead = request.bound && most > 0 ? request.masksAhead : [];
+    if (!ahead) continue;
+    const verify = request.bound ? Math.min(most, ahead.length) : most;
+    const masks = mask && [mask, ...ahead.slice(0, verify)];
     // What the stage sampled last need not be the stream's last token: after a wrong draft it is what would have followed that.
     const known = placement.length < request.knownLength;
     const tokens = known ? request.ids(placement.length, placement.length + 1) : "sampled";
-    entries.push({ ...placed, tokens, followedBy: [], quiet: false, verify, mask });
+    entries.push({ ...placed, tokens, followedBy: [], quiet: false, verify, refused: verify < most, masks });
     budget -= 1 + verify;
     spare -= verify;
     spareOutputs -= verify;
@@ -91,7 +97,8 @@ export function schedule(
     const followedBy = request.followers(length, length + count);
     const quiet = count < missing;
     spareOutputs -= Math.max(0, followedBy.length - (quiet ? 1 : 0));
-    entries.push({ ...placed, tokens: request.ids(length, length + count), followedBy, quiet, verify: 0, ...(!quiet && { mask }) });
+    const masks = mask && !quiet ? [mask] : undefined;
+    entries.push({ ...placed, tokens: request.ids(length, length + count), followedBy, quiet, verify: 0, refused: false, masks });
     budget -= count;
   }
   // The first draft is made at the position of the last token, further ones beyond it.

@@ -6,13 +6,13 @@ import type { ScheduledEntry } from "./schedule.ts";
 export function batchOf(entries: readonly ScheduledEntry[]): Batch {
   const logprobs = entries.some(({ request }) => request.request.topLogprobs !== undefined);
   return {
-    entries: entries.map(({ placement: { slot }, tokens, followedBy, quiet, verify, mask }) => ({
+    entries: entries.map(({ placement: { slot }, tokens, followedBy, quiet, verify, masks }) => ({
       sequence: slot,
       tokens,
       ...(followedBy.length > 0 && { followedBy }),
       ...(quiet && { quiet }),
       ...(verify && { verify }),
-      ...(mask && { masks: [mask] }),
+      ...(masks && { masks }),
     })),
     output: "sample",
     ...(logprobs && { logprobs }),

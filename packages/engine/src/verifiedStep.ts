@@ -6,23 +6,16 @@
  * Drafts come from the MTP module (DeepSeek-V3, arXiv 2412.19437, section 2.2), which runs over every row that the model has run over, prompts included.
  */
 import type { BatchEntry, ChosenLogprobs, Stage } from "@shoal/model";
+import { MadeDrafts } from "./madeDrafts.ts";
 import type { KnownToken } from "./readings.ts";
 import { type ScheduledEntry, type ScheduledStep, rowCount } from "./schedule.ts";
 import { batchOf, followerRows } from "./stepBatch.ts";
-
-/** What a drafting step made, which the placements' `draftIndex` belong to. */
-export interface MadeDrafts {
-  /** Of the first drafts; further ones are steps of their own behind it. */
-  readonly step: number;
-  /** For each stream. */
-  readonly count: number;
-}
 
 export interface DraftedStep {
   /** Undefined where every stream ends with this step. */
   readonly made: MadeDrafts | undefined;
   readonly chosen: readonly KnownToken[];
-  /** Of each entry that verified. */
+  /** Of each entry that verified; a draft that its grammar refuses is a wrong one. */
   readonly verified: readonly { readonly drafts: number; readonly right: number }[];
 }
 
@@ -38,25 +31,21 @@ interface Outcome {
   readonly length: number;
 }
 
-/** @param made by the step before; entries that verify were in it */
-export async function chooseAndDraft(
-  stage: Stage,
-  { entries, drafts }: Pick<ScheduledStep, "entries" | "drafts">,
-  made: MadeDrafts | undefined,
-): Promise<DraftedStep> {
+export async function chooseAndDraft(stage: Stage, { entries, drafts }: Pick<ScheduledStep, "entries" | "drafts">): Promise<DraftedStep> {
   const batch = batchOf(entries);
   const { step } = await stage.forward(batch);
-  const verifies = made !== undefined && entries.some(({ verify }) => verify > 0);
+  const verified = new Set(entries.flatMap(({ verify, placement }) => (verify > 0 && placement.drafts ? [placement.drafts.made] : [])));
   // All readings at once: a wait may cost more than a step.
-  const [[chosen = []], guesses, [logprobs = []]] = await Promise.all([
+  const [[chosen = []], [logprobs = []]] = await Promise.all([
     stage.sampled(step, 1),
-    verifies ? stage.drafted(made.step, made.count) : [],
     batch.logprobs === true ? stage.logprobs(step, 1) : [],
+    ...[...verified].map((made) => made.read()),
   ]);
-  const outcomes = outcomesOf(entries, { chosen, logprobs }, guesses);
+  const outcomes = outcomesOf(entries, { chosen, logprobs });
   const goesOn = outcomes.some(({ entry: { request, quiet }, ids }) => quiet || !request.endsWith(ids));
   const output = goesOn ? await stage.draft({ entries: outcomes.map(draftEntry), output: "sample", drafts }) : undefined;
-  let index = 0;
+  const made = output && new MadeDrafts(stage, output.step, drafts);
+  let stream = 0;
   for (const { entry, ids, length } of outcomes) {
     const { placement, quiet } = entry;
     // Further drafts go on from the last position.
@@ -64,23 +53,23 @@ export async function chooseAndDraft(
     const held = Math.max(placement.length + rowCount(entry), length + further);
     placement.length = length;
     if (!quiet) {
-      placement.draftIndex = index++;
+      placement.drafts = made && { made, stream: stream++ };
       placement.chosen += ids.length;
     }
     if (held > length) await stage.truncate(placement.slot, length);
   }
   return {
-    made: output && { step: output.step, count: drafts },
+    made,
     chosen: outcomes.flatMap(({ known }) => known),
-    verified: outcomes.flatMap(({ entry: { verify }, ids }) => (verify > 0 ? [{ drafts: verify, right: ids.length - 1 }] : [])),
+    verified: outcomes.flatMap(({ entry: { verify, refused }, ids }) =>
+      verify > 0 || refused ? [{ drafts: verify + (refused ? 1 : 0), right: ids.length - 1 }] : [],
+    ),
   };
 }
 
-/** @param guesses by number of the draft, by stream */
 function outcomesOf(
   entries: readonly ScheduledEntry[],
   { chosen, logprobs }: { readonly chosen: readonly number[]; readonly logprobs: readonly ChosenLogprobs[] },
-  guesses: readonly (readonly number[])[],
 ): readonly Outcome[] {
   let at = 0;
   return entries.map((entry) => {
@@ -90,8 +79,9 @@ function outcomesOf(
     const followers = followerRows(entry);
     const begin = at + followers.length;
     const own = quiet ? [] : chosen.slice(begin, begin + 1 + verify);
+    const guesses = verify > 0 ? (placement.drafts?.made.of(placement.drafts.stream) ?? []) : [];
     let right = 0;
-    while (right < verify && guesses[right]?.[placement.draftIndex ?? -1] === own[right]) right++;
+    while (right < verify && guesses[right] === own[right]) right++;
     const ids = own.slice(0, 1 + right);
     const first = at;
     const known = [...followers, ...ids.map(() => ({ request, placement }))].map((row, index) => ({

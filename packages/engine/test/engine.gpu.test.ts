@@ -2,9 +2,13 @@
  * Many requests at once on the trained model. Greedy answers are held to the golden files' of the reference implementation, whatever runs beside them: a row's sums depend on how many
  * rows its step has (docs/architecture.md, Numerics), so the prompts are those whose answers do not hang on a tie.
  */
+import { readFile } from "node:fs/promises";
 import type { LocalStage } from "@shoal/model";
 import { type DenoEngine, type GpuTest, Models, check, logitsOf, logprobsReference, readGolden, report } from "@shoal/model/testing";
 import { Engine, type EngineOptions, type EngineRequest, GREEDY, type GeneratedToken, type RunningRequest } from "@shoal/engine";
+import { GrammarConstraints, spawnGrammarWorker, vocabularyOf } from "@shoal/engine/constrained";
+import { tinyModelUrl } from "@shoal/tiny-model";
+import { type Tokenizer, loadTokenizer } from "@shoal/tokenizer";
 
 interface KnownAnswer {
   readonly name: string;
@@ -37,6 +41,18 @@ async function generated(running: RunningRequest): Promise<readonly GeneratedTok
   const all: GeneratedToken[] = [];
   for await (const tokens of running) all.push(...tokens);
   return all;
+}
+
+const EOS = 1;
+const TALE = {
+  type: "object",
+  properties: { text: { type: "string", minLength: 100, maxLength: 160 }, pages: { type: "integer", minimum: 1, maximum: 99 } },
+  required: ["text", "pages"],
+};
+
+async function tinyTokenizer(): Promise<Tokenizer> {
+  const text = (name: string): Promise<string> => readFile(new URL(name, tinyModelUrl), "utf8");
+  return loadTokenizer({ tokenizerJson: await text("tokenizer.json"), tokenizerConfigJson: await text("tokenizer_config.json") });
 }
 
 /** Answers of three tokens drawn at temperature 1, for the frequencies test. */
@@ -158,6 +174,51 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         check(drafted?.ids === plain?.ids, `drawn with drafts ${drafted?.ids}, without ${plain?.ids}`);
         report(`${plain?.steps} steps for 32 tokens without drafts, ${drafted?.steps} with`);
         check((drafted?.steps ?? 32) < 24, "no fewer steps");
+      },
+    },
+    {
+      name: "answers that follow a schema are the same with verified drafts and without, greedy and drawn, beside one that is free",
+      run: async () => {
+        const [story] = await known(["story"]);
+        if (!story) throw new Error("no prompt");
+        const tokenizer = await tinyTokenizer();
+        const vocabulary = vocabularyOf(tokenizer, { size: (await stage()).config.vocabSize, stopTokenIds: [EOS], marks: [] });
+        const constraints = new GrammarConstraints({ spawn: spawnGrammarWorker, vocabulary });
+        const wish = (temperature: number): EngineRequest => ({
+          promptIds: story.promptIds,
+          maxNewTokens: 120,
+          sampling: { ...GREEDY, temperature, seed: 5n },
+          stopTokenIds: [EOS],
+          constraint: { grammar: { kind: "json-schema", schema: JSON.stringify(TALE), compact: true } },
+        });
+        const results: { readonly texts: readonly string[]; readonly steps: number }[] = [];
+        for (const drafts of [false, { least: 3 }] as const)
+          await withEngine(
+            async (engine) => {
+              const alone = tokenizer.decode(await ids(engine.submit(wish(0))));
+              const { steps } = engine.status().totals;
+              const crowd = [wish(0.8), greedy(story)].map((request) => engine.submit(request));
+              const texts = await Promise.all(crowd.map(async (running) => tokenizer.decode(await ids(running))));
+              results.push({ texts: [alone, ...texts], steps });
+            },
+            { drafts, constraints },
+          );
+        constraints.destroy();
+        const [plain, drafted] = results;
+        for (const json of plain?.texts.slice(0, 2) ?? []) {
+          const { text, pages } = JSON.parse(json) as { text: unknown; pages: unknown };
+          check(
+            typeof text === "string" && text.length >= 100 && text.length <= 160 && Number.isInteger(pages),
+            `${json} does not follow the schema`,
+          );
+        }
+        check(plain?.texts[2] === tokenizer.decode(story.answer), `beside the others the story was ${plain?.texts[2]}`);
+        check(
+          drafted?.texts.join("\n") === plain?.texts.join("\n"),
+          `with drafts ${drafted?.texts.join("\n")}, without ${plain?.texts.join("\n")}`,
+        );
+        report(`${plain?.texts[0]}: ${plain?.steps} steps without drafts, ${drafted?.steps} with`);
+        check((drafted?.steps ?? 0) < (plain?.steps ?? 0), "no draft was right");
       },
     },
     {

@@ -68,6 +68,8 @@ export class FakePagedStage implements Stage {
   readonly readings: { readonly first: number; readonly count: number }[] = [];
   /** Steps with a mask. */
   readonly masked = new Set<number>();
+  /** Drafts that were verified, by sequence. */
+  readonly verified = new Map<number, number>();
   /** Of each step: tokens by sequence. */
   readonly steps: {
     readonly tokens: readonly number[];
@@ -222,10 +224,13 @@ export class FakePagedStage implements Stage {
       if (!quiet) give(sequence, sequence.last);
       sequence.rows = ids.length + verify;
       if (verify > 0 && penalizes(sequence.sampling)) throw new Error("a draft is verified for a sequence with penalties");
+      if (verify > 0) this.verified.set(slot, (this.verified.get(slot) ?? 0) + verify);
       if (verify > sequence.drafts.length) throw new Error(`${verify} drafts to verify, but ${sequence.drafts.length} were made`);
-      for (const draft of sequence.drafts.slice(0, verify)) {
+      for (const [index, draft] of sequence.drafts.slice(0, verify).entries()) {
+        // A stage would do it, in vain.
+        if (masks && !allows(masks[index], draft)) throw new Error("a draft is verified that cannot be right");
         this.#append(sequence, draft);
-        sequence.last = this.#choose(sequence);
+        sequence.last = this.#choose(sequence, masks?.[index + 1]);
         give(sequence, sequence.last);
       }
     }
@@ -339,11 +344,15 @@ export class FakePagedStage implements Stage {
   }
 }
 
+export function allows(mask: Uint32Array | undefined, id: number): boolean {
+  return !mask || (((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1) === 1;
+}
+
 /** The token, or the first after it that a mask allows. */
 export function firstAllowed(token: number, mask: Uint32Array | undefined): number {
   for (let i = 0; i < 1000; i++) {
     const id = (token + i) % 1000;
-    if (!mask || ((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1) return id;
+    if (allows(mask, id)) return id;
   }
   throw new Error("a mask allows nothing");
 }

@@ -48,6 +48,10 @@ class FakeThread implements GrammarPort {
       if (call.kind === "open") this.#ids.set(call.session, [...call.ids]);
       if (call.kind === "accept") this.#ids.get(call.session)?.push(...call.ids);
       if (error) this.#hear({ error });
+      else if (call.kind === "ahead")
+        this.#hear({
+          ahead: call.ids.map((_, index) => new Uint32Array([...(this.#ids.get(call.session) ?? []), ...call.ids.slice(0, index + 1)])),
+        });
       else if (call.kind === "open" || call.kind === "accept") this.#hear({ mask: new Uint32Array(this.#ids.get(call.session) ?? [999]) });
       else this.#hear({});
     }
@@ -58,6 +62,7 @@ function open(client: GrammarClient, pattern: string) {
   const heard: string[] = [];
   const session = client.open(grammar(pattern), {
     onMask: (mask) => heard.push(mask.join()),
+    onAhead: (masks) => heard.push(`ahead ${masks.join(" ")}`),
     onError: (error) => heard.push(`${error.name}: ${error.message}`),
   });
   return { session, heard };
@@ -109,6 +114,36 @@ describe("GrammarClient", () => {
     expect(waiting.heard).toEqual(["", "2,3"]);
     expect(idle.heard).toEqual(["", "1", "1,4"]);
     expect(() => open(client, "hostile")).toThrow(expect.objectContaining({ code: "bad-request", field: "constraint" }));
+  });
+
+  it("looks ahead from the tokens so far; what comes of it after further ones is nobody's", () => {
+    const threads = new FakeThreads();
+    const client = new GrammarClient({ spawn: threads.spawn, vocabulary: VOCABULARY });
+    const { session, heard } = open(client, "a");
+    session.accept([]);
+    session.accept([1]);
+    session.lookAhead([2, 3]);
+    threads.last.answer();
+    expect(heard).toEqual(["1", "ahead 1,2 1,2,3"]);
+    session.lookAhead([4]);
+    session.accept([5]);
+    threads.last.answer();
+    expect(heard.slice(2)).toEqual(["1,5"]);
+  });
+
+  it("looks ahead again in another thread where one ended before it answered", () => {
+    const threads = new FakeThreads();
+    const client = new GrammarClient({ spawn: threads.spawn, vocabulary: VOCABULARY, timeoutMs: 100 });
+    const [looking, hostile] = [open(client, "looking"), open(client, "hostile")];
+    looking.session.accept([7]);
+    threads.last.answer();
+    hostile.session.accept([]);
+    looking.session.lookAhead([8, 9]);
+    vi.advanceTimersByTime(100);
+    expect(hostile.heard).toHaveLength(1);
+    threads.last.answer();
+    expect(threads.all).toHaveLength(2);
+    expect(looking.heard).toEqual(["7", "7", "ahead 7,8 7,8,9"]);
   });
 
   it("gives a thread longer to start than to answer", () => {

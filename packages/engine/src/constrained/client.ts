@@ -23,20 +23,35 @@ const START_MS = 60_000;
 const MOST_REFUSED = 64;
 
 export interface GrammarSession {
-  /** Asks for the mask of the token after these, which follow those of earlier calls. Only once the one before is there. */
+  /** Asks for the mask of the token after these, which follow those of earlier calls. What was asked before and is not there yet does not come any more. */
   accept(ids: readonly number[]): void;
+  /** Asks for the masks after each of these tokens, if they should follow: up to the first that cannot, or that ends the text. */
+  lookAhead(ids: readonly number[]): void;
   close(): void;
 }
 
-interface Session {
+export interface SessionHearer {
+  readonly onMask: (mask: Uint32Array<ArrayBuffer>) => void;
+  readonly onAhead: (masks: readonly Uint32Array<ArrayBuffer>[]) => void;
+  readonly onError: (error: Error) => void;
+}
+
+interface Session extends SessionHearer {
   readonly number: number;
   readonly grammar: OutputGrammar;
   readonly ids: number[];
-  readonly onMask: (mask: Uint32Array<ArrayBuffer>) => void;
-  readonly onError: (error: Error) => void;
   /** Whether this thread has it as far as `ids` says. */
   known: boolean;
   waiting: boolean;
+  /** What is being looked ahead at. */
+  ahead: readonly number[] | undefined;
+}
+
+interface Call {
+  /** Undefined: nobody's. */
+  readonly session: Session | undefined;
+  /** Tokens of the session then: with more of them the answer is of no use. */
+  readonly length: number;
 }
 
 export class GrammarClient {
@@ -44,8 +59,8 @@ export class GrammarClient {
   readonly #sessions = new Map<number, Session>();
   readonly #refused = new Set<string>();
   #port: GrammarPort | undefined;
-  /** Whose calls are not answered yet, the first first; undefined: nobody's. */
-  #calls: (Session | undefined)[] = [];
+  /** Those that are not answered yet, the first first. */
+  #calls: Call[] = [];
   #starting = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #next = 0;
@@ -55,18 +70,19 @@ export class GrammarClient {
   }
 
   /** @throws EngineError for a grammar that took too long before */
-  open(
-    grammar: OutputGrammar,
-    hearer: { readonly onMask: (mask: Uint32Array<ArrayBuffer>) => void; readonly onError: (error: Error) => void },
-  ): GrammarSession {
+  open(grammar: OutputGrammar, hearer: SessionHearer): GrammarSession {
     if (this.#refused.has(JSON.stringify(grammar))) throw this.#tooSlow();
-    const session: Session = { number: this.#next++, grammar, ids: [], ...hearer, known: false, waiting: false };
+    const session: Session = { number: this.#next++, grammar, ids: [], ...hearer, known: false, waiting: false, ahead: undefined };
     this.#sessions.set(session.number, session);
     return {
       accept: (ids) => {
         if (!this.#sessions.has(session.number)) return;
         session.ids.push(...ids);
+        session.ahead = undefined;
         this.#ask(session, ids);
+      },
+      lookAhead: (ids) => {
+        if (this.#sessions.has(session.number)) this.#askAhead(session, ids);
       },
       close: () => {
         if (!this.#sessions.delete(session.number)) return;
@@ -89,9 +105,15 @@ export class GrammarClient {
     session.known = true;
   }
 
+  #askAhead(session: Session, ids: readonly number[]): void {
+    if (!session.known) this.#ask(session, []);
+    session.ahead = ids;
+    this.#send(session, { kind: "ahead", session: session.number, ids });
+  }
+
   #send(session: Session | undefined, call: Parameters<GrammarPort["send"]>[0]): void {
     const port = (this.#port ??= this.#start());
-    this.#calls.push(session);
+    this.#calls.push({ session, length: session?.ids.length ?? 0 });
     port.send(call);
     if (this.#calls.length === 1) this.#watch();
   }
@@ -107,7 +129,7 @@ export class GrammarClient {
         current(() => this.#lose(undefined, new EngineError("closed", `Cannot go on with a grammar: its thread died, ${String(reason)}`))),
     );
     this.#starting = true;
-    this.#calls.push(undefined);
+    this.#calls.push({ session: undefined, length: 0 });
     port.send({ kind: "vocabulary", vocabulary: this.#options.vocabulary });
     this.#watch();
     return port;
@@ -120,8 +142,8 @@ export class GrammarClient {
     this.#timer = setTimeout(() => this.#expire(), this.#starting ? START_MS : (this.#options.timeoutMs ?? TIMEOUT_MS));
   }
 
-  #hear({ mask, error }: GrammarReply): void {
-    const session = this.#calls.shift();
+  #hear({ mask, ahead, error }: GrammarReply): void {
+    const { session, length } = this.#calls.shift() ?? { session: undefined, length: 0 };
     this.#starting = false;
     const alive = session && this.#sessions.has(session.number) ? session : undefined;
     if (error) {
@@ -129,15 +151,17 @@ export class GrammarClient {
       const failure = new EngineError("bad-request", message, { field: "constraint" });
       if (error.fatal) this.#lose(alive, failure);
       else if (alive) this.#fail(alive, failure);
-    } else if (alive && mask) {
-      alive.waiting = false;
-      alive.onMask(mask);
+    } else if (alive?.ids.length === length) {
+      if (mask) alive.waiting = false;
+      if (mask) alive.onMask(mask);
+      if (ahead) alive.ahead = undefined;
+      if (ahead) alive.onAhead(ahead);
     }
     this.#watch();
   }
 
   #expire(): void {
-    const [session] = this.#calls;
+    const session = this.#calls[0]?.session;
     if (session) {
       if (this.#refused.size >= MOST_REFUSED) this.#refused.clear();
       this.#refused.add(JSON.stringify(session.grammar));
@@ -151,6 +175,7 @@ export class GrammarClient {
     for (const session of this.#sessions.values()) {
       session.known = false;
       if (session === guilty || !guilty) this.#fail(session, error);
+      else if (session.ahead) this.#askAhead(session, session.ahead);
       else if (session.waiting) this.#ask(session, []);
     }
   }

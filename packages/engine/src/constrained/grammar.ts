@@ -29,13 +29,19 @@ export interface TokenConstraint {
   readonly binding: boolean;
   /** Which tokens the next one may be: a bit an id, lowest first; undefined while it is computed. Only asked for where `binding`. */
   readonly mask: Uint32Array<ArrayBuffer> | undefined;
-  /** Takes a token that was chosen. */
+  /** Takes a token that was chosen: the mask is another one's from then on. */
   accept(id: number): void;
+  /** Begins to compute the mask of the token after those that were taken. */
+  prepare(): void;
+  /** After `prepare`: begins to compute the masks after each of these tokens, which may come or not. */
+  lookAhead(ids: readonly number[]): void;
+  /** A mask after each of the tokens looked ahead at, up to the first that may not follow or that ends the answer; undefined while they are computed, and after `accept`. */
+  readonly ahead: readonly Uint32Array<ArrayBuffer>[] | undefined;
   close(): void;
 }
 
 export interface ConstraintHearer {
-  /** A mask is there. */
+  /** A mask is there, or those looked ahead at. */
   readonly onMask: () => void;
   /** The answer cannot go on: an EngineError. */
   readonly onError: (error: Error) => void;

@@ -25,6 +25,10 @@ function randomOf(seed: number): (below: number) => number {
   };
 }
 
+function idsOf(mask: Uint32Array): readonly number[] {
+  return Array.from({ length: SIZE }, (_, id) => id).filter((id) => ((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1);
+}
+
 describe("Grammars", () => {
   let grammars: Grammars;
   let session = 0;
@@ -38,7 +42,7 @@ describe("Grammars", () => {
     const { mask, error } = await grammars.answer(call);
     if (!mask) throw new Error(error?.message);
     expect(mask).toHaveLength(Math.ceil(SIZE / 32));
-    return Array.from({ length: SIZE }, (_, id) => id).filter((id) => ((mask[id >>> 5] ?? 0) >>> (id & 31)) & 1);
+    return idsOf(mask);
   }
 
   /** An answer of random tokens; the shorter ones are preferred after a while, so that it ends. */
@@ -257,6 +261,31 @@ describe("Grammars", () => {
     await mask({ kind: "open", session: begun, grammar, ids: [] });
     const step = await mask({ kind: "accept", session: begun, ids });
     expect(await mask({ kind: "open", session: session++, grammar, ids })).toEqual(step);
+  });
+
+  it("look ahead at tokens that may come, up to the first that may not or that ends the text, and stay where they are", async () => {
+    const grammar: OutputGrammar = { kind: "json-schema", schema: JSON.stringify(FIRST), compact: true };
+    const ids = tokenizer.encode('{"city": "Paris", "days": 3}');
+    const number = session++;
+    const masks = [await mask({ kind: "open", session: number, grammar, ids: [] })];
+    for (const [at, id] of ids.entries()) {
+      const wrong = Array.from({ length: SIZE }, (_, other) => other).find((other) => !masks.at(-1)?.includes(other)) ?? 0;
+      const { ahead } = await grammars.answer({ kind: "ahead", session: number, ids: ids.slice(at, at + 3) });
+      const { ahead: cut } = await grammars.answer({ kind: "ahead", session: number, ids: [id, SIZE - 1, id] });
+      const { ahead: none } = await grammars.answer({ kind: "ahead", session: number, ids: [wrong, id] });
+      masks.push(await mask({ kind: "accept", session: number, ids: [id] }));
+      expect(ahead).toHaveLength(Math.min(3, ids.length - at));
+      expect(ahead?.[0] && idsOf(ahead[0])).toEqual(masks.at(-1));
+      expect(cut?.map(idsOf)).toEqual([masks.at(-1)]);
+      expect(none).toEqual([]);
+      const far = ahead?.[2];
+      if (!far) continue;
+      const elsewhere = await mask({ kind: "open", session: session++, grammar, ids: ids.slice(0, at + 3) });
+      expect(idsOf(far)).toEqual(elsewhere);
+    }
+    expect(masks.at(-1)).toContain(EOS);
+    expect(await grammars.answer({ kind: "ahead", session: number, ids: [EOS, EOS] })).toEqual({ ahead: [] });
+    expect(await mask({ kind: "accept", session: number, ids: [] })).toEqual(masks.at(-1));
   });
 
   it.each<readonly [string, OutputGrammar, RegExp]>([

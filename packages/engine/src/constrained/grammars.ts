@@ -46,6 +46,8 @@ export class Grammars {
           return { mask: await this.#accept(call.session, call.ids) };
         case "accept":
           return { mask: await this.#accept(call.session, call.ids) };
+        case "ahead":
+          return { ahead: await this.#ahead(call.session, call.ids) };
         case "close":
           this.#close(call.session);
           return {};
@@ -95,26 +97,55 @@ export class Grammars {
   }
 
   async #accept(session: number, ids: readonly number[]): Promise<Uint32Array<ArrayBuffer>> {
-    const { xgrammar, vocabulary } = this.#must();
-    const found = this.#sessions.get(session);
-    if (!found) throw new FaultError(`session ${session} is not open`, true);
-    const { matcher, marks } = found;
+    const { xgrammar } = this.#must();
+    const found = this.#session(session);
     return xgrammar.call("the grammar", async () => {
-      for (const id of ids) if (!matcher.acceptToken(id)) throw new FaultError(`token ${id} does not follow it`);
-      const words = await matcher.getNextTokenBitmask();
-      const mask = new Uint32Array(words.buffer as ArrayBuffer, words.byteOffset, words.length).slice();
-      const { size } = vocabulary;
-      // It leaves the bits after the last token as they are.
-      if (size % 32 > 0) mask[size >>> 5] = (mask[size >>> 5] ?? 0) & ((1 << (size & 31)) - 1);
-      if (!marks) for (const id of Object.values(vocabulary.marks)) mask[id >>> 5] = (mask[id >>> 5] ?? 0) & ~(1 << (id & 31));
-      if (mask.every((word) => word === 0)) throw new FaultError("it leaves no token to go on with: no text follows it to an end");
+      for (const id of ids) if (!found.matcher.acceptToken(id)) throw new FaultError(`token ${id} does not follow it`);
+      const mask = await this.#mask(found);
+      if (!mask) throw new FaultError("it leaves no token to go on with: no text follows it to an end");
       return mask;
     });
+  }
+
+  async #ahead(session: number, ids: readonly number[]): Promise<readonly Uint32Array<ArrayBuffer>[]> {
+    const { xgrammar, vocabulary } = this.#must();
+    const found = this.#session(session);
+    const { matcher } = found;
+    return xgrammar.call("the grammar", async () => {
+      const masks: Uint32Array<ArrayBuffer>[] = [];
+      let accepted = 0;
+      for (const id of ids) {
+        if (vocabulary.stopTokenIds.includes(id) || !matcher.acceptToken(id)) break;
+        accepted++;
+        const mask = await this.#mask(found);
+        if (!mask) break;
+        masks.push(mask);
+      }
+      if (accepted > 0) matcher.rollBack(accepted);
+      return masks;
+    });
+  }
+
+  /** Of the next token; undefined where there is none. */
+  async #mask({ matcher, marks }: Session): Promise<Uint32Array<ArrayBuffer> | undefined> {
+    const { size, marks: markIds } = this.#must().vocabulary;
+    const words = await matcher.getNextTokenBitmask();
+    const mask = new Uint32Array(words.buffer as ArrayBuffer, words.byteOffset, words.length).slice();
+    // It leaves the bits after the last token as they are.
+    if (size % 32 > 0) mask[size >>> 5] = (mask[size >>> 5] ?? 0) & ((1 << (size & 31)) - 1);
+    if (!marks) for (const id of Object.values(markIds)) mask[id >>> 5] = (mask[id >>> 5] ?? 0) & ~(1 << (id & 31));
+    return mask.some((word) => word !== 0) ? mask : undefined;
   }
 
   #close(session: number): void {
     this.#sessions.get(session)?.matcher.dispose();
     this.#sessions.delete(session);
+  }
+
+  #session(session: number): Session {
+    const found = this.#sessions.get(session);
+    if (!found) throw new FaultError(`session ${session} is not open`, true);
+    return found;
   }
 
   #must(): Ready {

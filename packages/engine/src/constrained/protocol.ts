@@ -8,11 +8,15 @@ export type GrammarCall =
   /** Begins a session, after tokens that it has chosen already. */
   | { readonly kind: "open"; readonly session: number; readonly grammar: OutputGrammar; readonly ids: readonly number[] }
   | { readonly kind: "accept"; readonly session: number; readonly ids: readonly number[] }
+  /** Of tokens that may follow, or not: the session stays where it is. */
+  | { readonly kind: "ahead"; readonly session: number; readonly ids: readonly number[] }
   | { readonly kind: "close"; readonly session: number };
 
 export interface GrammarReply {
   /** For `open` and `accept`: of the next token. */
   readonly mask?: Uint32Array<ArrayBuffer>;
+  /** For `ahead`: after each of the tokens, up to the first that does not follow or that ends the text. */
+  readonly ahead?: readonly Uint32Array<ArrayBuffer>[];
   readonly error?: GrammarFault;
 }
 

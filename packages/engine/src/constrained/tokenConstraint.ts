@@ -32,6 +32,9 @@ class ConstrainedAnswer implements TokenConstraint {
   /** The end of what was written, as far as a beginning may lie in it. */
   #tail = "";
   #mask: Uint32Array<ArrayBuffer> | undefined;
+  #ahead: readonly Uint32Array<ArrayBuffer>[] | undefined;
+  /** Tokens that follow the grammar and that it does not know of yet. */
+  #taken: number[] = [];
 
   constructor(
     client: GrammarClient,
@@ -44,6 +47,10 @@ class ConstrainedAnswer implements TokenConstraint {
     this.#session = client.open(grammar, {
       onMask: (mask) => {
         this.#mask = mask;
+        hearer.onMask();
+      },
+      onAhead: (masks) => {
+        this.#ahead = masks;
         hearer.onMask();
       },
       onError: hearer.onError,
@@ -59,11 +66,16 @@ class ConstrainedAnswer implements TokenConstraint {
     return this.#mask;
   }
 
+  get ahead(): readonly Uint32Array<ArrayBuffer>[] | undefined {
+    return this.#ahead;
+  }
+
   accept(id: number): void {
     const [next] = this.#after;
     if (next === undefined) {
       this.#mask = undefined;
-      this.#session.accept([id]);
+      this.#ahead = undefined;
+      this.#taken.push(id);
     } else if (typeof next === "number") {
       if (id === next) this.#after.shift();
     } else {
@@ -73,6 +85,16 @@ class ConstrainedAnswer implements TokenConstraint {
         this.#tail = "";
       } else this.#tail = this.#tail.slice(-next.length);
     }
+  }
+
+  prepare(): void {
+    if (this.#taken.length === 0) return;
+    this.#session.accept(this.#taken);
+    this.#taken = [];
+  }
+
+  lookAhead(ids: readonly number[]): void {
+    this.#session.lookAhead(ids);
   }
 
   close(): void {

@@ -8,6 +8,6 @@ let last: Promise<unknown> = Promise.resolve();
 self.addEventListener("message", ({ data }: MessageEvent<GrammarCall>) => {
   last = last.then(async () => {
     const reply = await grammars.answer(data);
-    self.postMessage(reply, { transfer: reply.mask ? [reply.mask.buffer] : [] });
+    self.postMessage(reply, { transfer: [reply.mask ?? [], reply.ahead ?? []].flat().map(({ buffer }) => buffer) });
   });
 });
