@@ -16,17 +16,18 @@ export {
 export type { MtpRecycling } from "./programs.ts";
 export type { NumericMode } from "./recorder.ts";
 export { type MemoryRequirements, type RunShape, checkAdapter, memoryRequirements } from "./requirements.ts";
-export type {
-  Batch,
-  BatchEntry,
-  Capture,
-  ChosenLogprobs,
-  RoutingCapture,
-  SamplingParameters,
-  Stage,
-  StageDescription,
-  StepOutput,
-  TokenHistory,
+export {
+  type Batch,
+  type BatchEntry,
+  type Capture,
+  type ChosenLogprobs,
+  type RoutingCapture,
+  type SamplingParameters,
+  type Stage,
+  type StageDescription,
+  type StepOutput,
+  type TokenHistory,
+  toldRows,
 } from "./stage.ts";
 export type { LoadProgress } from "./weights/reader.ts";
 export type { LayerRange } from "./weights/model.ts";

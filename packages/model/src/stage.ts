@@ -151,3 +151,8 @@ export interface Stage {
   drafted(first: number, count: number): Promise<readonly (readonly number[])[]>;
   destroy(): Promise<void>;
 }
+
+/** Rows of an entry of a step that samples which `sampled` and `logprobs` tell of: after which the next token is known, and after which one is chosen. */
+export function toldRows({ followedBy = [], quiet = false, verify = 0 }: BatchEntry): number {
+  return followedBy.length + (quiet ? 0 : 1 + verify);
+}

@@ -110,9 +110,17 @@ async function loadRange(gpu: GpuContext, checkpoint: CheckpointSource, layers: 
     return { bytes, seconds, readSeconds, excess };
   } finally {
     free();
-    // Destroyed buffers are given back when the queue has passed them.
+    await givenBack(gpu, idle);
+  }
+}
+
+/** Destroyed buffers are given back when the queue has passed them, by a software driver some turns later: what is not back after these counts. */
+async function givenBack(gpu: GpuContext, idle: number): Promise<void> {
+  for (let turn = 0; turn < 100; turn++) {
     gpu.submit([]);
     await gpu.idle();
+    if (!gpu.adapter.isSoftware || process.memoryUsage().rss - idle < LIMIT / 2) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 

@@ -73,7 +73,7 @@ export class FakeStage implements Stage {
     if (this.fault === "stalls") await new Promise(() => {});
     const all: number[] = [];
     const chosen: number[] = [];
-    for (const { sequence, tokens, hidden, quiet } of entries) {
+    for (const { sequence, tokens, hidden, quiet, followedBy = [] } of entries) {
       if (tokens === "sampled") throw new ModelError("bad-batch", "tokens must be named here");
       if (tokens.some((id) => id >= FAKE.vocabSize)) throw new ModelError("bad-batch", "no such token");
       let row: number[] = [];
@@ -82,6 +82,7 @@ export class FakeStage implements Stage {
         row = this.#row(sequence, this.layers.begin === 0 ? embed(id) : [...(given ?? [])]);
         all.push(...row);
       }
+      chosen.push(...followedBy);
       if (quiet !== true) chosen.push(choose(row));
     }
     this.#results.push(chosen);

@@ -114,6 +114,28 @@ describe("a stage of many peers", () => {
     }
   });
 
+  test("tells of tokens that are known to follow, and goes on with the one that is chosen", async () => {
+    const { stage } = await fleet([new FakePeer("a", 0, 3), new FakePeer("b", 3, 6)]);
+    const steps = async (on: Stage): Promise<unknown> => {
+      const sequences = [await on.open(), await on.open()] as const;
+      const [tokens, followedBy] = [PROMPT.slice(0, 5), PROMPT.slice(1, 5)];
+      const first = await on.forward({
+        entries: [
+          { sequence: sequences[0], tokens, followedBy },
+          { sequence: sequences[1], tokens, followedBy, quiet: true },
+        ],
+        output: "sample",
+      });
+      const told = await on.sampled(first.step, 1);
+      expect(told[0]).toEqual([...followedBy, expect.any(Number), ...followedBy]);
+      const next = on instanceof FakeStage ? [told[0]?.[4] ?? -1] : "sampled";
+      const second = await on.forward({ entries: [{ sequence: sequences[0], tokens: next }], output: "sample" });
+      return [told, await on.sampled(second.step, 1)];
+    };
+    expect(await steps(stage)).toEqual(await steps(new FakeStage({ begin: 0, end: FAKE.nLayers })));
+    await stage.destroy();
+  });
+
   test("a peer killed after any token is replaced alone, and no token changes", async () => {
     const expected = await solo();
     for (let at = 0; at < 30; at += 3)

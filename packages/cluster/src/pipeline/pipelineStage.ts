@@ -21,6 +21,7 @@ import {
   type StageDescription,
   type StepOutput,
   type TokenHistory,
+  toldRows,
 } from "@shoal/model";
 import { ClusterError, isLoss } from "../errors.ts";
 import { entryRows } from "../stage/messages.ts";
@@ -49,7 +50,7 @@ interface Sequence {
 interface Choice {
   /** Places in the step's batch. */
   readonly entries: readonly number[];
-  /** Tokens that each chooses. */
+  /** Rows of each that `sampled` tells of. */
   readonly counts: readonly number[];
   readonly step: Promise<number>;
   readonly ids: Promise<readonly number[]>;
@@ -418,12 +419,12 @@ export class PipelineStage implements Stage {
     const ids =
       batch.output === "sample" ? step.then(async (onStage) => (await this.#last.sampled(onStage, 1))[0] ?? []) : Promise.resolve([]);
     ids.catch((error: unknown) => this.#fail(error));
-    const counts = entries.map(({ quiet = false, verify = 0 }) => (quiet || batch.output !== "sample" ? 0 : 1 + verify));
+    const counts = entries.map((entry) => (batch.output === "sample" ? toldRows(entry) : 0));
     let place = 0;
     for (const [index, sequence] of sequences.entries()) {
       place += counts[index] ?? 0;
       const end = place;
-      if ((counts[index] ?? 0) === 0) continue;
+      if ((counts[index] ?? 0) === 0 || entries[index]?.quiet === true) continue;
       sequence.last = ids.then((all) => all[end - 1]);
       sequence.last.catch(() => undefined);
     }
@@ -512,7 +513,7 @@ export class PipelineStage implements Stage {
     let rows = 0;
     let chosen = 0;
     for (const entry of entries) {
-      const { sequence, tokens, quiet = false, verify = 0 } = entry;
+      const { sequence, tokens } = entry;
       if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
       seen.add(sequence);
       this.#sequence(sequence);
@@ -521,7 +522,8 @@ export class PipelineStage implements Stage {
       if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocabSize - 1}`);
       rows += entryRows(entry);
       if (output === "allLogits") chosen += entryRows(entry);
-      else if (output === "lastLogits" || (output === "sample" && !quiet)) chosen += 1 + verify;
+      else if (output === "lastLogits") chosen++;
+      else if (output === "sample") chosen += toldRows(entry);
     }
     if (rows === 0 || rows > maxTokens)
       throw new ModelError("bad-batch", `Cannot run a batch of ${rows} tokens, expected 1 to ${maxTokens}`);

@@ -118,10 +118,16 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
             history,
           );
           const step = { output: "sample", logprobs: true } as const;
-          const first = await on.forward({ ...step, entries: [{ sequence, tokens: ids.slice(0, 9), followedBy: ids.slice(1, 9) }] });
+          const followedBy = ids.slice(1, 9);
+          const first = await on.forward({ ...step, entries: [{ sequence, tokens: ids.slice(0, 9), followedBy }] });
           await on.forward({ ...step, entries: [{ sequence, tokens: "sampled", masks: [mask] }] });
           const logprobs = (await on.logprobs(first.step, 2)).flat();
-          check(logprobs.length === 2 && logprobs.every(({ top }) => top.length > 0), `log-probabilities of ${logprobs.length} tokens`);
+          // Of the prompt's tokens, which are known to follow, and of the two that are chosen.
+          check(logprobs.length === followedBy.length + 2, `log-probabilities of ${logprobs.length} tokens`);
+          check(
+            logprobs.every(({ top }) => top.length > 0),
+            "a token without alternatives",
+          );
           const rounded = logprobs.map(({ logprob, top }) => (tolerance === 0 ? [logprob, top] : [logprob.toFixed(2), top.length]));
           return JSON.stringify([await on.sampled(first.step, 2), rounded]);
         });

@@ -17,6 +17,7 @@ import {
   type StageDescription,
   type StepOutput,
   type TokenHistory,
+  toldRows,
 } from "@shoal/model";
 import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
 import { SwarmError } from "../errors.ts";
@@ -295,14 +296,14 @@ export class SwarmStage implements Stage {
     const { output: wanted, logprobs: wantsLogprobs = false } = batch;
     const rows = entries.reduce((sum, { tokens }) => sum + tokens.length, 0);
     const given = this.#entriesOf(hop, entries, hidden).map((entry, index) => {
-      const { quiet, masks } = batch.entries[index] ?? {};
-      return { ...entry, ...(quiet !== undefined && { quiet }), ...(masks && { masks }) };
+      const { quiet, masks, followedBy } = batch.entries[index] ?? {};
+      return { ...entry, ...(quiet !== undefined && { quiet }), ...(masks && { masks }), ...(followedBy && { followedBy }) };
     });
     const { step, ...output } = await hop.forward({ entries: given, output: wanted, ...(wantsLogprobs && { logprobs: true }) }, rows);
-    const chosen = wanted === "sample" ? batch.entries.filter(({ quiet }) => quiet !== true).length : 0;
-    if (chosen === 0) return { output, result: {} };
+    const told = wanted === "sample" ? batch.entries.reduce((sum, entry) => sum + toldRows(entry), 0) : 0;
+    if (told === 0) return { output, result: {} };
     const [tokens, logprobs] = await Promise.all([
-      hop.sampled(step, chosen),
+      hop.sampled(step, told),
       wantsLogprobs ? hop.call(hop.stage.logprobs(step, 1)) : undefined,
     ]);
     return { output, result: { tokens, ...(logprobs && { logprobs: logprobs[0] ?? [] }) } };
@@ -326,13 +327,12 @@ export class SwarmStage implements Stage {
   ): void {
     const { hiddenSize, onStep } = this.#options;
     let row = 0;
-    let choice = 0;
-    for (const { history, tokens, given } of entries) {
+    const choices = result.tokens && chosenTokens(entries, result.tokens);
+    for (const [index, { history, tokens, given }] of entries.entries()) {
       const part = (all: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> =>
         all.slice(row * hiddenSize, (row + tokens.length) * hiddenSize);
       history.add(hop.begin, { tokens, ...(hidden && { hidden: part(hidden) }) });
-      const chosen = result.tokens && given.quiet !== true ? result.tokens[choice++] : undefined;
-      const token = isGreedy(history, given) ? chosen : undefined;
+      const token = isGreedy(history, given) ? choices?.[index] : undefined;
       onStep?.({
         hop: hop.hop,
         inputs: history.inputs(hop.begin),
@@ -345,10 +345,9 @@ export class SwarmStage implements Stage {
 
   #take(batch: Batch, entries: readonly Entry[], { tokens }: StepResult): void {
     if (batch.output !== "sample" || !tokens) return;
-    const chosen = entries.filter(({ given }) => given.quiet !== true);
-    for (const [index, { history }] of chosen.entries()) {
-      const token = tokens[index];
-      if (token === undefined) continue;
+    for (const [index, token] of chosenTokens(entries, tokens).entries()) {
+      const history = entries[index]?.history;
+      if (token === undefined || !history) continue;
       history.last = token;
       history.chosen.push(token);
     }
@@ -525,6 +524,15 @@ export class SwarmStage implements Stage {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** Of what a step tells: the token chosen after the last one of each entry, none of a quiet one. */
+function chosenTokens(entries: readonly Entry[], told: readonly number[]): readonly (number | undefined)[] {
+  let end = 0;
+  return entries.map(({ given }) => {
+    end += toldRows(given);
+    return given.quiet === true ? undefined : told[end - 1];
+  });
 }
 
 /** The likeliest token is chosen, whatever came before. */
