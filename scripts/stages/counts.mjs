@@ -31,6 +31,19 @@ export function playwrightCounts(json) {
 }
 
 /**
+ * @param {string} json of Playwright's json reporter
+ * @returns {import("./stages.mjs").Part[]} what each file took
+ */
+export function playwrightParts(json) {
+  const seconds = (/** @type {any} */ suite) =>
+    list(suite?.suites).reduce((sum, inner) => sum + seconds(inner), 0) +
+    list(suite?.specs)
+      .flatMap((spec) => list(spec?.tests).flatMap((test) => list(test?.results)))
+      .reduce((sum, result) => sum + number(result?.duration) / 1000, 0);
+  return list(parse(json)?.["suites"]).map((suite) => ({ name: `e2e/${suite?.file}`, seconds: seconds(suite) }));
+}
+
+/**
  * @param {string} output of scripts/gpu-tests.ts
  * @returns {Counts | undefined} of its last line, "12 passed, 0 failed"
  */
@@ -55,4 +68,12 @@ function parse(json) {
 /** @param {unknown} value */
 function number(value) {
   return typeof value === "number" ? value : 0;
+}
+
+/**
+ * @param {unknown} value
+ * @returns {any[]}
+ */
+function list(value) {
+  return Array.isArray(value) ? value : [];
 }

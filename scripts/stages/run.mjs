@@ -88,6 +88,20 @@ export function outcomeTable(outcomes) {
 
 /**
  * @param {Outcome[]} outcomes
+ * @param {number} [count]
+ * @returns {string} the test files that took longest, a line each; empty where no stage tells of its files
+ */
+export function slowestFiles(outcomes, count = 12) {
+  return outcomes
+    .flatMap((outcome) => (outcome.parts ?? []).map((part) => ({ ...part, stage: outcome.name })))
+    .toSorted((a, b) => b.seconds - a.seconds)
+    .slice(0, count)
+    .map(({ stage, name, seconds }) => `${seconds.toFixed(1).padStart(7)} s  ${stage}  ${name}`)
+    .join("\n");
+}
+
+/**
+ * @param {Outcome[]} outcomes
  * @returns {{ line: string, ok: boolean }} `line`: "12 passed, 0 failed", with the skipped ones if there are any
  */
 export function total(outcomes) {

@@ -4,7 +4,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { reportText } from "../setup/errors.mjs";
-import { gpuCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
+import { gpuCounts, playwrightCounts, playwrightParts, vitestCounts } from "./counts.mjs";
 
 /**
  * @typedef {object} StageContext
@@ -20,6 +20,9 @@ import { gpuCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
  * @property {number} failed
  * @property {number} skipped
  * @property {string} output
+ * @property {readonly Part[]} [parts] of a stage that runs its files one by one
+ *
+ * @typedef {{ name: string, seconds: number }} Part
  *
  * @typedef {{ name: string, about: string, inOk: boolean, lane?: string, run: (context: StageContext) => Promise<StageResult> }} Stage
  */
@@ -164,8 +167,9 @@ async function runLeastDevice(context) {
 async function runGpuFile({ root, deno, env, run }, file, settings) {
   if (!existsSync(path.join(root, file))) return missing(file);
   const args = ["run", "--quiet", "-A", GPU_TEST_RUNNER, file];
+  const start = Date.now();
   const result = await run(deno, args, { cwd: root, env: { ...env, ...settings }, timeoutMs: TIMEOUT_MS });
-  return withCounts(result, gpuCounts(result.stdout));
+  return { ...withCounts(result, gpuCounts(result.stdout)), parts: [{ name: file, seconds: (Date.now() - start) / 1000 }] };
 }
 
 /**
@@ -187,7 +191,8 @@ async function runPlaywright({ root, reportDir, env, run, chromium }) {
     env: { ...env, CHROMIUM_PATH: browser, PLAYWRIGHT_JSON_OUTPUT_FILE: report },
     timeoutMs: TIMEOUT_MS,
   });
-  return withCounts(result, playwrightCounts(readReport(report)));
+  const json = readReport(report);
+  return { ...withCounts(result, playwrightCounts(json)), parts: playwrightParts(json) };
 }
 
 /**
@@ -221,7 +226,8 @@ function sum(results) {
   const failing = results.filter((result) => result.failed > 0);
   const add = (/** @type {"passed" | "failed" | "skipped"} */ key) => results.reduce((count, result) => count + result[key], 0);
   const output = (failing.length > 0 ? failing : results).map((result) => result.output.trimEnd()).join("\n\n");
-  return { passed: add("passed"), failed: add("failed"), skipped: add("skipped"), output };
+  const parts = results.flatMap((result) => result.parts ?? []);
+  return { passed: add("passed"), failed: add("failed"), skipped: add("skipped"), output, parts };
 }
 
 /**

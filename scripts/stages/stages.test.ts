@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { gpuCounts, playwrightCounts, vitestCounts } from "./counts.mjs";
-import { outcomeTable, runStages, total } from "./run.mjs";
+import { gpuCounts, playwrightCounts, playwrightParts, vitestCounts } from "./counts.mjs";
+import { outcomeTable, runStages, slowestFiles, total } from "./run.mjs";
 import { parseStageArguments } from "./select.mjs";
 import { withCounts } from "./stages.mjs";
 
@@ -38,6 +38,15 @@ describe("vitestCounts()", () => {
 describe("playwrightCounts()", () => {
   it("counts a flaky test as passed", () => {
     expect(playwrightCounts('{"stats":{"expected":2,"unexpected":1,"flaky":1,"skipped":3}}')).toEqual({ passed: 3, failed: 1, skipped: 3 });
+  });
+});
+
+describe("playwrightParts()", () => {
+  it("sums what the tests of a file took, retries and nested suites too", () => {
+    const spec = (...durations: number[]) => ({ tests: [{ results: durations.map((duration) => ({ duration })) }] });
+    const suites = [{ file: "a.spec.ts", specs: [spec(1000, 500)], suites: [{ specs: [spec(250)] }] }];
+    expect(playwrightParts(JSON.stringify({ suites }))).toEqual([{ name: "e2e/a.spec.ts", seconds: 1.75 }]);
+    expect(playwrightParts("")).toEqual([]);
   });
 });
 
@@ -115,6 +124,19 @@ describe("total()", () => {
 
   it("goes with a table of aligned columns", () => {
     expect(outcomeTable([outcome])).toBe("stage  passed  failed  skipped   time\nunit        3       0        0  1.2 s");
+  });
+});
+
+describe("slowestFiles()", () => {
+  it("names the slowest first, of all stages", () => {
+    const stage = { passed: 1, failed: 0, skipped: 0, seconds: 3, output: "" };
+    const outcomes = [
+      { ...stage, name: "unit" },
+      { ...stage, name: "gpu", parts: ["a", "b"].map((name, index) => ({ name, seconds: index + 1 })) },
+      { ...stage, name: "e2e", parts: [{ name: "c", seconds: 1.5 }] },
+    ];
+    expect(slowestFiles(outcomes, 2)).toBe("    2.0 s  gpu  b\n    1.5 s  e2e  c");
+    expect(slowestFiles([])).toBe("");
   });
 });
 

@@ -2,6 +2,7 @@
  * Greedy continuations of all six prompts of the trained model, in both modes, token for token; beside them the MTP module's drafts, and for the long prompts the
  * logits of their last positions. Chosen tokens stay on the device and are read in batches.
  */
+import process from "node:process";
 import type { LocalStage, NumericMode } from "@shoal/model";
 import { argmaxRows, check, checkRows, report, rowErrors } from "../support/compare.ts";
 import { continuation, logits, prefill, withSequence } from "../support/drive.ts";
@@ -10,6 +11,11 @@ import type { GpuTest, Models } from "../support/models.ts";
 
 const CASES = ["capital", "story", "sum_sys", "multiturn", "haystack600", "haystack1900"];
 const LONG_CASES = ["haystack600", "haystack1900"];
+/** Exact sums of 1,900 tokens take a software adapter minutes: the other mode has this case always, this one with SHOAL_LONG=1. */
+const MODE_CASES: Readonly<Record<NumericMode, readonly string[]>> = {
+  w8a32: CASES,
+  w8a8: process.env["SHOAL_LONG"] === "1" ? CASES : CASES.filter((name) => name !== "haystack1900"),
+};
 const QUIET = 1e-3;
 const TOLERANCE: Readonly<Record<NumericMode, number>> = { w8a32: 2e-3, w8a8: 1e-2 };
 
@@ -17,7 +23,7 @@ export function greedy(models: Models): readonly GpuTest[] {
   const golden = (name: string): Promise<Golden> => readGolden(`tiny-${name}.safetensors`);
 
   const exact = (["w8a32", "w8a8"] as const).flatMap((mode) =>
-    CASES.map((name) => ({
+    MODE_CASES[mode].map((name) => ({
       name: `${mode} greedy continuation of '${name}' is the reference's${mode === "w8a32" ? ", and so are the MTP module's drafts" : ""}`,
       run: async () => {
         const reference = await golden(name);
