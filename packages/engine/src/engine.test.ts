@@ -312,6 +312,24 @@ describe("Engine", () => {
     for (let call = 1; call <= calls; call++) await answer(call);
   });
 
+  it("goes on when the stage that takes a lost one's place is lost before its first step, three times in a row at most", async () => {
+    const attempt = async (stillborn: number): Promise<readonly number[]> => {
+      const stages = [new FakePagedStage(STAGE)];
+      const broken = stages[0];
+      if (broken) broken.failure = deviceLost();
+      const reopen = async (): Promise<FakePagedStage> => {
+        const stage = new FakePagedStage(STAGE);
+        stages.push(stage);
+        if (stages.length <= stillborn + 1) stage.describe = () => Promise.reject(deviceLost());
+        return stage;
+      };
+      const engine = await Engine.open(stages[0] ?? (await reopen()), { reopen });
+      return collect(engine.submit(request([1, 2, 3])));
+    };
+    expect(await attempt(2)).toEqual(expected(request([1, 2, 3]), 64));
+    await expect(attempt(3)).rejects.toThrow("pulled out");
+  });
+
   it("gives up after losing the device again and again", async () => {
     const lost = (): FakePagedStage => {
       const stage = new FakePagedStage(STAGE);

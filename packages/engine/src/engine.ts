@@ -429,9 +429,10 @@ export class Engine implements InferenceEngine {
     this.#running = [];
     for (const request of requests) request.placement = undefined;
     let failure = error;
-    if (reopen && isLoss(error) && this.#reopens++ < MOST_REOPENS && !this.#closing) {
+    // A stage that is lost before its first step counts as the ones before it.
+    while (reopen && isLoss(failure) && this.#reopens++ < MOST_REOPENS && !this.#closing) {
       try {
-        const stage = await reopen(error);
+        const stage = await reopen(failure);
         const description = await stage.describe();
         const { contextTokens } = this.#description;
         if (description.contextTokens < contextTokens)
