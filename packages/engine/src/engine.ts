@@ -424,39 +424,44 @@ export class Engine implements InferenceEngine {
 
   /** A step failed. If there is a stage to go on with, what ran is computed again there; otherwise it ends. */
   async #recover(error: unknown): Promise<void> {
-    const { reopen } = this.#options;
     const requests = [...this.#running.map(({ request }) => request), ...this.#waiting];
     this.#running = [];
     for (const request of requests) request.placement = undefined;
-    let failure = error;
-    // A stage that is lost before its first step counts as the ones before it.
-    while (reopen && isLoss(failure) && this.#reopens++ < MOST_REOPENS && !this.#closing) {
-      try {
-        const stage = await reopen(failure);
-        const description = await stage.describe();
-        const { contextTokens } = this.#description;
-        if (description.contextTokens < contextTokens)
-          throw new EngineError(
-            "bad-stage",
-            `Cannot go on: the new stage holds ${description.contextTokens} tokens, expected ${contextTokens}`,
-          );
-        this.#stage = stage;
-        this.#description = description;
-        this.#blocks = new BlockLedger(stage, description, this.#options.prefixCache ?? true);
-        this.#readings = new Readings(stage);
-        this.#draftedAt = undefined;
-        this.#waiting = requests.filter(({ ended }) => !ended);
-        for (const request of requests) request.conclude();
-        return;
-      } catch (second) {
-        failure = second;
-      }
+    const failure = await this.#replaceStage(error);
+    if (failure === undefined) {
+      this.#waiting = requests.filter(({ ended }) => !ended);
+      for (const request of requests) request.conclude();
+      return;
     }
     this.#ended = new EngineError("closed", `Cannot take a request: the engine stopped, ${String(failure)}`);
     this.#closing = true;
     this.#waiting = [];
     for (const request of requests) request.fail(failure);
     for (const tell of this.#idle.splice(0)) tell();
+  }
+
+  /** Takes another stage for one that was lost; one that is lost itself before its first step counts as those before it. @returns why not, undefined if there is one */
+  async #replaceStage(lost: unknown): Promise<unknown> {
+    const { reopen } = this.#options;
+    if (!reopen || !isLoss(lost) || this.#reopens++ >= MOST_REOPENS || this.#closing) return lost;
+    try {
+      const stage = await reopen(lost);
+      const description = await stage.describe();
+      const { contextTokens } = this.#description;
+      if (description.contextTokens < contextTokens)
+        throw new EngineError(
+          "bad-stage",
+          `Cannot go on: the new stage holds ${description.contextTokens} tokens, expected ${contextTokens}`,
+        );
+      this.#stage = stage;
+      this.#description = description;
+      this.#blocks = new BlockLedger(stage, description, this.#options.prefixCache ?? true);
+      this.#readings = new Readings(stage);
+      this.#draftedAt = undefined;
+      return undefined;
+    } catch (failure) {
+      return this.#replaceStage(failure);
+    }
   }
 
   #count(more: Partial<EngineStatus["totals"]>): void {
