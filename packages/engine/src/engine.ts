@@ -427,12 +427,13 @@ export class Engine implements InferenceEngine {
     const requests = [...this.#running.map(({ request }) => request), ...this.#waiting];
     this.#running = [];
     for (const request of requests) request.placement = undefined;
-    const failure = await this.#replaceStage(error);
-    if (failure === undefined) {
+    const refused = await this.#replaceStage(error);
+    if (!refused) {
       this.#waiting = requests.filter(({ ended }) => !ended);
       for (const request of requests) request.conclude();
       return;
     }
+    const { failure } = refused;
     this.#ended = new EngineError("closed", `Cannot take a request: the engine stopped, ${String(failure)}`);
     this.#closing = true;
     this.#waiting = [];
@@ -441,9 +442,9 @@ export class Engine implements InferenceEngine {
   }
 
   /** Takes another stage for one that was lost; one that is lost itself before its first step counts as those before it. @returns why not, undefined if there is one */
-  async #replaceStage(lost: unknown): Promise<unknown> {
+  async #replaceStage(lost: unknown): Promise<{ readonly failure: unknown } | undefined> {
     const { reopen } = this.#options;
-    if (!reopen || !isLoss(lost) || this.#reopens++ >= MOST_REOPENS || this.#closing) return lost;
+    if (!reopen || !isLoss(lost) || this.#reopens++ >= MOST_REOPENS || this.#closing) return { failure: lost };
     try {
       const stage = await reopen(lost);
       const description = await stage.describe();

@@ -23,11 +23,14 @@ import {
   type TokenHistory,
   toldRows,
 } from "@shoal/model";
-import { ClusterError, isLoss } from "../errors.ts";
+import { ClusterError } from "../errors.ts";
 import { entryRows } from "../stage/messages.ts";
 import { KEPT_STEPS } from "../stage/stepNumbers.ts";
+import { type Choice, Choices, notThere } from "./choices.ts";
+import { checkBatch, checkOrder, joinDescriptions, joinOutputs, splitRows } from "./joined.ts";
 import { KvAccount } from "./kvAccount.ts";
 import { Lane, type Sent } from "./lane.ts";
+import { StageUse } from "./stageUse.ts";
 
 export interface PipelineOptions {
   /** Groups that sequences are divided into; by default as many as there are stages. With an MTP module always one: a draft takes the rows of one step. */
@@ -46,18 +49,8 @@ interface Sequence {
   drafts: Promise<readonly number[]>;
 }
 
-/** Of a step: what one micro-batch chose. */
-interface Choice {
-  /** Places in the step's batch. */
-  readonly entries: readonly number[];
-  /** Rows of each that `sampled` tells of. */
-  readonly counts: readonly number[];
-  readonly step: Promise<number>;
-  readonly ids: Promise<readonly number[]>;
-}
-
 export class PipelineStage implements Stage {
-  readonly #stages: readonly Stage[];
+  readonly #stages: readonly StageUse[];
   readonly #descriptions: readonly StageDescription[];
   readonly #lanes: readonly Lane[];
   readonly #groups: number;
@@ -65,15 +58,13 @@ export class PipelineStage implements Stage {
   readonly #sequences = new Map<SequenceSlot, Sequence>();
   /** Of blocks that somebody retained: their numbers on each stage. */
   readonly #blocks = new Map<KvBlock, readonly Promise<KvBlock>[]>();
-  /** How often somebody outside holds each. */
-  readonly #holds = new Map<KvBlock, number>();
-  readonly #choices = new Map<number, readonly Choice[]>();
+  readonly #choices = new Choices();
   readonly #draftSteps = new Map<number, Promise<number>>();
   #step = 0;
   #failure: unknown;
 
   private constructor(stages: readonly Stage[], descriptions: readonly StageDescription[], { groups = stages.length }: PipelineOptions) {
-    this.#stages = stages;
+    this.#stages = stages.map((stage) => new StageUse(stage));
     this.#descriptions = descriptions;
     this.#lanes = stages.map(
       () =>
@@ -82,7 +73,7 @@ export class PipelineStage implements Stage {
           (error) => (this.#failure ??= error),
         ),
     );
-    const { hasMtp, ...joined } = join(descriptions);
+    const { hasMtp, ...joined } = joinDescriptions(descriptions);
     this.#groups = hasMtp ? 1 : Math.max(1, groups);
     this.#account = new KvAccount({ ...joined, blocks: joined.freeKvBlocks, blockSize: joined.kvBlockSize });
   }
@@ -100,18 +91,18 @@ export class PipelineStage implements Stage {
   async describe(): Promise<StageDescription> {
     for (const lane of this.#lanes) await lane.idle();
     this.#check();
-    return join(await Promise.all(this.#stages.map((stage) => stage.describe())));
+    return joinDescriptions(await Promise.all(this.#stages.map(({ stage }) => stage.describe())));
   }
 
   async open(prefix: readonly KvBlock[] = []): Promise<SequenceSlot> {
     this.#check();
     const numbers = prefix.map((block) => this.#blocks.get(block));
     const slot = this.#account.open(prefix);
-    const opened = this.#stages.map((stage, k) => {
+    const opened = this.#stages.map((use, k) => {
       const onStage = numbers.map((blocks) => blocks?.[k] ?? Promise.reject(new RangeError("A KV block that is held has no number")));
       return this.#send(k, onStage, async () => {
         const blocks = await Promise.all(onStage);
-        return () => stage.open(blocks);
+        return () => use.open(blocks);
       });
     });
     this.#add(slot, opened, prefix.length * this.#blockSize);
@@ -121,8 +112,7 @@ export class PipelineStage implements Stage {
   async retain(slot: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]> {
     this.#check();
     const blocks = this.#account.retain(slot, first, count);
-    for (const block of blocks) this.#holds.set(block, (this.#holds.get(block) ?? 0) + 1);
-    const numbers = this.#eachStage(slot, (stage, onStage) => stage.retain(onStage, first, count));
+    const numbers = this.#eachStage(slot, (use, onStage) => use.retain(onStage, first, count));
     for (const [index, block] of blocks.entries())
       this.#blocks.set(
         block,
@@ -140,15 +130,14 @@ export class PipelineStage implements Stage {
     this.#check();
     const numbers = blocks.map((block) => this.#blocks.get(block));
     this.#account.release(blocks);
-    for (const block of blocks) this.#holds.set(block, (this.#holds.get(block) ?? 1) - 1);
-    for (const [k, stage] of this.#stages.entries()) {
+    for (const [k, use] of this.#stages.entries()) {
       const onStage = numbers.map((each) => each?.[k] ?? Promise.reject(new RangeError("A KV block that is held has no number")));
       this.#send(
         k,
         onStage,
         async () => {
           const held = await Promise.all(onStage);
-          return () => stage.release(held);
+          return () => use.release(held);
         },
         true,
       );
@@ -165,7 +154,7 @@ export class PipelineStage implements Stage {
     const last = this.#stages.length - 1;
     void this.#eachStage(
       slot,
-      async (stage, onStage, k) => {
+      async ({ stage }, onStage, k) => {
         if (length < before || k === last) await stage.truncate(onStage, length);
       },
       true,
@@ -175,7 +164,7 @@ export class PipelineStage implements Stage {
   async close(slot: SequenceSlot): Promise<void> {
     this.#check();
     this.#account.close(slot);
-    void this.#eachStage(slot, (stage, onStage) => stage.close(onStage), true);
+    void this.#eachStage(slot, (use, onStage) => use.close(onStage), true);
     this.#sequences.delete(slot);
   }
 
@@ -200,7 +189,7 @@ export class PipelineStage implements Stage {
 
   async exportKv(slot: SequenceSlot): Promise<KvSnapshot> {
     this.#check();
-    const parts = await Promise.all(this.#eachStage(slot, (stage, onStage) => stage.exportKv(onStage)));
+    const parts = await Promise.all(this.#eachStage(slot, ({ stage }, onStage) => stage.exportKv(onStage)));
     const [first] = parts;
     if (!first) throw new ClusterError("bad-plan", "Cannot move KV rows: the pipeline has no stages");
     return { ...first, layers: parts.flatMap(({ layers }) => layers) };
@@ -223,9 +212,9 @@ export class PipelineStage implements Stage {
       throw error;
     }
     let begin = 0;
-    const opened = this.#stages.map((stage, k) => {
+    const opened = this.#stages.map((use, k) => {
       const layers = snapshot.layers.slice(begin, (begin += counts[k] ?? 0));
-      return this.#send(k, [], async () => () => stage.importKv({ ...snapshot, layers }));
+      return this.#send(k, [], async () => () => use.importKv({ ...snapshot, layers }));
     });
     this.#add(slot, opened, snapshot.tokens);
     await Promise.all(opened.map(({ result }) => result));
@@ -234,7 +223,7 @@ export class PipelineStage implements Stage {
 
   async forward(batch: Batch): Promise<StepOutput> {
     this.#check();
-    this.#checkBatch(batch);
+    checkBatch(batch, joinDescriptions(this.#descriptions), (sequence) => this.#sequence(sequence));
     this.#account.extend(
       batch.entries.map((entry) => {
         // Positions of drafts are there already.
@@ -260,10 +249,7 @@ export class PipelineStage implements Stage {
       groups.set(group, [...(groups.get(group) ?? []), index]);
     }
     const choices = [...groups.values()].map((entries) => this.#pass(batch, entries).choice);
-    if (output === "sample") {
-      this.#choices.set(step, choices);
-      this.#choices.delete(step - KEPT_STEPS);
-    }
+    if (output === "sample") this.#choices.add(step, choices);
     return { step };
   }
 
@@ -334,36 +320,20 @@ export class PipelineStage implements Stage {
   async abandon(): Promise<readonly (Stage | undefined)[]> {
     this.#failure ??= new ClusterError("refused", "Cannot use the pipeline: it was given up");
     return Promise.all(
-      this.#stages.map(async (stage, k) => {
+      this.#stages.map(async (use, k) => {
         await this.#lanes[k]?.idle();
-        try {
-          await stage.describe();
-          for (const { slots } of this.#sequences.values()) {
-            const slot = await slots[k]?.catch(() => undefined);
-            // It may have been closed there already.
-            if (slot !== undefined) await stage.close(slot).catch(ignoreRefusal);
-          }
-          for (const [block, holds] of this.#holds) {
-            const number = await this.#blocks.get(block)?.[k]?.catch(() => undefined);
-            if (number === undefined) continue;
-            for (let i = 0; i < holds; i++) await stage.release([number]).catch(ignoreRefusal);
-          }
-          return stage;
-        } catch (error) {
-          if (!isLoss(error)) throw error;
-          return undefined;
-        }
+        return use.giveBack();
       }),
     );
   }
 
   async destroy(): Promise<void> {
     this.#failure ??= new ClusterError("refused", "Cannot use the pipeline: it was closed");
-    await Promise.allSettled(this.#stages.map((stage) => stage.destroy()));
+    await Promise.allSettled(this.#stages.map(({ stage }) => stage.destroy()));
   }
 
   get #last(): Stage {
-    const last = this.#stages.at(-1);
+    const last = this.#stages.at(-1)?.stage;
     if (!last) throw new ClusterError("bad-plan", "The pipeline has no stages");
     return last;
   }
@@ -386,7 +356,7 @@ export class PipelineStage implements Stage {
     const lastStage = this.#stages.length - 1;
     let before: Promise<StepOutput | undefined> = Promise.resolve(undefined);
     const captured: Promise<StepOutput>[] = [];
-    for (const [k, stage] of this.#stages.entries()) {
+    for (const [k, { stage }] of this.#stages.entries()) {
       const input = before;
       const { sent, result } = this.#send(k, [...sequences.map(({ tails }) => at(tails, k)), input, tokens], async () => {
         const ids = await tokens;
@@ -431,30 +401,10 @@ export class PipelineStage implements Stage {
     return { choice: { entries: indices, counts, step, ids }, result };
   }
 
-  /** What each choice of some steps says, in the order of the entries. */
   async #read<T>(first: number, count: number, what: (choice: Choice) => Promise<readonly T[]>): Promise<readonly (readonly T[])[]> {
     this.#check();
-    const steps = Array.from({ length: count }, (_, index) => {
-      const choices = this.#choices.get(first + index);
-      if (!choices) throw notThere(first + index);
-      return choices;
-    });
     try {
-      return await Promise.all(
-        steps.map(async (choices) => {
-          const byEntry: { readonly entry: number; readonly values: readonly T[] }[] = [];
-          for (const choice of choices) {
-            const values = await what(choice);
-            let place = 0;
-            for (const [index, entry] of choice.entries.entries()) {
-              const taken = choice.counts[index] ?? 0;
-              byEntry.push({ entry, values: values.slice(place, place + taken) });
-              place += taken;
-            }
-          }
-          return byEntry.sort((a, b) => a.entry - b.entry).flatMap(({ values }) => values);
-        }),
-      );
+      return await this.#choices.read(first, count, what);
     } catch (error) {
       // Whatever came of it, the first failure says why.
       throw this.#failure ?? error;
@@ -479,14 +429,14 @@ export class PipelineStage implements Stage {
   /** The same call to every stage, with the sequence's slot there. */
   #eachStage<T>(
     slot: SequenceSlot,
-    work: (stage: Stage, onStage: SequenceSlot, k: number) => Promise<T>,
+    work: (use: StageUse, onStage: SequenceSlot, k: number) => Promise<T>,
     frees = false,
   ): readonly Promise<T>[] {
     const { slots, tails } = this.#sequence(slot);
-    return this.#stages.map((stage, k) => {
+    return this.#stages.map((use, k) => {
       const prepare = async (): Promise<() => Promise<T>> => {
         const onStage = await at(slots, k);
-        return () => work(stage, onStage, k);
+        return () => work(use, onStage, k);
       };
       const { sent, result } = this.#send(k, [at(tails, k)], prepare, frees);
       tails[k] = sent;
@@ -506,31 +456,6 @@ export class PipelineStage implements Stage {
     return sequence;
   }
 
-  /** What a stage would refuse. */
-  #checkBatch({ entries, output }: Batch): void {
-    const { vocabSize, maxTokens, maxOutputs } = join(this.#descriptions);
-    const seen = new Set<number>();
-    let rows = 0;
-    let chosen = 0;
-    for (const entry of entries) {
-      const { sequence, tokens } = entry;
-      if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
-      seen.add(sequence);
-      this.#sequence(sequence);
-      if (tokens.length === 0) throw new ModelError("bad-batch", "Cannot run a batch: an entry has no tokens");
-      const bad = tokens === "sampled" ? undefined : tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-      if (bad !== undefined) throw new ModelError("bad-batch", `Cannot run token ${bad}, expected an id from 0 to ${vocabSize - 1}`);
-      rows += entryRows(entry);
-      if (output === "allLogits") chosen += entryRows(entry);
-      else if (output === "lastLogits") chosen++;
-      else if (output === "sample") chosen += toldRows(entry);
-    }
-    if (rows === 0 || rows > maxTokens)
-      throw new ModelError("bad-batch", `Cannot run a batch of ${rows} tokens, expected 1 to ${maxTokens}`);
-    if (chosen > maxOutputs)
-      throw new ModelError("bad-batch", `Cannot give logits of ${chosen} rows in one step, expected at most ${maxOutputs}`);
-  }
-
   #fail(error: unknown): void {
     this.#failure ??= error;
   }
@@ -538,68 +463,6 @@ export class PipelineStage implements Stage {
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
-}
-
-/** @throws ClusterError named bad-plan */
-function checkOrder(descriptions: readonly StageDescription[]): void {
-  const bad = (message: string): ClusterError => new ClusterError("bad-plan", `Cannot make a pipeline: ${message}`);
-  if (descriptions.length === 0) throw bad("there are no stages");
-  let next = 0;
-  for (const [index, { layers, kvBlockSize, hasHead }] of descriptions.entries()) {
-    if (layers.begin !== next) throw bad(`stage ${index} begins with layer ${layers.begin}, expected ${next}`);
-    if (kvBlockSize !== descriptions[0]?.kvBlockSize) throw bad(`stage ${index} has KV blocks of ${kvBlockSize} tokens`);
-    if (hasHead !== (index === descriptions.length - 1)) throw bad(`stage ${index} ${hasHead ? "has a" : "has no"} head`);
-    next = layers.end;
-  }
-}
-
-/** One description for all. */
-function join(descriptions: readonly StageDescription[]): StageDescription {
-  const first = descriptions[0];
-  const last = descriptions.at(-1);
-  if (!first || !last) throw new ClusterError("bad-plan", "A pipeline has no stages");
-  const least = (of: (description: StageDescription) => number): number => Math.min(...descriptions.map(of));
-  const memory: Record<string, number> = {};
-  for (const description of descriptions)
-    for (const [kind, bytes] of Object.entries(description.memory)) memory[kind] = (memory[kind] ?? 0) + bytes;
-  return {
-    ...last,
-    layers: { begin: first.layers.begin, end: last.layers.end },
-    hasEmbedding: first.hasEmbedding,
-    contextTokens: least(({ contextTokens }) => contextTokens),
-    maxSequences: least(({ maxSequences }) => maxSequences),
-    maxTokens: least(({ maxTokens }) => maxTokens),
-    memory,
-    freeKvBlocks: least(({ freeKvBlocks }) => freeKvBlocks),
-  };
-}
-
-function joinOutputs(outputs: readonly StepOutput[]): StepOutput {
-  const last = outputs.at(-1);
-  if (!last) throw new ClusterError("bad-plan", "A pipeline has no stages");
-  if (outputs.length === 1) return last;
-  const captures = outputs.some(({ layerHidden }) => layerHidden);
-  const routed = outputs.some(({ routing }) => routing);
-  return {
-    ...last,
-    ...(captures && { layerHidden: outputs.flatMap(({ layerHidden = [] }) => layerHidden) }),
-    ...(routed && { routing: outputs.flatMap(({ routing = [] }) => routing) }),
-  };
-}
-
-/** Hidden states of each entry. */
-function splitRows(
-  hidden: Float32Array<ArrayBuffer> | undefined,
-  counts: readonly number[],
-): readonly { readonly hidden?: Float32Array<ArrayBuffer> }[] {
-  if (!hidden) return counts.map(() => ({}));
-  const columns = hidden.length / counts.reduce((sum, count) => sum + count, 0);
-  let begin = 0;
-  return counts.map((count) => {
-    const rows = hidden.subarray(begin * columns, (begin + count) * columns);
-    begin += count;
-    return { hidden: rows };
-  });
 }
 
 /** Tokens that an entry names itself: those that it verifies follow. */
@@ -617,12 +480,4 @@ function at<T>(values: readonly T[], k: number): T {
   const value = values[k];
   if (value === undefined) throw new RangeError(`There is no stage ${k}`);
   return value;
-}
-
-function ignoreRefusal(error: unknown): void {
-  if (isLoss(error)) throw error;
-}
-
-function notThere(step: number): ModelError {
-  return new ModelError("bad-batch", `Cannot read the tokens of step ${step}: it sampled none, or more than ${KEPT_STEPS} steps ago`);
 }

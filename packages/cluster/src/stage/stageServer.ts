@@ -133,13 +133,22 @@ export class StageServer {
 
   async #retain({ sequence, first, count }: { sequence: number; first: number; count: number }): Promise<readonly KvBlock[]> {
     const blocks = await this.#stage.retain(this.#own(sequence), first, count);
+    if (this.#ended) {
+      await this.#stage.release(blocks);
+      throw new ClusterError("refused", "Cannot retain KV blocks: their client has gone");
+    }
     for (const block of blocks) this.#holds.set(block, (this.#holds.get(block) ?? 0) + 1);
     return blocks;
   }
 
   async #release(blocks: readonly KvBlock[]): Promise<void> {
     this.#checkHeld(blocks);
+    // Before it is done: a client that goes meanwhile must not have them released twice. The stage refuses a block named twice before anything has changed.
+    if (new Set(blocks).size === blocks.length) this.#countReleased(blocks);
     await this.#stage.release(blocks);
+  }
+
+  #countReleased(blocks: readonly KvBlock[]): void {
     for (const block of blocks) {
       const left = (this.#holds.get(block) ?? 0) - 1;
       if (left > 0) this.#holds.set(block, left);
