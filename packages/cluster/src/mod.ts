@@ -5,7 +5,7 @@ export { ClusterError, type ClusterErrorCode, PeerLostError, isLoss } from "./er
 export { RemoteExpertShard, type RemoteShardOptions, ShardServer, remoteShard, serveShard } from "./experts/remoteShard.ts";
 export { type ShardMember, ShardedExperts, type ShardedExpertsOptions } from "./experts/shardedExperts.ts";
 export { type PipelineOptions, PipelineStage } from "./pipeline/pipelineStage.ts";
-export { RemoteStage, type RemoteStageOptions, type RemoteTarget, remoteStage } from "./stage/remoteStage.ts";
+export { RemoteStage, type RemoteStageOptions, type RemoteTarget, type ToldStep, remoteStage } from "./stage/remoteStage.ts";
 export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
 export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls } from "./wire/calls.ts";
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";

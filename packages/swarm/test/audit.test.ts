@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Auditor } from "../src/pipeline/audit.ts";
 import type { ObservedStep } from "../src/pipeline/swarmStage.ts";
 import type { Hop } from "../src/plan/path.ts";
-import { FAKE, FakeStage } from "./fakeModel.ts";
+import { FAKE, FakeStage, forwardTold } from "./fakeModel.ts";
 
 const INPUTS = [{ tokens: [1, 2, 3, 4] }, { tokens: [5] }];
 
@@ -19,7 +19,7 @@ function setUp(names: readonly string[], liars: readonly string[], layers = { be
     open: async ({ peer }) => {
       const stage = stages.get(peer);
       if (!stage) throw new Error("gone");
-      return { stage, lost: new Promise(() => {}), close: () => {} };
+      return { stage, forwardTold: (batch) => forwardTold(stage, batch), lost: new Promise(() => {}), close: () => {} };
     },
     onLiar: (peer) => convicted.push(peer),
     share: 1,

@@ -1,4 +1,5 @@
 /** A small model in plain arithmetic, cut at any layer: what a row becomes depends on all rows before it, as with attention. The same numbers however it is cut and batched. */
+import type { ToldStep } from "@shoal/cluster";
 import {
   type Batch,
   type ChosenLogprobs,
@@ -147,6 +148,13 @@ export class FakeStage implements Stage {
     if (!cache) throw new ModelError("unknown-sequence", `no sequence ${sequence}`);
     return cache;
   }
+}
+
+/** As `RemoteStage` does it, in calls of their own. */
+export async function forwardTold(stage: Stage, batch: Batch): Promise<ToldStep> {
+  const output = await stage.forward(batch);
+  const [tokens = []] = await stage.sampled(output.step, 1);
+  return { output, tokens };
 }
 
 function embed(id: number): number[] {

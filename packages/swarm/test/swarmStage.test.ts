@@ -6,7 +6,8 @@ import type { Fault, OpenedHop } from "../src/pipeline/hop.ts";
 import { Auditor } from "../src/pipeline/audit.ts";
 import { SwarmStage, type SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
 import { choosePath } from "../src/plan/path.ts";
-import { FAKE, FakeStage } from "./fakeModel.ts";
+import { gaps } from "../src/plan/range.ts";
+import { FAKE, FakeStage, forwardTold } from "./fakeModel.ts";
 import { SimulatedClock } from "./simulatedClock.ts";
 import { MODEL, serving } from "./swarmFixture.ts";
 
@@ -42,7 +43,7 @@ class FakePeer {
         };
       },
     });
-    return { stage, lost: this.#lost.promise, close: () => {} };
+    return { stage, forwardTold: (batch) => forwardTold(stage, batch), lost: this.#lost.promise, close: () => {} };
   }
 }
 
@@ -66,6 +67,13 @@ async function fleet(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): 
         rttMs: () => 10,
         ...question,
       }),
+    missing: ({ layers, without }) => {
+      const held = peers.filter(({ dead, known }) => !dead && !without.has(known.peer)).flatMap(({ known }) => known.layers ?? []);
+      return gaps(
+        layers.end,
+        [{ begin: 0, end: layers.begin }, ...held].filter(({ begin, end }) => begin < end),
+      );
+    },
     open: async ({ peer }) => {
       const found = peers.find(({ known }) => known.peer === peer);
       if (!found) throw new Error("no such peer");
@@ -295,6 +303,29 @@ describe("a stage of many peers", () => {
     });
     clearInterval(ticking);
     await stage.destroy();
+  });
+
+  test("a path that is missing a part: what is waited for is said soon, and the error at the end names it", async () => {
+    const waits: string[] = [];
+    const clock = new SimulatedClock();
+    const opening = fleet([new FakePeer("a", 0, 2), new FakePeer("b", 4, 6)], {
+      clock,
+      patienceMs: 10_000,
+      onWait: (what) => waits.push(what),
+    });
+    const failed = expect(opening).rejects.toMatchObject({
+      code: "incomplete",
+      field: "layers",
+      actual: [{ begin: 2, end: 4 }],
+      message: "Cannot compute: no peer holds layers 2 to 3 of 6",
+    });
+    await clock.advance(2000);
+    expect(waits).toEqual([]);
+    await clock.advance(1000);
+    expect(waits).toEqual(["no peer holds layers 2 to 3 of 6"]);
+    await clock.advance(8000);
+    await failed;
+    expect(waits).toHaveLength(1);
   });
 
   test("a step that is refused leaves every stage as it was", async () => {

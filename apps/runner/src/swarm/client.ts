@@ -2,7 +2,7 @@
 import { type ConstraintSource, Engine, Generator, type InferenceEngine, type TokenGenerator } from "@shoal/engine";
 import { remoteStage } from "@shoal/cluster";
 import type { StageDescription } from "@shoal/model";
-import { Auditor, type Hop, type OpenedHop, SwarmStage, choosePath, inviteFromText, linkChannel } from "@shoal/swarm";
+import { Auditor, type Hop, type OpenedHop, SwarmStage, choosePath, gaps, inviteFromText, linkChannel } from "@shoal/swarm";
 import type { Invocation } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import type { OpenModel } from "../model/openModel.ts";
@@ -47,7 +47,12 @@ export async function withSwarm<T>(
         activations: values.activations ?? "f32",
         silenceMs: Number.POSITIVE_INFINITY,
       });
-      return { stage: remote, lost: remote.lost, close: () => link.close("not needed any more") };
+      return {
+        stage: remote,
+        forwardTold: (batch) => remote.forwardTold(batch),
+        lost: remote.lost,
+        close: () => link.close("not needed any more"),
+      };
     };
     const auditor = new Auditor({
       ...shape,
@@ -71,6 +76,14 @@ export async function withSwarm<T>(
         const rtts = peers.rtts();
         return choosePath({ nLayers: config.nLayers, peers: peers.directory.peers(), rttMs: (peer) => rtts.get(peer), layers, without });
       },
+      missing: ({ layers: { begin, end }, without }) => {
+        const held = peers.directory
+          .peers()
+          .flatMap(({ peer, state, layers }) => (layers && state === "serving" && !without.has(peer) ? [layers] : []));
+        // Up to where the part begins there is a path.
+        return gaps(end, begin > 0 ? [...held, { begin: 0, end: begin }] : held);
+      },
+      onWait: (what, patienceMs) => terminal.err(`Waiting up to ${Math.round(patienceMs / 1000)} s for peers: ${what}\n`),
       onFault: (peer, fault, error) => {
         if (fault === "lied") peers.ban(peer, error.message);
         else peers.directory.forget(peer);

@@ -29,6 +29,13 @@ export interface RemoteTarget {
   readonly target: number;
 }
 
+/** A step with the tokens that it tells of, and their log-probabilities where the batch asks for them. */
+export interface ToldStep {
+  readonly output: StepOutput;
+  readonly tokens: readonly number[];
+  readonly logprobs?: readonly ChosenLogprobs[];
+}
+
 /** The stage that `serveStage` serves at the other end. */
 export function remoteStage(channel: FrameChannel, options: RemoteStageOptions): RemoteStage {
   return new RemoteStage({ caller: new Caller(channel, options), target: 0 }, options, true);
@@ -102,6 +109,12 @@ export class RemoteStage implements Stage {
     return this.#step("forward", batch);
   }
 
+  /** `forward`, `sampled` and `logprobs` of one step by one message each way: over a distance each is a round trip. */
+  async forwardTold(batch: Batch): Promise<ToldStep> {
+    const { output, tokens, logprobs } = await this.#call("forwardTold", batchBody(batch, this.#activations), schemas.toldStep);
+    return { output: outputOf(output, rowsOf(batch)), tokens, ...(logprobs && { logprobs }) };
+  }
+
   draft(batch: Batch): Promise<StepOutput> {
     return this.#step("draft", batch);
   }
@@ -127,11 +140,14 @@ export class RemoteStage implements Stage {
   }
 
   async #step(method: "forward" | "draft", batch: Batch): Promise<StepOutput> {
-    const rows = batch.entries.reduce((sum, entry) => sum + entryRows(entry), 0);
-    return outputOf(await this.#call(method, batchBody(batch, this.#activations), schemas.stepOutput), rows);
+    return outputOf(await this.#call(method, batchBody(batch, this.#activations), schemas.stepOutput), rowsOf(batch));
   }
 
   async #call<Schema extends z.ZodType>(method: string, body: unknown, schema: Schema): Promise<z.infer<Schema>> {
     return parsed(schema, `${method} result`, await this.#caller.call(this.#target, method, body));
   }
+}
+
+function rowsOf({ entries }: Batch): number {
+  return entries.reduce((sum, entry) => sum + entryRows(entry), 0);
 }

@@ -108,15 +108,17 @@ export const slotResult = slot;
 export const blocksResult = blocks;
 export const tokensResult = z.array(z.array(index).max(MAX_STEP_TOKENS)).max(MAX_STEPS_READ);
 export const nothing = z.null();
-export const logprobsResult = z
+const chosenLogprobs = z
   .array(
-    z
-      .array(
-        z.strictObject({
-          logprob: z.number(),
-          top: z.array(z.strictObject({ id: index, logprob: z.number() })).max(256),
-        }),
-      )
-      .max(MAX_ENTRIES),
+    z.strictObject({
+      logprob: z.number(),
+      top: z.array(z.strictObject({ id: index, logprob: z.number() })).max(256),
+    }),
   )
-  .max(MAX_STEPS_READ);
+  .max(MAX_ENTRIES);
+export const logprobsResult = z.array(chosenLogprobs).max(MAX_STEPS_READ);
+export const toldStep = z.strictObject({
+  output: stepOutput,
+  tokens: z.array(index).max(MAX_STEP_TOKENS),
+  logprobs: chosenLogprobs.optional(),
+});

@@ -10,6 +10,8 @@ import { batchOf, entryRows, outputBody, samplingOf, snapshotBody, snapshotOf } 
 import * as schemas from "./schemas.ts";
 import { KEPT_STEPS, StepNumbers, type StepRun } from "./stepNumbers.ts";
 
+type StepCall = ReturnType<typeof parsed<typeof schemas.stepCall>>;
+
 export interface StageServerOptions {
   /** Whether a client's `destroy` destroys the stage, or only ends the client's own use of it; true by default. */
   readonly ownsStage?: boolean;
@@ -65,7 +67,9 @@ export class StageServer {
       }
       case "forward":
       case "draft":
-        return this.#step(method, parsed(schemas.stepCall, method, body));
+        return this.#step(method, parsed(schemas.stepCall, method, body)).then(({ output }) => output);
+      case "forwardTold":
+        return this.#stepAndTell(parsed(schemas.stepCall, method, body));
       case "sampled":
       case "drafted":
       case "logprobs": {
@@ -156,7 +160,16 @@ export class StageServer {
     }
   }
 
-  async #step(method: "forward" | "draft", call: ReturnType<typeof parsed<typeof schemas.stepCall>>): Promise<unknown> {
+  async #stepAndTell(call: StepCall): Promise<unknown> {
+    const { step, output } = await this.#step("forward", call);
+    const [[tokens], [logprobs]] = await Promise.all([
+      this.#read("sampled", step, 1),
+      call.batch.logprobs === true ? this.#read("logprobs", step, 1) : [],
+    ]);
+    return { output, tokens, ...(logprobs !== undefined && { logprobs }) };
+  }
+
+  async #step(method: "forward" | "draft", call: StepCall): Promise<{ readonly step: number; readonly output: unknown }> {
     const batch = batchOf(call.batch);
     for (const { sequence } of batch.entries) this.#own(sequence);
     // Further drafts are steps too.
@@ -167,7 +180,7 @@ export class StageServer {
     const output = await running;
     for (let i = 0; i < count; i++) this.#steps.note(step + i, output.step + i);
     const rows = batch.entries.reduce((sum, entry) => sum + entryRows(entry), 0);
-    return outputBody({ ...output, step }, rows, await this.#vocabSize, call.activations);
+    return { step, output: outputBody({ ...output, step }, rows, await this.#vocabSize, call.activations) };
   }
 
   async #read(method: "sampled" | "drafted" | "logprobs", first: number, count: number): Promise<readonly unknown[]> {

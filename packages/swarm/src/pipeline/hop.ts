@@ -1,4 +1,5 @@
 /** One stage of a path, as the client has it: a stage on a peer, watched. Whatever it answers is checked before anything is made of it. */
+import type { ToldStep } from "@shoal/cluster";
 import type { Batch, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
 import type { Clock } from "../clock.ts";
 import { SwarmError } from "../errors.ts";
@@ -7,6 +8,8 @@ import type { Hop } from "../plan/path.ts";
 /** What was opened for a hop: the stage, when it is lost, and how to let go of it. */
 export interface OpenedHop {
   readonly stage: Stage;
+  /** A step of `stage` with its tokens, by one message each way. */
+  forwardTold(batch: Batch): Promise<ToldStep>;
   readonly lost: Promise<unknown>;
   close(): void;
 }
@@ -99,19 +102,25 @@ export class ActiveHop {
   /** A step, with its hidden states checked. @throws HopFault */
   async forward(batch: Batch, rows: number): Promise<StepOutput> {
     const output = await this.call(this.stage.forward(batch));
-    if (batch.output === "hidden") this.#checkHidden(output.hidden, rows);
-    if (output.logits && !finite(output.logits)) throw new HopFault(this.hop.peer, "lied", "its logits are not all numbers");
+    this.#check(batch, output, rows);
     return output;
   }
 
-  /** Tokens of a step of this hop. @throws HopFault */
-  async sampled(step: number, counts: number): Promise<readonly number[]> {
-    const steps = await this.call(this.stage.sampled(step, 1));
-    const tokens = steps[0] ?? [];
+  /** A step of the last stage, with its tokens, as many as told. @throws HopFault */
+  async forwardTold(batch: Batch, rows: number, told: number): Promise<ToldStep> {
+    const given = await this.call(this.#opened.forwardTold(batch));
+    const { output, tokens, logprobs } = given;
+    this.#check(batch, output, rows);
     const { vocabSize } = this.#shape;
-    if (steps.length !== 1 || tokens.length !== counts || !tokens.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize))
-      throw new HopFault(this.hop.peer, "lied", `it chose ${tokens.length} tokens, expected ${counts} ids below ${vocabSize}`);
-    return tokens;
+    if (tokens.length !== told || !tokens.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize))
+      throw new HopFault(this.hop.peer, "lied", `it chose ${tokens.length} tokens, expected ${told} ids below ${vocabSize}`);
+    if (batch.logprobs === true && !logprobs) throw new HopFault(this.hop.peer, "lied", "it gave no log-probabilities");
+    return given;
+  }
+
+  #check(batch: Batch, { hidden, logits }: StepOutput, rows: number): void {
+    if (batch.output === "hidden") this.#checkHidden(hidden, rows);
+    if (logits && !finite(logits)) throw new HopFault(this.hop.peer, "lied", "its logits are not all numbers");
   }
 
   #checkHidden(hidden: Float32Array | undefined, rows: number): void {

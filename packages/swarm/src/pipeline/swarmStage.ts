@@ -20,6 +20,7 @@ import {
   toldRows,
 } from "@shoal/model";
 import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
+import { ANNOUNCE_MS } from "../control/directory.ts";
 import { SwarmError } from "../errors.ts";
 import type { Hop } from "../plan/path.ts";
 import type { LayerRange } from "../plan/range.ts";
@@ -31,12 +32,18 @@ export const STALL_MS = 15_000;
 /** How long a step waits for somebody who takes the place of a lost stage. */
 export const PATIENCE_MS = 60_000;
 const LOOK_AGAIN_MS = 250;
+/** Whoever has just come has not heard of everybody yet. */
+const HEARD_ALL_MS = ANNOUNCE_MS + 500;
 /** Steps whose tokens can be read. */
 const KEPT_STEPS = 256;
 
 export interface SwarmStageOptions extends ModelShape {
   /** A chain of peers for these layers, without those. Undefined where there is none at the moment. */
   readonly plan: (question: { readonly layers: LayerRange; readonly without: ReadonlySet<string> }) => readonly Hop[] | undefined;
+  /** Of these layers, what no chain of peers but those leads through: for the message where there is none. */
+  readonly missing: (question: { readonly layers: LayerRange; readonly without: ReadonlySet<string> }) => readonly LayerRange[];
+  /** There is no path at the moment: what is waited for, and how long at most. Once for each thing that is missing. */
+  readonly onWait?: (what: string, patienceMs: number) => void;
   readonly open: (hop: Hop) => Promise<OpenedHop>;
   /** Who was replaced, and why. */
   readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
@@ -299,14 +306,11 @@ export class SwarmStage implements Stage {
       const { quiet, masks, followedBy } = batch.entries[index] ?? {};
       return { ...entry, ...(quiet !== undefined && { quiet }), ...(masks && { masks }), ...(followedBy && { followedBy }) };
     });
-    const { step, ...output } = await hop.forward({ entries: given, output: wanted, ...(wantsLogprobs && { logprobs: true }) }, rows);
+    const asked: Batch = { entries: given, output: wanted, ...(wantsLogprobs && { logprobs: true }) };
     const told = wanted === "sample" ? batch.entries.reduce((sum, entry) => sum + toldRows(entry), 0) : 0;
-    if (told === 0) return { output, result: {} };
-    const [tokens, logprobs] = await Promise.all([
-      hop.sampled(step, told),
-      wantsLogprobs ? hop.call(hop.stage.logprobs(step, 1)) : undefined,
-    ]);
-    return { output, result: { tokens, ...(logprobs && { logprobs: logprobs[0] ?? [] }) } };
+    if (told === 0) return { output: await hop.forward(asked, rows), result: {} };
+    const { output, tokens, logprobs } = await hop.forwardTold(asked, rows, told);
+    return { output, result: { tokens, ...(logprobs && { logprobs }) } };
   }
 
   #entriesOf(hop: ActiveHop, entries: readonly Entry[], hidden: Float32Array<ArrayBuffer> | undefined): readonly BatchEntry[] {
@@ -430,6 +434,7 @@ export class SwarmStage implements Stage {
   async #openInstead(hop: ActiveHop, without: Set<string>): Promise<{ readonly range: LayerRange; readonly hops: readonly ActiveHop[] }> {
     const { nLayers, plan, patienceMs = PATIENCE_MS } = this.#options;
     const end = this.#clock.now() + patienceMs;
+    const wait = this.#waiting(hop.hop.layers, patienceMs);
     for (;;) {
       for (const layers of this.#widening(hop)) {
         if (!plan({ layers, without })) continue;
@@ -442,8 +447,10 @@ export class SwarmStage implements Stage {
       if (this.#clock.now() >= end)
         throw new SwarmError(
           "incomplete",
-          `Cannot go on: nobody has taken the place of '${hop.hop.peer}', layers ${hop.begin} to ${hop.end} of ${nLayers}`,
+          `Cannot go on: nobody has taken the place of '${hop.hop.peer}', layers ${hop.begin} to ${hop.end - 1} of ${nLayers}`,
+          { field: "layers", actual: hop.hop.layers, expected: "a peer that holds them" },
         );
+      wait(without);
       await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
       // Those who were only slow, or out of reach for a moment, may be what is left.
       if (this.#clock.now() >= end - patienceMs / 2) without.clear();
@@ -460,13 +467,20 @@ export class SwarmStage implements Stage {
   /** Opens a chain; whoever does not answer is left out and another looked for. */
   async #openPath(layers: LayerRange, without: Set<string>, patienceMs = this.#options.patienceMs ?? PATIENCE_MS): Promise<ActiveHop[]> {
     const { plan, open, stallMs = STALL_MS, onFault } = this.#options;
-    const until = this.#clock.now() + patienceMs;
+    const began = this.#clock.now();
+    const until = began + patienceMs;
+    const wait = this.#waiting(layers, patienceMs);
     for (;;) {
       this.#closing.signal.throwIfAborted();
       const hops = plan({ layers, without });
       if (!hops) {
         if (this.#clock.now() >= until)
-          throw new SwarmError("incomplete", `Cannot compute: no chain of peers has the layers ${layers.begin} to ${layers.end}`);
+          throw new SwarmError("incomplete", `Cannot compute: ${this.#lack(layers, without)}`, {
+            field: "layers",
+            actual: this.#options.missing({ layers, without }),
+            expected: `a chain of peers for layers ${layers.begin} to ${layers.end - 1}`,
+          });
+        if (this.#clock.now() - began >= HEARD_ALL_MS) wait(without);
         await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
         continue;
       }
@@ -484,6 +498,26 @@ export class SwarmStage implements Stage {
         onFault?.(peer, error instanceof HopFault ? error.fault : "lost", error);
       }
     }
+  }
+
+  /** Tells of what is waited for, once, and again where it changes. */
+  #waiting(layers: LayerRange, patienceMs: number): (without: ReadonlySet<string>) => void {
+    let told = "";
+    return (without) => {
+      const what = this.#lack(layers, without);
+      if (what === told) return;
+      told = what;
+      this.#options.onWait?.(what, patienceMs);
+    };
+  }
+
+  #lack(layers: LayerRange, without: ReadonlySet<string>): string {
+    const missing = this.#options
+      .missing({ layers, without })
+      .map(({ begin, end }) => (end - begin === 1 ? `${begin}` : `${begin} to ${end - 1}`));
+    if (missing.length === 0) return `no chain of peers leads through layers ${layers.begin} to ${layers.end - 1}`;
+    const silent = without.size > 0 ? `; ${without.size} did not answer, or answered wrongly` : "";
+    return `no peer holds layers ${missing.join(", ")} of ${this.#options.nLayers}${silent}`;
   }
 
   /** Gives new stages what the old ones were given. */
