@@ -3,7 +3,8 @@
  *
  *     deno run -A packages/swarm/bench/link.ts [RTT_MS] [LANES,...] [LOSS_PERMILLE] [JITTER_MS]
  *
- * Prints, for each number of lanes: the round trip of 64 bytes, that of one token's 7168 f16 values there and back, their ratio, and the throughput of 1 MiB messages.
+ * Prints, for each number of lanes: the round trip of 64 bytes, that of one token's 7168 f16 values there and back, their ratio, and the throughput of 1 MiB messages; how much went again because its lane was lost, and lanes
+ * that were left.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -20,8 +21,7 @@ for (const count of lanes.split(",")) {
     { name: "far", ...cable },
   ]);
   try {
-    const start = (role: string) =>
-      lab.spawn(role, [Deno.execPath(), "run", "-A", "--quiet", host, role, count, "100", count === "1" ? "16" : "64"]);
+    const start = (role: string) => lab.spawn(role, [Deno.execPath(), "run", "-A", "--quiet", host, role, count, "100"]);
     const near = start("near");
     const far = start("far");
     near.stderr?.pipe(process.stderr);

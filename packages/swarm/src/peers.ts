@@ -334,7 +334,12 @@ export class Peers {
       failed = reject;
     });
     first.catch(() => {});
-    const negotiator = rtc && this.#negotiator(rtc, channel, link, opened);
+    const state = { ended: false };
+    // Under loss a connection may not come about in time while its sisters do: the one that dials tries again, else the link is thinner for its whole life.
+    const offerAgain = (): void => {
+      if (dials) this.#clock.after(REDIAL_MS, () => void (!state.ended && link.lanes < LANES && negotiator?.offer()));
+    };
+    const negotiator: RtcNegotiator | undefined = rtc && this.#negotiator(rtc, channel, link, opened, offerAgain);
     const relay = (): void => {
       link.addLane(relayLane(channel));
       opened();
@@ -362,17 +367,21 @@ export class Peers {
       channel.close();
       if (link.lanes === 0) failed(error instanceof Error ? error : new SwarmError("link-lost", String(error)));
     });
-    void ended.then(() => negotiator?.close());
+    void ended.then(() => {
+      state.ended = true;
+      negotiator?.close();
+    });
     await (dials ? first : ended);
   }
 
-  #negotiator(rtc: RtcOptions, channel: PeerChannel, link: StripedLink, opened: () => void): RtcNegotiator {
+  #negotiator(rtc: RtcOptions, channel: PeerChannel, link: StripedLink, opened: () => void, failure: () => void): RtcNegotiator {
     return new RtcNegotiator(rtc, {
       send: (signal: Signal) => channel.send(JSON.stringify(signal)),
       lane: (made) => {
         link.addLane(made);
         opened();
       },
+      failure,
     });
   }
 }

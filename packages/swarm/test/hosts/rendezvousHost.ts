@@ -10,6 +10,7 @@ import { type Relay, startRelay } from "../../src/control/relay.ts";
 import { topicOf } from "../../src/control/topic.ts";
 import type { Link } from "../../src/link/link.ts";
 import { denoPeerConnection } from "../../src/link/rtc.deno.ts";
+import type { PeerConnectionConstructor } from "../../src/link/rtcNegotiator.ts";
 import { Peers } from "../../src/peers.ts";
 import { MODEL, serving } from "../swarmFixture.ts";
 
@@ -47,7 +48,7 @@ const port = Number(/tcp\/(\d+)/.exec(address)?.[1]);
 const owner = await newIdentity();
 const invite = await newInvite(owner, { relays: [address], manifestDigest: MODEL, modelName: "tiny" });
 
-async function join(by = invite, rtc = true): Promise<Peers> {
+async function join(by = invite, PeerConnection: PeerConnectionConstructor | null = denoPeerConnection()): Promise<Peers> {
   const identity = await newIdentity();
   const rendezvous = await libp2pRendezvous({ identity, relays: [address], topic: topicOf(owner.id) });
   return new Peers({
@@ -56,7 +57,7 @@ async function join(by = invite, rtc = true): Promise<Peers> {
     swarm: owner.id,
     model: MODEL,
     rendezvous,
-    ...(rtc && { rtc: { PeerConnection: denoPeerConnection() } }),
+    ...(PeerConnection && { rtc: { PeerConnection } }),
     onLink: (link) => link.listen((message) => void link.send(message).catch(() => {})),
   });
 }
@@ -75,6 +76,22 @@ await attempt("a link of four WebRTC connections comes about", async () => {
   await echo(link, 14_400);
   await until("four lanes", () => link?.stats().lanes === 4);
   if (link.stats().kind !== "webrtc") throw new Error(`the link is ${link.stats().kind}`);
+});
+await attempt("connections that fail while others come about are tried again", async () => {
+  let failures = 3;
+  const PeerConnection = new Proxy(denoPeerConnection(), {
+    construct(target, args: [RTCConfiguration?]) {
+      const made = new target(...args);
+      if (failures-- > 0) Reflect.set(made, "createOffer", () => Promise.reject(new Error("no way")));
+      return made;
+    },
+  });
+  const c = await join(invite, PeerConnection);
+  const thin = await c.connect(a.id, "stage");
+  await until("four lanes", () => thin.stats().lanes === 4);
+  if (failures >= 0) throw new Error("nothing failed");
+  await echo(thin, 14_400);
+  await c.close();
 });
 await attempt("the link lives on while the relay is gone, and peers come back to it by themselves", async () => {
   await relay.close();
@@ -98,7 +115,7 @@ await attempt("a non-member reaches nobody and is heard by nobody", async () => 
   await uninvited.close();
 });
 await attempt("where WebRTC does not connect, the relay carries the link, marked as slow", async () => {
-  const c = await join(invite, false);
+  const c = await join(invite, null);
   const slow = await c.connect(a.id, "stage");
   await echo(slow, 100_000);
   if (slow.stats().kind !== "relay") throw new Error(`the link is ${slow.stats().kind}`);
