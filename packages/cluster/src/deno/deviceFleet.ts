@@ -1,6 +1,6 @@
 /**
- * One stage over several devices, each in a process of its own: layers in a row, or the layers on the first device and each layer's experts over all. A device that is lost is started
- * again, with what it had.
+ * One stage over several devices, each in a process of its own: layers in a row; or the layers on the first device and each layer's experts over all; or both, layers in a row and each
+ * layer's experts over all. A device that is lost is started again, with what it had.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { ExpertShard, LoadProgress, LocalStageOptions, Stage } from "@shoal/model";
@@ -15,9 +15,11 @@ export interface FleetMember extends DeviceOptions {
   readonly share: number;
 }
 
+export type Split = "layers" | "experts" | "both";
+
 export interface FleetRequest {
   readonly members: readonly FleetMember[];
-  readonly split: "layers" | "experts";
+  readonly split: Split;
   readonly location: string;
   readonly config: ModelConfig;
   /** Whether `config` stands in for the checkpoint's own. */
@@ -31,9 +33,15 @@ const MOST_ATTEMPTS = 3;
 export class DeviceFleet {
   readonly #request: FleetRequest;
   readonly #devices: (RemoteDevice | undefined)[] = [];
+  readonly #opening: (Promise<RemoteDevice> | undefined)[] = [];
+  /** Where each stage and each shard was loaded: by the time that its loss is noticed its device may have been replaced for the other's sake. */
+  readonly #stageDevices: (RemoteDevice | undefined)[] = [];
+  readonly #shardDevices: (RemoteDevice | undefined)[] = [];
   /** Of each load, by its place in the order of loads. */
   readonly #loads: LoadProgress[] = [];
   #stage: Stage | undefined;
+  #experts: ShardedExperts | undefined;
+  #closed = false;
 
   private constructor(request: FleetRequest) {
     this.#request = request;
@@ -75,13 +83,8 @@ export class DeviceFleet {
   }
 
   async #restart(): Promise<void> {
-    const { members } = this.#request;
-    const left = this.#stage instanceof PipelineStage ? await this.#stage.abandon() : members.map(() => undefined);
-    for (const [index, stage] of left.entries()) {
-      if (stage) continue;
-      this.#devices[index]?.close();
-      this.#devices[index] = undefined;
-    }
+    const left = this.#stage instanceof PipelineStage ? await this.#stage.abandon() : [undefined];
+    for (const [index, stage] of left.entries()) if (!stage) this.#discard(index, this.#stageDevices[index]);
     await this.#start(left);
   }
 
@@ -91,6 +94,7 @@ export class DeviceFleet {
   }
 
   close(): void {
+    this.#closed = true;
     for (const device of this.#devices) device?.close();
     this.#devices.length = 0;
     this.#stage = undefined;
@@ -99,8 +103,10 @@ export class DeviceFleet {
   async #start(left: readonly (Stage | undefined)[] = []): Promise<void> {
     const { members, split, config } = this.#request;
     await Promise.all(members.map((_, index) => this.#device(index)));
+    // Shards replace each other by themselves: they outlive the stages.
+    if (split !== "layers") this.#experts ??= await this.#openExperts();
     if (split === "experts") {
-      this.#stage = await this.#spreadExperts();
+      this.#stage = await this.#loadStage(0, {});
       return;
     }
     const counts = shares(
@@ -117,32 +123,54 @@ export class DeviceFleet {
     this.#stage = await PipelineStage.open(stages);
   }
 
-  async #spreadExperts(): Promise<Stage> {
+  async #openExperts(): Promise<ShardedExperts> {
     const { members } = this.#request;
     const shards = [];
     for (const [index, { name }] of members.entries()) shards.push({ name, shard: await this.#loadShard(index) });
-    const experts = await ShardedExperts.open(shards, {
+    return ShardedExperts.open(shards, {
       replace: async ({ name }) => {
         const index = members.findIndex((member) => member.name === name);
-        this.#devices[index]?.close();
-        this.#devices[index] = undefined;
+        this.#discard(index, this.#shardDevices[index]);
         return this.#loadShard(index);
       },
     });
-    return this.#loadStage(0, {}, experts);
   }
 
-  async #device(index: number): Promise<RemoteDevice> {
+  /** The one that is there, or another in its place. */
+  #device(index: number): Promise<RemoteDevice> {
+    const device = this.#devices[index];
+    if (device) return Promise.resolve(device);
+    const opening = this.#opening[index] ?? this.#open(index);
+    this.#opening[index] = opening;
+    return opening;
+  }
+
+  async #open(index: number): Promise<RemoteDevice> {
     const member = this.#request.members[index];
     if (!member) throw new RangeError(`There is no device ${index}`);
-    const device = this.#devices[index] ?? (await openProcessDevice(member));
-    this.#devices[index] = device;
-    return device;
+    try {
+      const device = await openProcessDevice(member);
+      if (this.#closed) {
+        device.close();
+        throw new ClusterError("refused", "Cannot use the devices: they are closed");
+      }
+      this.#devices[index] = device;
+      return device;
+    } finally {
+      this.#opening[index] = undefined;
+    }
   }
 
-  async #loadStage(index: number, more: Pick<LocalStageOptions, "layers">, experts?: ExpertShard): Promise<Stage> {
+  #discard(index: number, device: RemoteDevice | undefined): void {
+    device?.close();
+    if (this.#devices[index] === device) this.#devices[index] = undefined;
+  }
+
+  async #loadStage(index: number, more: Pick<LocalStageOptions, "layers">): Promise<Stage> {
     const { location, config, overrides, options, onProgress } = this.#request;
+    const experts = this.#experts;
     const device = await this.#device(index);
+    this.#stageDevices[index] = device;
     return device.loadStage({
       location,
       options: { ...options, ...more },
@@ -155,6 +183,7 @@ export class DeviceFleet {
   async #loadShard(index: number): Promise<ExpertShard> {
     const { members, location, config, overrides, options, onProgress } = this.#request;
     const device = await this.#device(index);
+    this.#shardDevices[index] = device;
     const counts = shares(
       config.nRoutedExperts,
       members.map(({ share }) => share),
