@@ -143,7 +143,7 @@ export const OPTIONS = {
   tuning: choice("use the table of fastest variants that 'shoal tune' made (default), or not", ["on", "off"]),
   devices: list(
     "NAME,...",
-    "spread the model over several devices, each in a process of its own, by parts of their adapters' names (Dawn); NAME=2 takes twice the share of the others. Of 'plan': a JSON file",
+    "spread the model over several devices, each in a process of its own, by parts of their adapters' names (Dawn), or 'auto' for all; NAME=2 takes twice the share of the others. Of 'plan': a JSON file",
   ),
   split: choice("with --devices: layers in a row (default), each layer's experts, or both", ["layers", "experts", "both"]),
   adapter: text("NAME", "part of the adapter's name (Dawn only); 'shoal doctor' shows names"),

@@ -2,7 +2,8 @@
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { DeviceFleet, type FleetMember, type Split } from "@shoal/cluster/deno";
-import { Engine, GREEDY } from "@shoal/engine";
+import { Engine, GREEDY, Generator } from "@shoal/engine";
+import { dawnAdapterNames, openDenoGpu } from "@shoal/gpu/deno";
 import type { Stage } from "@shoal/model";
 import { type DenoEngine, type GpuTest, Models, check, readGolden, report } from "@shoal/model/testing";
 import { fileURLToPath } from "node:url";
@@ -17,8 +18,8 @@ const TOLERANCE = 1e-4;
 interface Case {
   readonly split: Split;
   readonly devices: number;
-  /** Which device is killed. */
-  readonly kill?: number;
+  /** Which device is killed in the middle of an answer, of an engine or of a generator. */
+  readonly kill?: { readonly device: number; readonly of: "engine" | "generator" };
   readonly mixed?: boolean;
 }
 
@@ -35,10 +36,27 @@ function members(webgpu: DenoEngine, { devices, mixed = false }: Case): readonly
   }));
 }
 
-async function answer(engine: Engine, promptIds: readonly number[], maxNewTokens: number): Promise<string> {
+async function answer(
+  fleet: DeviceFleet,
+  of: "engine" | "generator",
+  request: { readonly promptIds: readonly number[]; readonly maxNewTokens: number },
+  onTokens: () => void,
+): Promise<string> {
+  const asked = { ...request, sampling: GREEDY, stopTokenIds: [] };
+  const reopen = (): Promise<Stage> => fleet.reopen();
+  if (of === "generator") {
+    const generator = await Generator.open(fleet.stage, { reopen });
+    const { ids } = await generator.generate({ ...asked, onTokens });
+    await generator.close();
+    return ids.join();
+  }
+  const engine = await Engine.open(fleet.stage, { drafts: false, reopen });
   const ids: number[] = [];
-  for await (const tokens of engine.submit({ promptIds, maxNewTokens, sampling: GREEDY, stopTokenIds: [] }))
+  for await (const tokens of engine.submit(asked)) {
+    onTokens();
     ids.push(...tokens.map(({ id }) => id));
+  }
+  await engine.close();
   return ids.join();
 }
 
@@ -61,7 +79,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
     name:
       `the trained model over ${each.devices} devices that share its ${each.split === "both" ? "layers and experts" : each.split}, each in a process` +
       `${each.mixed === true ? ", of two kinds of adapter in turn" : ""}, answers as the reference does, its logits those of one device` +
-      `${each.kill === undefined ? "" : "; so it does when one of them has been killed and replaced"}`,
+      (each.kill === undefined ? "" : `, also when one of them is killed in the middle of an answer of the ${each.kill.of}`),
     run: async () => {
       const golden = await readGolden("tiny-capital.safetensors");
       const [ids, expected] = [golden.ints("input_ids"), golden.ints("greedy_w8a32")];
@@ -82,13 +100,12 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         const most = each.split === "layers" && each.mixed !== true ? 0 : TOLERANCE;
         check(off <= most, `logits are off by ${off}, expected at most ${most}`);
         if (each.split !== "layers" || each.mixed === true) report(`logits within ${off.toExponential(1)}; ${fleet.adapters.join(", ")}`);
-        const engine = await Engine.open(fleet.stage, { drafts: false, reopen: () => fleet.reopen() });
-        for (const when of each.kill === undefined ? ["at first"] : ["at first", "after a loss"]) {
-          const got = await answer(engine, ids, expected.length);
-          check(got === expected.join(), `${when}: ${got}, expected ${expected.join()}`);
-          if (when === "at first" && each.kill !== undefined) fleet.kill(each.kill);
-        }
-        await engine.close();
+        let spared = each.kill === undefined;
+        const got = await answer(fleet, each.kill?.of ?? "engine", { promptIds: ids, maxNewTokens: expected.length }, () => {
+          if (!spared && each.kill) fleet.kill(each.kill.device);
+          spared = true;
+        });
+        check(got === expected.join() && spared, `${got}, expected ${expected.join()}`);
       } finally {
         fleet.close();
       }
@@ -97,9 +114,9 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
   const mixes = gpuEngine === "dawn" && existsSync(SWIFTSHADER);
   if (gpuEngine === "dawn" && !mixes) report(`one kind of adapter only: there is no ${SWIFTSHADER}`);
   return [
-    run({ split: "layers", devices: 2, kill: 1 }),
-    run({ split: "experts", devices: 2, kill: 1 }),
-    run({ split: "both", devices: LONG ? 3 : 2, kill: 1 }),
+    run({ split: "layers", devices: 2, kill: { device: 1, of: "generator" } }),
+    run({ split: "experts", devices: 2, kill: { device: 1, of: "generator" } }),
+    run({ split: "both", devices: LONG ? 3 : 2, kill: { device: 1, of: "engine" } }),
     ...(mixes ? [run({ split: "both", devices: LONG ? 4 : 2, mixed: true })] : []),
     ...(LONG
       ? [1, 2, 3, 4].flatMap((devices) =>
@@ -107,6 +124,23 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         )
       : []),
     ...(LONG ? [run({ split: "layers", devices: 4 }), run({ split: "both", devices: 4 })] : []),
+    ...(gpuEngine === "dawn"
+      ? [
+          {
+            name: "every adapter that Dawn names opens by its name",
+            run: async () => {
+              const names = await dawnAdapterNames();
+              check(names.length > 0, "there is none");
+              for (const adapterName of names) {
+                const gpu = await openDenoGpu({ webgpu: "dawn", adapterName });
+                await gpu.idle();
+                gpu.destroy();
+              }
+              report(names.join(", "));
+            },
+          },
+        ]
+      : []),
     models.closing(),
   ];
 }

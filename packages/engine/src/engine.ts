@@ -8,6 +8,7 @@ import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
 import { BlockLedger } from "./blocks.ts";
 import type { ConstraintSource } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
+import { MOST_REOPENS, isLoss } from "./losses.ts";
 import type { MadeDrafts } from "./madeDrafts.ts";
 import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
@@ -32,9 +33,6 @@ export interface EngineOptions {
   /** Gives a stage in place of one whose device was lost: what ran goes on there. Without it such a loss ends every request. */
   readonly reopen?: (lost: unknown) => Promise<Stage>;
 }
-
-/** Losses of a device in a row, without a token between them, after which requests end. */
-const MOST_REOPENS = 3;
 
 export class Engine implements InferenceEngine {
   readonly #options: EngineOptions;
@@ -469,9 +467,4 @@ export class Engine implements InferenceEngine {
     const sums = Object.entries(more).map(([name, value]) => [name, this.#totals[name as keyof EngineStatus["totals"]] + value]);
     this.#totals = { ...this.#totals, ...(Object.fromEntries(sums) as Partial<EngineStatus["totals"]>) };
   }
-}
-
-/** By name: the error may have crossed a worker's port. */
-function isLoss(error: unknown): boolean {
-  return error instanceof Error && (error.name === "DeviceLostError" || error.name === "PeerLostError");
 }

@@ -1,4 +1,6 @@
+import type { TokenHistory } from "@shoal/model";
 import { describe, expect, it } from "vitest";
+import { FakePagedStage, deviceLost } from "../test/fakePagedStage.ts";
 import { FakeStage } from "../test/fakeStage.ts";
 import { EngineError } from "./errors.ts";
 import type { GenerationRequest } from "./generation.ts";
@@ -23,6 +25,46 @@ describe("Generator", () => {
     expect(seen).toEqual(result.ids);
     expect(result.finishReason).toBe("length");
     expect(result.timings).toMatchObject({ promptTokens: 2, cachedTokens: 0, generatedTokens: 5 });
+  });
+
+  it("goes on with its answer on another stage wherever the device is lost, with penalties too", async () => {
+    const rule = (ids: readonly number[], _: unknown, { generatedIds }: TokenHistory): number =>
+      ((ids.at(-1) ?? 0) * 7 + ids.length + generatedIds.reduce((sum, id) => sum + id, 0)) % 97;
+    const options = { blocks: 40, blockSize: 4, contextTokens: 64, maxTokens: 8, maxOutputs: 4, maxSequences: 2, rule };
+    const wish = request(range(1, 19), { maxNewTokens: 12, sampling: { ...GREEDY, presencePenalty: 1 } });
+    const answer = async (lostAtCall: number): Promise<{ readonly ids: readonly number[]; readonly calls: number }> => {
+      const stages = [new FakePagedStage({ ...options, lostAtCall })];
+      const reopen = async (): Promise<FakePagedStage> => {
+        const stage = new FakePagedStage(options);
+        stages.push(stage);
+        return stage;
+      };
+      const generator = await Generator.open(stages[0] ?? (await reopen()), { reopen });
+      const seen: number[] = [];
+      const { ids, timings } = await generator.generate({ ...wish, onTokens: (more) => seen.push(...more) });
+      expect(seen).toEqual(ids);
+      expect(timings).toMatchObject({ promptTokens: 19, generatedTokens: 12 });
+      return { ids, calls: stages[0]?.calls ?? 0 };
+    };
+    const { ids, calls } = await answer(0);
+    expect(calls).toBeGreaterThan(15);
+    for (let call = 1; call <= calls; call++) expect((await answer(call)).ids).toEqual(ids);
+  });
+
+  it("gives up after three losses in a row without a token, and at once without another stage", async () => {
+    const lost = (): FakeStage => {
+      const stage = new FakeStage({ rule: counting });
+      stage.failure = deviceLost();
+      return stage;
+    };
+    let reopened = 0;
+    const reopen = async (): Promise<FakeStage> => {
+      reopened++;
+      return lost();
+    };
+    await expect((await Generator.open(lost(), { reopen })).generate(request([1]))).rejects.toThrow("pulled out");
+    expect(reopened).toBe(3);
+    await expect((await Generator.open(lost())).generate(request([1]))).rejects.toThrow("pulled out");
   });
 
   it("gives the first token alone", async () => {

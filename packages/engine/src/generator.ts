@@ -3,12 +3,15 @@
  *
  * Prefill goes in chunks, one computed while the next is submitted. Decode is submitted ahead as well: a step takes the token that the step before sampled without
  * asking the CPU, and ids are read in batches, one batch behind. Tokens computed beyond the end are dropped and cut off the cache.
+ *
+ * Where a device is lost and there is a stage to go on with, prompt and tokens given out so far are computed again there, and the answer goes on.
  */
 import type { Stage, StageDescription } from "@shoal/model";
 import { untilAborted } from "./abort.ts";
 import { CachedSequence } from "./cachedSequence.ts";
 import { EngineError } from "./errors.ts";
 import type { FinishReason, GenerationRequest, GenerationResult, TokenGenerator } from "./generation.ts";
+import { MOST_REOPENS, isLoss } from "./losses.ts";
 import { ReadPacer } from "./readPacer.ts";
 import { GREEDY, checkSampling } from "./sampling.ts";
 
@@ -18,9 +21,22 @@ interface Reading {
   readonly ids: Promise<readonly number[]>;
 }
 
+export interface GeneratorOptions {
+  /** Gives a stage in place of one whose device was lost: the answer goes on there. Without it such a loss ends the request. */
+  readonly reopen?: (lost: unknown) => Promise<Stage>;
+}
+
+/** An answer so far. */
+interface Answer {
+  readonly ids: number[];
+  firstTokenAt: number;
+  cachedTokens: number | undefined;
+}
+
 export class Generator implements TokenGenerator {
-  readonly #stage: Stage;
-  readonly #description: StageDescription;
+  readonly #options: GeneratorOptions;
+  #stage: Stage;
+  #description: StageDescription;
   readonly #pacer = new ReadPacer();
   #sequence: CachedSequence | undefined;
   #busy = false;
@@ -28,14 +44,15 @@ export class Generator implements TokenGenerator {
   /** What must have ended before the sequence is used again: a step that was left behind, and the cutting of the cache. */
   #settling: Promise<void> = Promise.resolve();
 
-  private constructor(stage: Stage, description: StageDescription) {
+  private constructor(stage: Stage, description: StageDescription, options: GeneratorOptions) {
+    this.#options = options;
     this.#stage = stage;
     this.#description = description;
   }
 
   /** The stage is used, not owned: whoever made it destroys it. */
-  static async open(stage: Stage): Promise<Generator> {
-    return new Generator(stage, await stage.describe());
+  static async open(stage: Stage, options: GeneratorOptions = {}): Promise<Generator> {
+    return new Generator(stage, await stage.describe(), options);
   }
 
   get contextTokens(): number {
@@ -91,42 +108,76 @@ export class Generator implements TokenGenerator {
   async #run(request: GenerationRequest, wait: <T>(promise: Promise<T>) => Promise<T>): Promise<GenerationResult> {
     const { promptIds, signal } = request;
     const begin = performance.now();
+    const answer: Answer = { ids: [], firstTokenAt: 0, cachedTokens: undefined };
+    let losses = 0;
+    for (;;) {
+      const known = answer.ids.length;
+      try {
+        const finishReason = await this.#answer(request, answer, wait);
+        signal?.throwIfAborted();
+        const { ids, firstTokenAt, cachedTokens = 0 } = answer;
+        const timings = {
+          promptTokens: promptIds.length,
+          cachedTokens,
+          generatedTokens: ids.length + (finishReason === "stop" ? 1 : 0),
+          firstTokenMs: firstTokenAt - begin,
+          decodeMs: performance.now() - firstTokenAt,
+        };
+        return { ids, finishReason, timings };
+      } catch (error) {
+        losses = answer.ids.length > known ? 1 : losses + 1;
+        await wait(this.#replaceStage(error, losses));
+      }
+    }
+  }
+
+  /** @throws the loss itself where there is nothing to go on with */
+  async #replaceStage(lost: unknown, losses: number): Promise<void> {
+    const { reopen } = this.#options;
+    if (!reopen || !isLoss(lost) || losses > MOST_REOPENS) throw lost;
+    // What it held is gone, or given back by whoever gives another.
+    this.#sequence = undefined;
+    try {
+      const stage = await reopen(lost);
+      this.#description = await stage.describe();
+      this.#stage = stage;
+    } catch (failure) {
+      await this.#replaceStage(failure, losses + 1);
+    }
+  }
+
+  async #answer(request: GenerationRequest, answer: Answer, wait: <T>(promise: Promise<T>) => Promise<T>): Promise<FinishReason> {
+    const known = [...request.promptIds, ...answer.ids];
     const sequence = (this.#sequence ??= new CachedSequence(this.#stage, await this.#stage.open()));
-    const cachedTokens = await wait(sequence.reuse(promptIds));
-    const first = await this.#prefill(sequence, request, cachedTokens, wait);
-    const { ids, generatedTokens, firstTokenAt, finishReason } = await this.#decode(sequence, request, first, wait);
-    signal?.throwIfAborted();
-    const timings = {
-      promptTokens: promptIds.length,
-      cachedTokens,
-      generatedTokens,
-      firstTokenMs: firstTokenAt - begin,
-      decodeMs: performance.now() - firstTokenAt,
-    };
-    return { ids, finishReason, timings };
+    const cachedTokens = await wait(sequence.reuse(known));
+    answer.cachedTokens ??= cachedTokens;
+    const first = await this.#prefill(sequence, request, answer, known, cachedTokens, wait);
+    return this.#decode(sequence, request, answer, first, wait);
   }
 
   /** Every chunk samples, because reading the sample is how one waits for a chunk: an abort must not find a whole prompt queued on the device. */
   async #prefill(
     sequence: CachedSequence,
     { promptIds, sampling, onPrefill }: GenerationRequest,
+    { ids: generatedIds }: Answer,
+    known: readonly number[],
     cachedTokens: number,
     wait: <T>(promise: Promise<T>) => Promise<T>,
   ): Promise<Reading> {
     const { maxTokens } = this.#description;
-    const total = promptIds.length - cachedTokens;
+    const total = known.length - cachedTokens;
     let last: Reading | undefined;
-    for (let start = cachedTokens; start < promptIds.length; start += maxTokens) {
+    for (let start = cachedTokens; start < known.length; start += maxTokens) {
       // What earlier chunks choose is nobody's token, and no penalty counts it.
-      const ends = start + maxTokens >= promptIds.length;
-      if (ends) await wait(this.#stage.setSampling(sequence.slot, sampling, { promptIds, generatedIds: [] }));
+      const ends = start + maxTokens >= known.length;
+      if (ends) await wait(this.#stage.setSampling(sequence.slot, sampling, { promptIds, generatedIds: [...generatedIds] }));
       else if (!last) await wait(this.#stage.setSampling(sequence.slot, GREEDY));
-      const { step } = await wait(sequence.append(promptIds.slice(start, start + maxTokens), "sample"));
+      const { step } = await wait(sequence.append(known.slice(start, start + maxTokens), "sample"));
       const before = last;
       last = this.#read(step, 1);
       if (!before) continue;
       await wait(before.ids);
-      onPrefill?.(start - cachedTokens, total);
+      if (generatedIds.length === 0) onPrefill?.(start - cachedTokens, total);
     }
     if (!last) throw new EngineError("bad-request", "Cannot generate: nothing of the prompt is left to compute");
     return last;
@@ -135,16 +186,16 @@ export class Generator implements TokenGenerator {
   async #decode(
     sequence: CachedSequence,
     { promptIds, maxNewTokens, stopTokenIds, onTokens, onPrefill }: GenerationRequest,
+    answer: Answer,
     first: Reading,
     wait: <T>(promise: Promise<T>) => Promise<T>,
-  ): Promise<{ ids: number[]; generatedTokens: number; firstTokenAt: number; finishReason: FinishReason }> {
+  ): Promise<FinishReason> {
     // The last token need not enter the cache, so a full context still gives one.
     const most = Math.min(maxNewTokens, this.#description.contextTokens - promptIds.length + 1);
     const stops = new Set(stopTokenIds);
-    const ids: number[] = [];
-    let submitted = 1;
+    const { ids } = answer;
+    let submitted = ids.length + 1;
     let arrivedAt = 0;
-    let firstTokenAt = 0;
     const flight: Reading[] = [first];
     for (;;) {
       if (submitted < most && flight.length < 2) {
@@ -153,13 +204,13 @@ export class Generator implements TokenGenerator {
         submitted += count;
       }
       const reading = flight.shift();
-      if (!reading) return { ids, generatedTokens: ids.length, firstTokenAt, finishReason: "length" };
+      if (!reading) return "length";
       const arrived = await wait(reading.ids);
       const now = performance.now();
-      if (firstTokenAt === 0) {
-        firstTokenAt = now;
+      if (answer.firstTokenAt === 0) {
+        answer.firstTokenAt = now;
         onPrefill?.(promptIds.length, promptIds.length);
-      } else this.#pacer.record(reading.count, now - arrivedAt);
+      } else if (arrivedAt > 0) this.#pacer.record(reading.count, now - arrivedAt);
       arrivedAt = now;
       const stop = arrived.findIndex((id) => stops.has(id));
       const kept = stop < 0 ? arrived : arrived.slice(0, stop);
@@ -167,7 +218,7 @@ export class Generator implements TokenGenerator {
       for (const id of stop < 0 ? arrived : arrived.slice(0, stop + 1)) sequence.learn(id);
       ids.push(...kept);
       if (kept.length > 0) onTokens?.(kept);
-      if (stop >= 0) return { ids, generatedTokens: ids.length + 1, firstTokenAt, finishReason: "stop" };
+      if (stop >= 0) return "stop";
     }
   }
 

@@ -49,6 +49,26 @@ export async function openDenoGpu(asked: DenoOpenOptions = {}): Promise<GpuConte
   }
 }
 
+/** No adapter is called this: asking for it makes Dawn's addon say which there are. */
+const NO_ADAPTER = "shoal: none of these";
+const MAX_ADAPTERS = 64;
+
+/**
+ * Names of the adapters that Dawn can open by name, each once: of several alike only one can be told. Opens no device.
+ * @throws NoAdapterError where the addon does not load
+ */
+export async function dawnAdapterNames(): Promise<readonly string[]> {
+  const { gpu } = await dawn({ adapterName: NO_ADAPTER });
+  const refusal: unknown = await waitAwake(gpu.requestAdapter()).catch((error: unknown) => error);
+  return refusal instanceof Error ? adapterNamesIn(refusal.message) : [];
+}
+
+/** " * backend: 'vulkan', name: 'llvmpipe (LLVM 15.0.6, 256 bits)'", a line each. */
+export function adapterNamesIn(message: string): readonly string[] {
+  const names = [...message.matchAll(/^ \* backend: '[^']*', name: '(.{1,200})'$/gm)].map(([, name = ""]) => name);
+  return [...new Set(names)].slice(0, MAX_ADAPTERS);
+}
+
 function withEnvironment(options: DenoOpenOptions): DenoOpenOptions {
   const wish = process.env[LIMITS_VARIABLE] ?? "";
   if (wish === "" || wish === "highest") return options;

@@ -15,9 +15,9 @@ import {
   Generator,
 } from "@shoal/engine";
 import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker } from "@shoal/engine/constrained";
-import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
+import { type GpuContext, NoAdapterError, type OpenedAdapter } from "@shoal/gpu";
 import { DeviceFleet } from "@shoal/cluster/deno";
-import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
+import { type DenoOpenOptions, dawnAdapterNames, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
   type LocalStage,
@@ -36,23 +36,24 @@ import { type Remote, releaseProxy, transfer } from "comlink";
 import { diskChunks } from "../swarm/chunkCache.ts";
 import { type Tuning, tuningFor } from "../tuning/choices.ts";
 import { measureDevice } from "./measure.ts";
-import type {
-  BenchRequest,
-  DeviceReport,
-  DeviceRequest,
-  DeviceTimes,
-  FleetWish,
-  GenerateRequest,
-  GpuBenchAnswer,
-  GpuBenchEvent,
-  GpuBenchRequest,
-  KernelBenchRequest,
-  LoadRequest,
-  LogitsRequest,
-  LogitsRows,
-  Requirements,
-  SubmitRequest,
-  TuneRequest,
+import {
+  AUTO_DEVICES,
+  type BenchRequest,
+  type DeviceReport,
+  type DeviceRequest,
+  type DeviceTimes,
+  type FleetWish,
+  type GenerateRequest,
+  type GpuBenchAnswer,
+  type GpuBenchEvent,
+  type GpuBenchRequest,
+  type KernelBenchRequest,
+  type LoadRequest,
+  type LogitsRequest,
+  type LogitsRows,
+  type Requirements,
+  type SubmitRequest,
+  type TuneRequest,
 } from "./protocol.ts";
 
 /** Between two reports of progress. */
@@ -137,7 +138,7 @@ export class GpuHost {
         onProgress(progress).catch(() => {});
       };
       const stage = await this.#loadStage(request, { onProgress: report, signal });
-      this.#generator = await Generator.open(stage);
+      this.#generator = await Generator.open(stage, { reopen: () => this.#reopen({ keepGenerator: true }) });
       return await stage.describe();
     });
   }
@@ -177,14 +178,14 @@ export class GpuHost {
   }
 
   /** The same model on another device, or on a fleet without the lost one, where a device was lost. */
-  async #reopen(): Promise<Stage> {
+  async #reopen({ keepGenerator = false } = {}): Promise<Stage> {
     if (this.#fleet) {
       this.#stage = await this.#fleet.reopen();
       return this.#stage;
     }
     const request = this.#loaded;
     if (!request) throw new EngineError("closed", "Cannot open the model again: none is loaded");
-    this.#generator = undefined;
+    if (!keepGenerator) this.#generator = undefined;
     // Whatever the lost one says of its end.
     await this.#stage?.destroy().catch(() => {});
     this.#gpu = await this.#openGpu(this.#opened);
@@ -198,7 +199,10 @@ export class GpuHost {
     onProgress: LocalStageOptions["onProgress"],
   ): Promise<Stage> {
     // Adapters are had by name through Dawn only.
-    const named = members.map(({ name, share }, index) => ({
+    const present = members.some(({ name }) => name === AUTO_DEVICES) ? hardwareFirst(await dawnAdapterNames()) : [];
+    const wanted = members.flatMap((member) => (member.name === AUTO_DEVICES ? present.map((name) => ({ ...member, name })) : [member]));
+    if (wanted.length === 0) throw new NoAdapterError("dawn", "it names none for '--devices auto'; see 'shoal doctor'");
+    const named = wanted.map(({ name, share }, index) => ({
       name: `${name} (${index})`,
       share,
       webgpu: "dawn" as const,
@@ -396,6 +400,12 @@ export class GpuHost {
       if (this.#running === controller) this.#running = undefined;
     }
   }
+}
+
+/** Those on the CPU only where there are no others. */
+function hardwareFirst(names: readonly string[]): readonly string[] {
+  const hardware = names.filter((name) => !/llvmpipe|lavapipe|swiftshader/i.test(name));
+  return hardware.length > 0 ? hardware : names;
 }
 
 async function openRequested({ location, config, chunks }: LoadRequest, signal?: AbortSignal): Promise<CheckpointSource> {

@@ -1,4 +1,5 @@
 /** What the main thread and the GPU worker say to one another. Everything here can be cloned. */
+import type { Split } from "@shoal/cluster/deno";
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { EngineRequest, GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
@@ -57,9 +58,12 @@ export interface LoadRequest {
   readonly fleet?: FleetWish | undefined;
 }
 
+/** In place of a name: every adapter that has one; those on the CPU only if there are no others. */
+export const AUTO_DEVICES = "auto";
+
 export interface FleetWish {
   readonly members: readonly { readonly name: string; readonly share: number }[];
-  readonly split: "layers" | "experts";
+  readonly split: Split;
 }
 
 export interface Requirements extends MemoryRequirements {
