@@ -117,7 +117,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
     run({ split: "layers", devices: 2, kill: { device: 1, of: "generator" } }),
     run({ split: "experts", devices: 2, kill: { device: 1, of: "generator" } }),
     run({ split: "both", devices: LONG ? 3 : 2, kill: { device: 1, of: "engine" } }),
-    ...(mixes ? [run({ split: "both", devices: LONG ? 4 : 2, mixed: true })] : []),
+    ...(mixes ? [run({ split: LONG ? "both" : "layers", devices: LONG ? 4 : 2, mixed: true })] : []),
     ...(LONG
       ? [1, 2, 3, 4].flatMap((devices) =>
           (["layers", "experts", "both"] as const).map((split) => run({ split, devices, ...(mixes && devices > 1 && { mixed: true }) })),
