@@ -79,13 +79,60 @@ test("the page without the engine is small, and heavy parts wait until they are 
     [...sizes].filter(([name]) => wanted(name)).reduce((bytes, [, size]) => bytes + size, gzipSync(html).length);
   const first = sum((name) => html.includes(name));
   const reading = sum((name) => html.includes(name) || name.startsWith("text.worker"));
-  const all = sum((name) => !name.startsWith("worker-"));
+  const all = sum((name) => !/^(?:worker|grammars)-/.test(name));
   console.log(
     `gzipped bytes: ${first} at first paint, ${reading} once an answer is shown, ${all} with highlighting, formulas, and all else`,
   );
   expect(first).toBeGreaterThan(0);
   expect(reading).toBeLessThan(MAX_READING_BYTES);
   expect(all).toBeLessThan(MAX_ALL_BYTES);
+});
+
+test("the compiler of grammars comes when an engine is asked for one, and runs where the page's policy is in force", async () => {
+  const assets = path.join(site.folder, "assets");
+  const [engine = ""] = (await readdir(assets)).filter((name) => name.startsWith("worker-"));
+  const [grammars = ""] = /grammars-[\w-]+\.js/.exec(await readFile(path.join(assets, engine), "utf8")) ?? [];
+  await open();
+  expect(await (await page.request.get(`${site.server.url}sw.js`)).text()).not.toContain("grammars-");
+  // A vocabulary of the tokens "{", "}" and an end.
+  const masks = await page.evaluate(async (name) => {
+    const worker = new Worker(`./assets/${name}`, { type: "module" });
+    const replies: { readonly mask?: Uint32Array; readonly error?: unknown }[] = [];
+    const heard = new Promise<void>((resolve, reject) => {
+      worker.addEventListener("message", ({ data }) => replies.push(data as never) === 3 && resolve());
+      worker.addEventListener("error", ({ message }) => reject(new Error(message)));
+    });
+    const vocabulary = { size: 3, tokens: ["{", "}", ""], marks: {}, stopTokenIds: [2] };
+    worker.postMessage({ kind: "vocabulary", vocabulary }, []);
+    worker.postMessage({ kind: "open", session: 0, grammar: { kind: "json-object" }, ids: [] }, []);
+    worker.postMessage({ kind: "accept", session: 0, ids: [0, 1] }, []);
+    await heard;
+    worker.terminate();
+    return replies.map(({ mask, error }) => error ?? [...(mask ?? [])]);
+  }, grammars);
+  expect(masks).toEqual([[], [0b001], [0b100]]);
+});
+
+test("the page can be installed", async () => {
+  await open();
+  await page.evaluate(() => navigator.serviceWorker.ready.then(() => {}));
+  const devtools = await context.newCDPSession(page);
+  const { errors } = await devtools.send("Page.getAppManifest");
+  expect(errors).toEqual([]);
+  const { installabilityErrors } = await devtools.send("Page.getInstallabilityErrors");
+  // A test's browser keeps nothing.
+  expect(installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== "in-incognito")).toEqual([]);
+  const manifest = JSON.parse(await readFile(path.join(site.folder, "app.webmanifest"), "utf8")) as {
+    readonly icons: readonly { readonly src: string; readonly sizes: string; readonly type: string }[];
+  };
+  const sizes = await page.evaluate(
+    async (icons) => {
+      const pixels = icons.map(async ({ src }) => createImageBitmap(await (await fetch(src)).blob()));
+      return (await Promise.all(pixels)).map(({ width, height }) => `${width}x${height}`);
+    },
+    manifest.icons.filter(({ type }) => type === "image/png"),
+  );
+  expect(sizes).toEqual(["192x192", "512x512", "512x512"]);
 });
 
 test("the page is there before the engine is", async () => {
@@ -174,6 +221,25 @@ test("stop and Escape keep what was said; a failure says why and offers another 
   await expectAccessible(page);
   await page.getByRole("button", { name: "Try again" }).click();
   await expect(page.locator(".siblings")).toContainText("2/2");
+});
+
+test("what is sent while an answer is being written waits for its end, in another conversation too; writing on keeps it back", async () => {
+  const slow = Array.from({ length: 20 }, (_, index) => `word${index} `);
+  await open({ answers: { Long: slow }, holdAt: 10 });
+  await say("Long");
+  await expect(answers()).toContainText("word2");
+  await page.getByRole("button", { name: "New conversation" }).click();
+  await say("Next");
+  await expect(page.getByText("Sent as soon as the answer is complete.")).toBeVisible();
+  await expectAccessible(page);
+  await field().press("End");
+  await field().pressSequentially(" one");
+  await expect(page.getByText("Sent as soon as the answer is complete.")).toBeHidden();
+  await field().press("Enter");
+  await release(page);
+  await expect(answers()).toHaveText("You said: Next one");
+  await expect(field()).toHaveValue("");
+  await expect(rows()).toHaveCount(2);
 });
 
 test("editing and regenerating make branches, and a person goes from one to the other", async () => {

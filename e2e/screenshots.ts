@@ -1,11 +1,12 @@
 /** Pictures of the page: wide and phone, light and dark. Conversations are answered by a fake, so that they are the same every time. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Page, expect, test } from "playwright/test";
 import { type ChatSite, type FakeOptions, answerWith, serveChat } from "./chatSite.ts";
 
 const FOLDER = process.env["SCREENSHOTS"] ?? fileURLToPath(new URL("../.shoal/screenshots/", import.meta.url));
+const PUBLIC = new URL("../apps/chat/public/", import.meta.url);
 /** Those that the READMEs show. */
 const IMAGES = fileURLToPath(new URL("../docs/images/", import.meta.url));
 const BEST: readonly string[] = ["chat-wide-light", "chat-wide-dark", "chat-phone-dark", "loading-wide-light", "experts-wide-light"];
@@ -67,6 +68,21 @@ async function say(page: Page, text: string): Promise<void> {
   await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0);
   await expect(page.locator(".stats").last()).toBeVisible();
 }
+
+test("the icons that systems want as pixels, from the one that is drawn", async ({ page }) => {
+  const drawn = await readFile(new URL("icon.svg", PUBLIC), "utf8");
+  // A system cuts its own shape out of a maskable one, and leaves the circle of four fifths.
+  const bleeding = drawn.replace(/ rx="14"/, "").replace("<g ", '<g transform="translate(32 32) scale(0.72) translate(-32 -32)" ');
+  for (const [name, size, svg] of [
+    ["icon-192.png", 192, drawn],
+    ["icon-512.png", 512, drawn],
+    ["icon-maskable-512.png", 512, bleeding],
+  ] as const) {
+    await page.setViewportSize({ width: size, height: size });
+    await page.setContent(`<style>body { margin: 0 } svg { display: block; width: 100vw }</style>${svg}`);
+    await page.screenshot({ path: fileURLToPath(new URL(name, PUBLIC)), omitBackground: true });
+  }
+});
 
 test("the first minute, wide", async ({ browser }) => {
   const context = await browser.newContext({ viewport: WIDE, colorScheme: "light" });

@@ -55,8 +55,9 @@ function serviceWorker(): Plugin {
     apply: "build",
     enforce: "post",
     async generateBundle(_options, bundle) {
-      const built = Object.keys(bundle).filter((name) => !name.startsWith("model/") && name !== "index.html");
-      const files = ["./", "./icon.svg", "./app.webmanifest", ...built.map((name) => `./${name}`)];
+      const built = Object.keys(bundle).filter((name) => !/^(?:model\/|index\.html$)/.test(name) && !name.startsWith(GRAMMARS));
+      const lying = await readdir(new URL("./public/", import.meta.url));
+      const files = ["./", ...lying.map((name) => `./${name}`), ...built.map((name) => `./${name}`)];
       const page = bundle["index.html"];
       const digest = createHash("sha256").update(JSON.stringify(files));
       if (page?.type === "asset") digest.update(page.source);
@@ -67,13 +68,26 @@ function serviceWorker(): Plugin {
   };
 }
 
+/** All that an answer needs that must follow a grammar, which this page never asks for: fetched by whoever does. */
+const GRAMMARS = "assets/grammars-";
+
+function workerName({ facadeModuleId, moduleIds }: Chunk): string {
+  const isGrammars = /engine\/src\/constrained\//.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("web-xgrammar"));
+  return isGrammars ? `${GRAMMARS}[hash].js` : "assets/[name]-[hash].js";
+}
+
+interface Chunk {
+  readonly facadeModuleId?: string | null | undefined;
+  readonly moduleIds: readonly string[];
+}
+
 export default defineConfig(({ command }) => ({
   root: fileURLToPath(new URL("./", import.meta.url)),
   base: "./",
   define: { MODEL_URL: JSON.stringify(command === "serve" ? `/@fs${model.pathname}` : "./model/") },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: { target: "es2023", modulePreload: { polyfill: false } },
-  worker: { format: "es" },
+  worker: { format: "es", rolldownOptions: { output: { entryFileNames: workerName, chunkFileNames: workerName } } },
   server: { fs: { allow: [workspace] } },
   plugins: [securityPolicy(), modelFiles(), serviceWorker()],
 }));

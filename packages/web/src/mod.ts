@@ -12,6 +12,7 @@ export {
 } from "./client.ts";
 export { Engine, createEngine, type EngineOptions } from "./engine.ts";
 export { ApiRequestError, WebError, type WebErrorName } from "./errors.ts";
+export { type DeviceFacts, type Fit, fitOf } from "./fit.ts";
 export { KNOWN_MODELS, type KnownModel } from "./knownModels.ts";
 export type {
   DownloadProgress,

@@ -2,10 +2,11 @@
 import { type Api, createApi } from "@shoal/api";
 import { type CheckpointSource, validateCheckpoint } from "@shoal/checkpoint";
 import { Engine, stopTokenIds } from "@shoal/engine";
+import { type ConstraintSource, GrammarConstraints, spawnGrammarWorker, vocabularyOf } from "@shoal/engine/constrained";
 import type { GpuContext } from "@shoal/gpu";
 import { type LoadProgress, type LocalStage, type Stage, type StageDescription, loadLocalStage } from "@shoal/model";
 import { type KernelTimes, decodeTimes } from "@shoal/model/profile";
-import { loadChatTemplate, loadTokenizer } from "@shoal/tokenizer";
+import { answerMarks, loadChatTemplate, loadTokenizer } from "@shoal/tokenizer";
 import { WebError } from "./errors.ts";
 import { stageOptions } from "./estimate.ts";
 import { StageObserver } from "./observedStage.ts";
@@ -34,6 +35,7 @@ export class Session {
   readonly #options: SessionOptions;
   #loaded: Loaded | undefined;
   #engine: Engine | undefined;
+  #constraints: GrammarConstraints | undefined;
   #api: Api | undefined;
   #experts = { nRoutedExperts: 0, nActivatedExperts: 0 };
   #watching = false;
@@ -52,11 +54,21 @@ export class Session {
     if (tokenizerJson === null) throw new WebError("SourceError", "Cannot chat with this model: it has no 'tokenizer.json', expected one");
     const tokenizer = loadTokenizer({ tokenizerJson, tokenizerConfigJson: tokenizerConfigJson ?? undefined });
     const template = loadChatTemplate(tokenizer, { source: chatTemplate ?? undefined });
-    const engine = await Engine.open(loaded.observer.stage, { reopen: () => this.#reopen() });
+    const stopIds = stopTokenIds(config, tokenizer);
+    // Of most visits none is asked for: the vocabulary is prepared, and the compiler of grammars fetched, with the first.
+    const constraints: ConstraintSource = {
+      open: (constraint, hearer) => {
+        this.#constraints ??= new GrammarConstraints({
+          spawn: spawnGrammarWorker,
+          vocabulary: vocabularyOf(tokenizer, { size: config.vocabSize, stopTokenIds: stopIds, marks: answerMarks }),
+        });
+        return this.#constraints.open(constraint, hearer);
+      },
+    };
+    const engine = await Engine.open(loaded.observer.stage, { constraints, reopen: () => this.#reopen() });
     this.#engine = engine;
     const { nRoutedExperts, nActivatedExperts } = config;
     this.#experts = { nRoutedExperts, nActivatedExperts };
-    const stopIds = stopTokenIds(config, tokenizer);
     this.#api = createApi({
       engine,
       tokenizer,
@@ -117,6 +129,8 @@ export class Session {
   }
 
   destroy(): void {
+    this.#constraints?.destroy();
+    this.#constraints = undefined;
     this.#loaded?.gpu.destroy();
     this.#loaded = undefined;
     this.#engine = undefined;

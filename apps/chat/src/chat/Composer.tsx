@@ -1,4 +1,4 @@
-/** Where a person writes. Enter sends, Shift+Enter breaks the line, Escape stops the answer, Arrow up in an empty field edits the last question. */
+/** Where a person writes. Enter sends, once an answer that is being written has ended; Shift+Enter breaks the line, Escape stops the answer, Arrow up in an empty field edits the last question. */
 import { useEffect, useRef } from "preact/hooks";
 import { Icon } from "../shell/Icon.tsx";
 import type { ChatState } from "./chatState.ts";
@@ -41,6 +41,9 @@ export function Composer({ chat }: { readonly chat: ChatState }) {
           </button>
         </p>
       )}
+      <p class="waits" role="status">
+        {chat.waits.value && "Sent as soon as the answer is complete."}
+      </p>
       <div class="field">
         <textarea
           ref={field}
@@ -49,7 +52,7 @@ export function Composer({ chat }: { readonly chat: ChatState }) {
           aria-label="Message"
           placeholder={answers ? "Ask something…" : "Nothing answers yet"}
           value={chat.draft.value}
-          onInput={({ currentTarget }) => (chat.draft.value = currentTarget.value)}
+          onInput={({ currentTarget }) => chat.write(currentTarget.value)}
           onKeyDown={onKeyDown}
         />
         {writing ? (

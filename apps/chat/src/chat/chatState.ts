@@ -44,6 +44,8 @@ export class ChatState {
   readonly editing = signal<string | null>(null);
   readonly notice = signal<Notice | null>(null);
   readonly writing = signal<Writing | null>(null);
+  /** Whether the draft was sent while an answer was being written: it goes once that has ended. */
+  readonly waits = signal(false);
   /** What is written so far; changes once a frame at most. */
   readonly live = signal<Answer>(NO_ANSWER);
   readonly open = computed(() => this.conversations.value.find(({ id }) => id === this.openId.value) ?? null);
@@ -90,6 +92,7 @@ export class ChatState {
       this.openId.value = id;
       this.editing.value = null;
       this.notice.value = null;
+      this.waits.value = false;
     });
   }
 
@@ -137,9 +140,21 @@ export class ChatState {
     }
   }
 
+  /** What is in the field. It is then not sent by itself any more. */
+  write(text: string): void {
+    batch(() => {
+      this.draft.value = text;
+      this.waits.value = false;
+    });
+  }
+
   async send(): Promise<void> {
     const content = this.draft.value.trim();
-    if (content === "" || this.writing.value || !this.backend.value) return;
+    if (content === "" || !this.backend.value) return;
+    if (this.writing.value) {
+      this.waits.value = true;
+      return;
+    }
     this.draft.value = "";
     await this.#ask(this.open.value ?? newConversation(content), this.open.value?.shown ?? null, { role: "user", content });
   }
@@ -230,6 +245,10 @@ export class ChatState {
       });
       for (const { onEnd } of this.watchers) onEnd?.(message.id);
     }
+    const waits = this.waits.value;
+    this.waits.value = false;
+    // After a failure a person decides anew.
+    if (waits && failure === undefined) await this.send();
   }
 
   #find(id: string): Conversation | undefined {

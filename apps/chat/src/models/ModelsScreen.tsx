@@ -1,6 +1,17 @@
 /** The models of this device: which one runs, which are kept and what they take, and where others come from. */
 import { useSignal } from "@preact/signals";
-import { KNOWN_MODELS, type ModelSource, type StoredModel, deleteModel, sourceName, sourceOf, storedModels } from "@shoal/web";
+import {
+  type DeviceFacts,
+  type Fit,
+  KNOWN_MODELS,
+  type ModelSource,
+  type StoredModel,
+  deleteModel,
+  fitOf,
+  sourceName,
+  sourceOf,
+  storedModels,
+} from "@shoal/web";
 import { useEffect } from "preact/hooks";
 import type { AppState } from "../appState.ts";
 import { FirstMinute } from "../components/FirstMinute.tsx";
@@ -39,6 +50,12 @@ export function ModelsScreen({ app }: { readonly app: AppState }) {
   };
   const kept = room.value?.models ?? [];
   const current = sourceKey(model.source.value);
+  const { quota, usage = 0 } = room.value ?? {};
+  const facts: DeviceFacts = {
+    storageBytes: quota === undefined ? null : Math.max(0, quota - usage),
+    deviceMemory: (navigator as { readonly deviceMemory?: number }).deviceMemory ?? null,
+    isSoftware: model.check.value?.isSoftware ?? null,
+  };
   return (
     <div class="models">
       {problem.value !== null && <p role="alert">{problem.value}</p>}
@@ -104,25 +121,20 @@ export function ModelsScreen({ app }: { readonly app: AppState }) {
       <section aria-labelledby="models-known">
         <h2 id="models-known">Known models of the family</h2>
         <ul class="model-list">
-          {KNOWN_MODELS.map(({ repo, about, downloadBytes, gpuBytes }) => {
-            const free = (room.value?.quota ?? Infinity) - (room.value?.usage ?? 0);
-            return (
-              <li key={repo}>
-                <span class="what">
-                  {repo}
-                  <small>
-                    {about}: {formatBytes(downloadBytes)} to download, about {formatBytes(gpuBytes)} of GPU memory.{" "}
-                    {downloadBytes > free
-                      ? `Does not fit into the ${formatBytes(Math.max(0, free))} that this browser has left.`
-                      : "This browser has room for it."}
-                  </small>
-                </span>
-                <button type="button" aria-label={`Check ${repo}`} onClick={() => use({ kind: "hub", repo })}>
-                  Check
-                </button>
-              </li>
-            );
-          })}
+          {KNOWN_MODELS.map((known) => (
+            <li key={known.repo}>
+              <span class="what">
+                {known.repo}
+                <small>
+                  {known.about}: {formatBytes(known.downloadBytes)} to download, about {formatBytes(known.gpuBytes)} of GPU memory.{" "}
+                  {fitText(fitOf(known, facts), facts)}
+                </small>
+              </span>
+              <button type="button" aria-label={`Check ${known.repo}`} onClick={() => use({ kind: "hub", repo: known.repo })}>
+                Check
+              </button>
+            </li>
+          ))}
         </ul>
       </section>
     </div>
@@ -183,6 +195,19 @@ function AddressForm({ onSource, onProblem }: AddressFormProps) {
       </button>
     </form>
   );
+}
+
+function fitText(fit: Fit, { storageBytes, deviceMemory }: DeviceFacts): string {
+  switch (fit) {
+    case "too-slow":
+      return "Not for this device: a processor stands in for a GPU here, and is far too slow for it.";
+    case "too-little-memory":
+      return `Hardly for this device, whose memory is about ${formatBytes((deviceMemory ?? 0) * 2 ** 30)}.`;
+    case "too-little-room":
+      return `Does not fit into the ${formatBytes(storageBytes ?? 0)} that this browser has left.`;
+    case "perhaps":
+      return `${storageBytes === null ? "" : "This browser has room for it. "}Whether the GPU has the memory no browser tells.`;
+  }
 }
 
 function sourceKey(source: ModelSource): string {
