@@ -1,5 +1,6 @@
 /**
- * Runs the engine tests in Deno: `deno run -A scripts/gpu-tests.ts [FILE...]`, every `*.gpu.test.ts` of the workspace when no file is named.
+ * Runs the engine tests in Deno: `deno run -A scripts/gpu-tests.ts [FILE...]`, when no file is named every `*.gpu.test.ts` of the workspace, and those
+ * of one engine, `*.wgpu.test.ts` or `*.dawn.test.ts`.
  * A test file exports `tests(engine)`, which gives named cases. SHOAL_WEBGPU=wgpu|dawn|auto picks the engine, SHOAL_FILTER=TEXT the cases by name;
  * SHOAL_LIMITS=default clamps every device that a test does not open otherwise to what WebGPU promises everywhere.
  *
@@ -14,7 +15,7 @@ export interface GpuTest {
   readonly run: () => Promise<void> | void;
 }
 
-/** What a `*.gpu.test.ts` file exports. */
+/** What such a file exports. */
 export interface GpuTestFile {
   tests(engine: "auto" | "wgpu" | "dawn"): Promise<readonly GpuTest[]> | readonly GpuTest[];
 }
@@ -22,7 +23,7 @@ export interface GpuTestFile {
 function testFiles(): string[] {
   return ["packages", "apps"].flatMap((root) =>
     readdirSync(root, { recursive: true, encoding: "utf8" })
-      .filter((file) => file.endsWith(".gpu.test.ts") && !file.includes("node_modules"))
+      .filter((file) => (file.endsWith(".gpu.test.ts") || file.endsWith(`.${engine}.test.ts`)) && !file.includes("node_modules"))
       .map((file) => `${root}/${file}`),
   );
 }

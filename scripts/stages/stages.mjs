@@ -119,13 +119,16 @@ async function runVitest({ root, reportDir, env, run }) {
 }
 
 /**
- * One process a file: a driver that crashes, or memory that a file does not give back, stays that file's matter.
+ * One process a file: a driver that crashes, or memory that a file does not give back, stays that file's matter. Where the engine is not what a file is about, its name
+ * says on which of them it runs: `*.wgpu.test.ts`, `*.dawn.test.ts`.
  * @param {StageContext} context
  * @param {"wgpu" | "dawn"} engine
  * @returns {Promise<StageResult>}
  */
 async function runGpuTests({ root, deno, env, run }, engine) {
-  const files = ["packages", "apps"].flatMap((dir) => filesUnder(root, dir, (name) => name.endsWith(".gpu.test.ts")));
+  const files = ["packages", "apps"].flatMap((dir) =>
+    filesUnder(root, dir, (name) => name.endsWith(".gpu.test.ts") || name.endsWith(`.${engine}.test.ts`)),
+  );
   if (files.length === 0) return missing("packages/**/*.gpu.test.ts");
   const results = [];
   for (const file of files) results.push(await runGpuFile({ root, deno, env, run }, file, { SHOAL_WEBGPU: engine }));

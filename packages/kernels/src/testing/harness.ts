@@ -41,3 +41,12 @@ export async function runAndRead(gpu: GpuContext, dispatches: readonly Dispatch[
   gpu.submit(dispatches);
   return new Float32Array(await gpu.read(buffer));
 }
+
+/**
+ * Of variants, what one case of a suite runs: one in `every`, others for the next `turn`, and at least one. For software adapters above all, whose compilers take
+ * seconds for each.
+ */
+export function oneIn<V>(every: number, variants: readonly V[], turn: number): readonly V[] {
+  const some = variants.filter((_, index) => (index + turn) % every === 0);
+  return some.length > 0 ? some : variants.slice(turn % Math.max(1, variants.length)).slice(0, 1);
+}
