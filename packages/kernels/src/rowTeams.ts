@@ -100,6 +100,12 @@ export function rowUnits(format: WeightFormat, stride: number, columns: RowTeams
   return (stride * FORMAT_BYTES[format]) / unitBytes(format, columns);
 }
 
+/**
+ * Lanes that a batch's teams need at least. SwiftShader has subgroups of 4, and its compiler, with a function of hundreds of products unrolled, takes minutes and ends with
+ * its process (Chromium 156, "Instance dropped").
+ */
+export const SMALLEST_TEAM = 8;
+
 /** Whether teams are what a device should start with: large GPUs have subgroups of a known size of at least 32, and memory that wants much in flight. */
 export function prefersTeams({ dialect, adapter }: GpuContext): boolean {
   return dialect.subgroups !== "none" && dialect.subgroupSize >= 32 && !adapter.isSoftware;

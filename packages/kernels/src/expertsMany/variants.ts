@@ -1,7 +1,7 @@
 /** The shaders of the experts' tiled products, and which of them suits a tile. */
 import type { GpuContext } from "@shoal/gpu";
 import { expertsMatrixTrials, expertsMatrixVariants } from "./matrix.ts";
-import { type RowTeams, batchTeamConstants, prefersTeams } from "../rowTeams.ts";
+import { type RowTeams, SMALLEST_TEAM, batchTeamConstants, prefersTeams } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
@@ -65,7 +65,7 @@ function rows(weightRows: number, tokens: number, teams: number, unroll: number,
       return batchTeamConstants(gpu, { rows: weightRows, lanes, split: 1, unroll, teams, columns }, tokens, stored);
     },
     supported: ({ dialect, limits }) =>
-      dialect.subgroups !== "none" && dialect.subgroupSize >= 4 && limits.maxComputeInvocationsPerWorkgroup >= 32 * teams,
+      dialect.subgroups !== "none" && dialect.subgroupSize >= SMALLEST_TEAM && limits.maxComputeInvocationsPerWorkgroup >= 32 * teams,
   };
 }
 

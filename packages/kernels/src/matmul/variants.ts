@@ -1,7 +1,7 @@
 /** The shaders that multiply with many vectors, and which of them suits a shape. */
 import type { GpuContext } from "@shoal/gpu";
 import { matmulMatrixTrials, matmulMatrixVariants } from "./matrix.ts";
-import { type RowTeams, batchTeamConstants, onDevice, sizeClass } from "../rowTeams.ts";
+import { type RowTeams, SMALLEST_TEAM, batchTeamConstants, onDevice, sizeClass } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { MatmulShape, MatmulVariant } from "./variant.ts";
 
@@ -69,7 +69,9 @@ function rows(
     deviceConstants: (gpu, stored) =>
       batchTeamConstants(gpu, onDevice(gpu, { rows: weightRows, lanes: 32, split, unroll, teams, columns }), tokens, stored),
     supported: ({ dialect, limits }) =>
-      dialect.subgroups !== "none" && dialect.subgroupSize >= 4 && limits.maxComputeInvocationsPerWorkgroup >= 32 * teams * split,
+      dialect.subgroups !== "none" &&
+      dialect.subgroupSize >= SMALLEST_TEAM &&
+      limits.maxComputeInvocationsPerWorkgroup >= 32 * teams * split,
   };
 }
 
