@@ -43,7 +43,7 @@ export async function stagesMain({ usage, stages, conclude }, args) {
   const { deno, env } = ready;
   const outcomes = await exitingOnSignals("Interrupted.", async () => {
     // Before the first stage, so that nobody waits for an installation in the middle; a failure is the stage's to report.
-    const chromium = chosen.some((stage) => stage.name === "e2e") ? ensureChromium() : Promise.resolve("");
+    const chromium = chosen.some((stage) => stage.name.startsWith("e2e:")) ? ensureChromium() : Promise.resolve("");
     await chromium.catch(() => {});
     const context = { root, reportDir: path.join(stateDir, "reports"), deno, env, run: runPlainly, chromium: () => chromium };
     return runStages(chosen, context);

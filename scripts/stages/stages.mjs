@@ -27,13 +27,16 @@ import { gpuCounts, playwrightCounts, playwrightParts, vitestCounts } from "./co
  * @typedef {{ name: string, about: string, inOk: boolean, lane?: string, run: (context: StageContext) => Promise<StageResult> }} Stage
  */
 
-/** Driver and shader compiler of a software adapter keep one processor busy, seldom two: these stages run at once. */
+/** Driver and shader compiler of a software adapter keep one processor busy, seldom two, in Chromium too: these stages run at once. The long ones come first. */
 const GPU_LANE = "gpu";
 
 /** A stage that hangs must not hang a build machine for hours. */
 const TIMEOUT_MS = 40 * 60_000;
 const GPU_TEST_RUNNER = "scripts/gpu-tests.ts";
 const SHADER_COMPILER = "packages/kernels/test/compile-shaders.ts";
+
+/** Playwright's files that are not about the chat page. */
+const OTHER_SITES = ["e2e/kernels.spec.ts", "e2e/library.spec.ts"];
 
 /** @type {Stage[]} */
 export const STAGES = [
@@ -60,6 +63,12 @@ export const STAGES = [
     },
   },
   {
+    name: "net",
+    about: "peers over WebRTC in network namespaces of their own, in Deno; needs Linux, root, gcc and iproute2",
+    inOk: false,
+    run: runNetTests,
+  },
+  {
     name: "gpu:wgpu",
     about: "GPU tests on Deno's built-in WebGPU",
     inOk: false,
@@ -68,6 +77,20 @@ export const STAGES = [
   },
   { name: "gpu:dawn", about: "GPU tests on Dawn in Deno", inOk: false, lane: GPU_LANE, run: (context) => runGpuTests(context, "dawn") },
   {
+    name: "e2e:page",
+    about: "the chat page in Chromium, with Playwright",
+    inOk: false,
+    lane: GPU_LANE,
+    run: (context) => runPlaywright(context, "page", (file) => !OTHER_SITES.includes(file)),
+  },
+  {
+    name: "e2e:kernels",
+    about: "contract suites, and the library in a page of another site, in Chromium",
+    inOk: false,
+    lane: GPU_LANE,
+    run: (context) => runPlaywright(context, "kernels", (file) => OTHER_SITES.includes(file)),
+  },
+  {
     name: "gpu:least",
     about:
       "golden files on a device with WebGPU's default limits and no optional feature, on Dawn; contract suites run so in the stage before",
@@ -75,13 +98,6 @@ export const STAGES = [
     lane: GPU_LANE,
     run: runLeastDevice,
   },
-  {
-    name: "net",
-    about: "peers over WebRTC in network namespaces of their own, in Deno; needs Linux, root, gcc and iproute2",
-    inOk: false,
-    run: runNetTests,
-  },
-  { name: "e2e", about: "Playwright, with Chromium", inOk: false, run: runPlaywright },
 ];
 
 /**
@@ -177,19 +193,23 @@ async function runGpuFile({ root, deno, env, run }, file, settings) {
 
 /**
  * @param {StageContext} context
+ * @param {string} part names what this run leaves behind
+ * @param {(file: string) => boolean} wanted
  * @returns {Promise<StageResult>}
  */
-async function runPlaywright({ root, reportDir, env, run, chromium }) {
-  if (filesUnder(root, "e2e", (name) => /\.(?:spec|test)\.ts$/.test(name)).length === 0) return missing("e2e/**/*.spec.ts");
+async function runPlaywright({ root, reportDir, env, run, chromium }, part, wanted) {
+  const files = filesUnder(root, "e2e", (name) => name.endsWith(".spec.ts")).filter(wanted);
+  if (files.length === 0) return missing("e2e/**/*.spec.ts");
   let browser;
   try {
     browser = await chromium();
   } catch (error) {
     return { passed: 0, failed: 1, skipped: 0, output: reportText(error) };
   }
-  const report = freshReport(reportDir, "e2e.json");
+  const report = freshReport(reportDir, `e2e-${part}.json`);
   const playwright = path.join(root, "node_modules", ".bin", "playwright");
-  const result = await run(playwright, ["test", "--config", "e2e/playwright.config.ts", "--reporter=list,json"], {
+  const options = ["--config", "e2e/playwright.config.ts", "--output", `e2e/test-results/${part}`, "--reporter=list,json"];
+  const result = await run(playwright, ["test", ...options, ...files], {
     cwd: root,
     env: { ...env, CHROMIUM_PATH: browser, PLAYWRIGHT_JSON_OUTPUT_FILE: report },
     timeoutMs: TIMEOUT_MS,
