@@ -2,6 +2,9 @@
 import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 
+/** Of the packages that the pages use. */
+const WORKERS = ["web/src/worker.ts", "engine/src/constrained/worker.ts"];
+
 export interface PageServer {
   /** With a slash at its end. */
   readonly url: string;
@@ -17,6 +20,8 @@ export async function servePages({ publicDir = "" }: { readonly publicDir?: stri
     configFile: false,
     publicDir: publicDir === "" ? false : publicDir,
     logLevel: "error",
+    // Workers too: a dependency that Vite met only when a worker starts would make it bundle all of them anew, and the page would wait for ever for what it had asked for before.
+    optimizeDeps: { entries: ["*.html", "*.worker.ts", ...WORKERS.map((file) => `../../packages/${file}`)] },
     // A page under test must not reload because a file was saved.
     server: { host: "localhost", port: 0, hmr: false, watch: null, fs: { allow: [workspace] } },
   });
