@@ -18,7 +18,7 @@ export const FAKE = { nLayers: 6, hiddenSize: 8, vocabSize: 97 } as const;
 export class FakeStage implements Stage {
   readonly layers: LayerRange;
   /** What is wrong with it. */
-  fault: "none" | "lies" | "nan" | "stalls" | "short" = "none";
+  fault: "none" | "lies" | "nan" | "stalls" | "short" | "few logprobs" | "unlikely logprobs" | "foreign logprobs" = "none";
   calls = 0;
   readonly #sequences = new Map<number, number[][]>();
   readonly #results: (readonly number[])[] = [];
@@ -104,8 +104,13 @@ export class FakeStage implements Stage {
     return this.#results.slice(first, first + count).map((tokens) => (wrong ? tokens.map(() => 1e9) : tokens));
   }
 
-  async logprobs(): Promise<readonly (readonly ChosenLogprobs[])[]> {
-    return [];
+  async logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
+    const { fault } = this;
+    const tell = (id: number): ChosenLogprobs => ({
+      ...logprobsOf(fault === "foreign logprobs" ? FAKE.vocabSize : id),
+      ...(fault === "unlikely logprobs" && { logprob: 0.5 }),
+    });
+    return this.#results.slice(first, first + count).map((tokens) => (fault === "few logprobs" ? tokens.slice(1) : tokens).map(tell));
   }
 
   async retain(): Promise<readonly KvBlock[]> {
@@ -154,7 +159,12 @@ export class FakeStage implements Stage {
 export async function forwardTold(stage: Stage, batch: Batch): Promise<ToldStep> {
   const output = await stage.forward(batch);
   const [tokens = []] = await stage.sampled(output.step, 1);
-  return { output, tokens };
+  const [logprobs] = batch.logprobs === true ? await stage.logprobs(output.step, 1) : [];
+  return { output, tokens, ...(logprobs && { logprobs }) };
+}
+
+function logprobsOf(id: number): ChosenLogprobs {
+  return { logprob: -0.5, top: [{ id, logprob: -0.5 }] };
 }
 
 function embed(id: number): number[] {

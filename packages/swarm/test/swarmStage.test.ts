@@ -239,6 +239,26 @@ describe("a stage of many peers", () => {
     }
   });
 
+  test.each(["few logprobs", "unlikely logprobs", "foreign logprobs"] as const)(
+    "one that gives %s is found out at once and replaced",
+    async (fault) => {
+      const peers = [new FakePeer("a", 0, 6, 1), new FakePeer("b", 0, 6, 50)];
+      const { stage, faults } = await fleet(peers);
+      if (peers[0]) peers[0].stage.fault = fault;
+      const sequence = await stage.open();
+      const tokens = PROMPT.slice(0, 3);
+      const { step } = await stage.forward({
+        entries: [{ sequence, tokens, followedBy: PROMPT.slice(1, 3) }],
+        output: "sample",
+        logprobs: true,
+      });
+      expect(faults).toEqual([{ peer: "a", fault: "lied" }]);
+      const [logprobs = []] = await stage.logprobs(step, 1);
+      expect(logprobs.map(({ top }) => top.map(({ id }) => id))).toEqual((await stage.sampled(step, 1))[0]?.map((id) => [id]));
+      await stage.destroy();
+    },
+  );
+
   test("one that lies so that it could be true is found out by audits, and gets nothing to compute any more", async () => {
     const peers = ["a", "b", "c"].map((name, index) => new FakePeer(name, 0, 3, 1 + index)).concat(new FakePeer("d", 3, 6));
     const banned = new Set<string>();

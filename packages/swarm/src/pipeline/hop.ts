@@ -1,6 +1,6 @@
 /** One stage of a path, as the client has it: a stage on a peer, watched. Whatever it answers is checked before anything is made of it. */
 import type { ToldStep } from "@shoal/cluster";
-import type { Batch, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+import type { Batch, ChosenLogprobs, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
 import type { Clock } from "../clock.ts";
 import { SwarmError } from "../errors.ts";
 import type { Hop } from "../plan/path.ts";
@@ -114,7 +114,12 @@ export class ActiveHop {
     const { vocabSize } = this.#shape;
     if (tokens.length !== told || !tokens.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize))
       throw new HopFault(this.hop.peer, "lied", `it chose ${tokens.length} tokens, expected ${told} ids below ${vocabSize}`);
-    if (batch.logprobs === true && !logprobs) throw new HopFault(this.hop.peer, "lied", "it gave no log-probabilities");
+    if (batch.logprobs === true && !(logprobs?.length === told && logprobs.every((each) => soundLogprobs(each, vocabSize))))
+      throw new HopFault(
+        this.hop.peer,
+        "lied",
+        `it gave ${logprobs?.length ?? 0} log-probabilities, expected ${told}, none above 0, of ids below ${vocabSize}`,
+      );
     return given;
   }
 
@@ -150,6 +155,16 @@ async function watched<T>(peer: string, { lost }: OpenedHop, clock: Clock, stall
   } finally {
     cancel();
   }
+}
+
+/** A little above 0 by rounding. */
+const MOST_LOGPROB = 1e-3;
+
+function soundLogprobs({ logprob, top }: ChosenLogprobs, vocabSize: number): boolean {
+  const isSound = (value: number): boolean => Number.isFinite(value) && value <= MOST_LOGPROB;
+  return (
+    isSound(logprob) && top.every((other) => isSound(other.logprob) && Number.isInteger(other.id) && other.id >= 0 && other.id < vocabSize)
+  );
 }
 
 function finite(values: Float32Array): boolean {
