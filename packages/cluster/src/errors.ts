@@ -31,8 +31,3 @@ export class PeerLostError extends Error {
     this.peer = peer;
   }
 }
-
-/** Whether what was computed there is gone, so that another must take its place. By name: the error may have crossed a channel. */
-export function isLoss(error: unknown): boolean {
-  return error instanceof Error && (error.name === "PeerLostError" || error.name === "DeviceLostError");
-}

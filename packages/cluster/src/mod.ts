@@ -1,7 +1,7 @@
 export { memoryChannel } from "./channels/memory.ts";
 export { type PortLike, portChannel, workerChannel } from "./channels/port.ts";
 export { type StreamChannelOptions, streamChannel } from "./channels/stream.ts";
-export { ClusterError, type ClusterErrorCode, PeerLostError, isLoss } from "./errors.ts";
+export { ClusterError, type ClusterErrorCode, PeerLostError } from "./errors.ts";
 export { RemoteExpertShard, type RemoteShardOptions, ShardServer, remoteShard, serveShard } from "./experts/remoteShard.ts";
 export { type ShardMember, ShardedExperts, type ShardedExpertsOptions } from "./experts/shardedExperts.ts";
 export { type PipelineOptions, PipelineStage } from "./pipeline/pipelineStage.ts";

@@ -3,12 +3,12 @@
  * (schedule.ts). Steps are submitted ahead of the reader (readings.ts); KV blocks are shared through the prefix cache (blocks.ts). When blocks run out the youngest request
  * gives its place up and computes its tokens again later, which nobody sees but the clock.
  */
-import { type Stage, type StageDescription, TOP_LOGPROBS } from "@shoal/model";
+import { type Stage, type StageDescription, TOP_LOGPROBS, isLoss } from "@shoal/model";
 import { ActiveRequest, type Placement, checkTokens } from "./activeRequest.ts";
 import { BlockLedger } from "./blocks.ts";
 import type { ConstraintSource } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
-import { MOST_REOPENS, isLoss } from "./losses.ts";
+import { MOST_REOPENS } from "./losses.ts";
 import type { MadeDrafts } from "./madeDrafts.ts";
 import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";

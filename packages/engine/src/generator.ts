@@ -6,12 +6,12 @@
  *
  * Where a device is lost and there is a stage to go on with, prompt and tokens given out so far are computed again there, and the answer goes on.
  */
-import type { Stage, StageDescription } from "@shoal/model";
+import { type Stage, type StageDescription, isLoss } from "@shoal/model";
 import { untilAborted } from "./abort.ts";
 import { CachedSequence } from "./cachedSequence.ts";
 import { EngineError } from "./errors.ts";
 import type { FinishReason, GenerationRequest, GenerationResult, TokenGenerator } from "./generation.ts";
-import { MOST_REOPENS, isLoss } from "./losses.ts";
+import { MOST_REOPENS } from "./losses.ts";
 import { ReadPacer } from "./readPacer.ts";
 import { GREEDY, checkSampling } from "./sampling.ts";
 

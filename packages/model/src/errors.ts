@@ -16,3 +16,8 @@ export class ModelError extends Error {
     this.code = code;
   }
 }
+
+/** Whether what a stage held is gone, so that another must take its place: its device, or whoever held it. By name: the error may have crossed a channel or a worker's port. */
+export function isLoss(error: unknown): boolean {
+  return error instanceof Error && (error.name === "DeviceLostError" || error.name === "PeerLostError");
+}

@@ -1,5 +1,5 @@
 export { TOP_LOGPROBS, penalizes } from "@shoal/kernels";
-export { ModelError, type ModelErrorCode } from "./errors.ts";
+export { ModelError, type ModelErrorCode, isLoss } from "./errors.ts";
 export type { KvFormat } from "@shoal/kernels";
 export { KV_BLOCK_SIZE, type KvBlock, type SequenceSlot } from "./kvCache.ts";
 export type { KvSnapshot } from "./kvTransfer.ts";

@@ -3,8 +3,8 @@
  * layer's experts over all. A device that is lost is started again, with what it had.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
-import type { ExpertShard, LoadProgress, LocalStageOptions, Stage } from "@shoal/model";
-import { ClusterError, isLoss } from "../errors.ts";
+import { type ExpertShard, type LoadProgress, type LocalStageOptions, type Stage, isLoss } from "@shoal/model";
+import { ClusterError } from "../errors.ts";
 import { ShardedExperts } from "../experts/shardedExperts.ts";
 import { PipelineStage } from "../pipeline/pipelineStage.ts";
 import { type DeviceOptions, type RemoteDevice, type StageRequest, openProcessDevice } from "./devices.ts";

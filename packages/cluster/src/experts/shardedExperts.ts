@@ -4,8 +4,8 @@
  *
  * A shard keeps no state: when one is lost, its part of the call goes to replicas of its experts, and if an expert has none, to whoever takes the lost one's place.
  */
-import { type ExpertCall, type ExpertShard, type ExpertShardDescription, NO_EXPERT } from "@shoal/model";
-import { ClusterError, isLoss } from "../errors.ts";
+import { type ExpertCall, type ExpertShard, type ExpertShardDescription, NO_EXPERT, isLoss } from "@shoal/model";
+import { ClusterError } from "../errors.ts";
 
 export interface ShardMember {
   readonly name: string;

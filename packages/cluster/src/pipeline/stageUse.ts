@@ -1,6 +1,5 @@
 /** What a pipeline has open on one of its stages, counted by what the stage has answered: a pipeline that failed between two stages gives back what each of them really holds. */
-import type { KvBlock, KvSnapshot, SequenceSlot, Stage } from "@shoal/model";
-import { isLoss } from "../errors.ts";
+import { type KvBlock, type KvSnapshot, type SequenceSlot, type Stage, isLoss } from "@shoal/model";
 
 export class StageUse {
   readonly stage: Stage;
