@@ -27,11 +27,11 @@ test.afterAll(async () => {
 
 for (const op of Object.keys(contracts)) {
   test(`${op} keeps its contract in Chromium`, async () => {
-    const { adapter, chosen, cases } = await page.evaluate((name) => window.runSuite(name), op);
+    const { adapter, every, cases } = await page.evaluate((name) => window.runSuite(name), op);
     test.info().annotations.push({ type: "adapter", description: adapter });
     const failed = cases.filter(({ error }) => error !== undefined).map(({ name, error }) => `${name}: ${error}`);
     expect(failed).toEqual([]);
-    expect(cases.length, `cases run on ${adapter}`).toBe(chosen);
+    expect(cases.length, `cases run on ${adapter}`).toBe(Math.ceil((contracts[op]?.length ?? 0) / every));
     expect(cases.length).toBeGreaterThan(0);
   });
 }

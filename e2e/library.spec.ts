@@ -20,8 +20,10 @@ test.afterAll(async () => {
   await server.close();
 });
 
-interface Scope {
-  readonly engine: Engine;
+declare global {
+  interface Window {
+    engine: Engine;
+  }
 }
 
 test("the README's five lines answer", async () => {
@@ -42,7 +44,7 @@ test("an answer follows a schema or a pattern; one that cannot be followed is re
       const messages = [{ role: "user", content: "Describe a fox." }] as const;
       const request = { messages, temperature: 0, max_tokens: 100, ...more };
       try {
-        const { choices } = await (globalThis as unknown as Scope).engine.chat.completions.create(request);
+        const { choices } = await window.engine.chat.completions.create(request);
         return choices[0]?.message.content ?? "";
       } catch (error) {
         return String(error);

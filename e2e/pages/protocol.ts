@@ -10,7 +10,7 @@ export interface CaseResult {
 export interface SuiteResult {
   /** The adapter that ran it, or why none could. */
   readonly adapter: string;
-  /** How many of the suite's cases it was to run. */
-  readonly chosen: number;
+  /** It runs one in so many of the suite's cases. */
+  readonly every: number;
   readonly cases: readonly CaseResult[];
 }

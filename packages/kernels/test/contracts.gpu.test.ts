@@ -1,7 +1,7 @@
 /**
  * The contract suites on this machine's adapter, in Deno: as the device is, and clamped to the limits that WebGPU promises everywhere, without subgroups
  * and f16, as a phone would run them. A software adapter takes minutes to compile them once: there wgpu runs them as the device is, Dawn clamped, and
- * Chromium, which is Dawn too, as the device is (e2e).
+ * Chromium, which is Dawn too, a share of them as the device is (e2e).
  */
 import { type GpuContext, LEAST_DEVICE } from "@shoal/gpu";
 import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
