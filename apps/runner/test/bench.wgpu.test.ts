@@ -4,6 +4,7 @@ import { parseCommandLine } from "../src/args.ts";
 import { COMMANDS } from "../src/commands/mod.ts";
 import { Interrupts } from "../src/interrupts.ts";
 import { FakeTerminal } from "./fakeTerminal.ts";
+import { at, check, checkTypes } from "./reports.ts";
 
 const SMALL = ["--prompt-tokens", "9", "--new-tokens", "4", "--repeat", "1"];
 
@@ -55,11 +56,7 @@ export async function tests(webgpu: DenoEngine): Promise<readonly { name: string
 async function printsJson(webgpu: DenoEngine): Promise<void> {
   const { output, errors } = await bench("--webgpu", webgpu, "--json", ...SMALL);
   const report: unknown = JSON.parse(output);
-  for (const [path, type] of Object.entries(SHAPE)) {
-    const value = at(report, path);
-    check(typeof value === type, `${path} is ${JSON.stringify(value)}, expected a ${type}`);
-    check(typeof value !== "number" || (Number.isFinite(value) && value >= 0), `${path} is ${JSON.stringify(value)}, expected 0 or more`);
-  }
+  checkTypes(report, SHAPE, "the report");
   check(webgpu === "auto" || at(report, "engine") === webgpu, `engine is ${JSON.stringify(at(report, "engine"))}, expected ${webgpu}`);
   check(String(at(report, "answer")).startsWith("The capital of France is Paris."), "the answer is another");
   check(at(report, "verification.knownAnswer") === true, "the answer was not compared with the known one");
@@ -126,14 +123,4 @@ async function bench(...args: string[]): Promise<FakeTerminal> {
   const code = await command?.run({ values, words, terminal, interrupts: new Interrupts(() => {}) });
   check(code === 0, `it ended with ${code}`);
   return terminal;
-}
-
-function at(value: unknown, path: string): unknown {
-  let current = value;
-  for (const name of path.split(".")) current = typeof current === "object" && current !== null ? Reflect.get(current, name) : undefined;
-  return current;
-}
-
-function check(holds: boolean, message: string): asserts holds {
-  if (!holds) throw new Error(message);
 }

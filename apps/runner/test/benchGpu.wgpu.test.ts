@@ -5,6 +5,7 @@ import { parseCommandLine } from "../src/args.ts";
 import { COMMANDS } from "../src/commands/mod.ts";
 import { Interrupts } from "../src/interrupts.ts";
 import { FakeTerminal } from "./fakeTerminal.ts";
+import { at, check, checkTypes } from "./reports.ts";
 import { on, shoal, withDirectory } from "./shoal.ts";
 
 /** What the JSON is made of: each name with the type that its value must have. */
@@ -129,23 +130,4 @@ async function bench(webgpu: DenoEngine, ...args: string[]): Promise<FakeTermina
   const code = await command?.run({ values, words, terminal, interrupts: new Interrupts(() => {}) });
   check(code === 0, `it ended with ${code}:\n${terminal.errors}`);
   return terminal;
-}
-
-function checkTypes(value: unknown, types: Readonly<Record<string, string>>, what: string): void {
-  for (const [path, type] of Object.entries(types)) {
-    const found = at(value, path);
-    check(typeof found === type, `${path} of ${what} is ${JSON.stringify(found)}, expected a ${type}`);
-    const isSound = typeof found !== "number" || (Number.isFinite(found) && found >= 0);
-    check(isSound, `${path} of ${what} is ${JSON.stringify(found)}, expected 0 or more`);
-  }
-}
-
-function at(value: unknown, path: string): unknown {
-  let current = value;
-  for (const name of path.split(".")) current = typeof current === "object" && current !== null ? Reflect.get(current, name) : undefined;
-  return current;
-}
-
-function check(holds: boolean, message: string): asserts holds {
-  if (!holds) throw new Error(message);
 }
