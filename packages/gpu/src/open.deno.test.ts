@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { adapterNamesIn } from "./open.deno.ts";
+import { adapterNamesIn, refusal } from "./open.deno.ts";
 
 describe("adapterNamesIn()", () => {
   it("finds each name once in what Dawn's addon says, and nothing in other messages", () => {
@@ -8,5 +8,14 @@ describe("adapterNamesIn()", () => {
       " * backend: 'vulkan', name: 'Somebody's GPU'\n * backend: 'vulkan', name: 'Somebody's GPU'\n";
     expect(adapterNamesIn(message)).toEqual(["SwiftShader Device (Subzero)", "Somebody's GPU"]);
     expect(adapterNamesIn("the addon did not start: name: 'x'")).toEqual([]);
+  });
+});
+
+describe("refusal()", () => {
+  it("names what was asked for and what there is, or passes on what Dawn says", () => {
+    const message = "no suitable backends found\nAvailable adapters:\n * backend: 'vulkan', name: 'llvmpipe (LLVM 15)'\n";
+    expect(refusal(new Error(message), "nope")).toBe("none is called 'nope', expected part of one of these names: 'llvmpipe (LLVM 15)'");
+    expect(refusal(new Error("no driver"), "nope")).toMatch(/^no driver; /);
+    expect(refusal(new Error(message), undefined)).toContain("no suitable backends found");
   });
 });

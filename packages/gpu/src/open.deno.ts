@@ -63,6 +63,14 @@ export async function dawnAdapterNames(): Promise<readonly string[]> {
   return refusal instanceof Error ? adapterNamesIn(refusal.message) : [];
 }
 
+/** Why there is no adapter: of that name, where one was asked for. */
+export function refusal(error: unknown, adapterName: string | undefined): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const names = adapterNamesIn(message);
+  if (adapterName === undefined || names.length === 0) return `${message}; ${HINT}`;
+  return `none is called '${adapterName}', expected part of one of these names: ${names.map((name) => `'${name}'`).join(", ")}`;
+}
+
 /** " * backend: 'vulkan', name: 'llvmpipe (LLVM 15.0.6, 256 bits)'", a line each. */
 export function adapterNamesIn(message: string): readonly string[] {
   const names = [...message.matchAll(/^ \* backend: '[^']*', name: '(.{1,200})'$/gm)].map(([, name = ""]) => name);
@@ -119,7 +127,8 @@ async function dawn(options: DenoOpenOptions): Promise<Implementation> {
       ...(wantsSubgroupMatrix(options) ? [SUBGROUP_MATRIX_TOGGLES] : []),
       ...(options.adapterName === undefined ? [] : [`adapter=${options.adapterName}`]),
     ]);
-    return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, owner: gpu, wait: waitAwake };
+    const explain = (error: unknown): string => refusal(error, options.adapterName);
+    return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, explain, owner: gpu, wait: waitAwake };
   } catch (error) {
     throw new NoAdapterError("dawn", `the addon did not start (${error instanceof Error ? error.message : String(error)}); ${HINT}`);
   }

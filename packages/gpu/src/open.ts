@@ -44,6 +44,8 @@ export interface Implementation {
   readonly subgroupsDirective: boolean;
   /** What to say when there is no adapter. */
   readonly hint: string;
+  /** The same where asking for one fails with an error. */
+  readonly explain?: (error: unknown) => string;
   readonly owner?: unknown;
   /** Awaits a promise of this implementation's, where that takes more than `await`. */
   readonly wait?: <T>(promise: Promise<T>) => Promise<T>;
@@ -66,10 +68,21 @@ const SUBGROUP_MATRIX_LANES = 32;
 
 /** What `openDevice` would open. @throws NoAdapterError */
 export async function adapterOf(implementation: Implementation, options: OpenOptions = {}): Promise<AdapterDescription> {
-  const { gpu, engine, hint, wait = (promise) => promise } = implementation;
-  const adapter = await wait(gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" }));
+  return describeAdapter(await requestAdapter(implementation, options));
+}
+
+async function requestAdapter(
+  { gpu, engine, hint, explain, wait = (promise) => promise }: Implementation,
+  { powerPreference = "high-performance" }: OpenOptions,
+): Promise<GPUAdapter> {
+  let adapter: GPUAdapter | null;
+  try {
+    adapter = await wait(gpu.requestAdapter({ powerPreference }));
+  } catch (error) {
+    throw new NoAdapterError(engine, explain?.(error) ?? `${error instanceof Error ? error.message : String(error)}; ${hint}`);
+  }
   if (!adapter) throw new NoAdapterError(engine, hint);
-  return describeAdapter(adapter);
+  return adapter;
 }
 
 /** @throws NoAdapterError, AdapterLimitError or DeviceLostError. */
@@ -80,15 +93,11 @@ export async function openDevice(
 ): Promise<GpuContext> {
   const { gpu, engine, hint } = implementation;
   const wait = implementation.wait ?? (<T>(promise: Promise<T>) => promise);
-  const requestAdapter = (): Promise<GPUAdapter | null> =>
-    wait(gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" }));
-  const adapter = await requestAdapter();
-  if (!adapter) throw new NoAdapterError(engine, hint);
+  const adapter = await requestAdapter(implementation, options);
   const requiredLimits = options.limits === "default" ? {} : highestLimits(adapter);
   const attempt = async (requiredFeatures: string[]): Promise<GPUDevice | undefined> => {
     // An adapter is spent by one successful request, so every try asks for a fresh one.
-    const fresh = await requestAdapter();
-    if (!fresh) throw new NoAdapterError(engine, hint);
+    const fresh = await requestAdapter(implementation, options);
     try {
       return await wait(fresh.requestDevice({ requiredFeatures: requiredFeatures as GPUFeatureName[], requiredLimits }));
     } catch (error) {
