@@ -133,12 +133,15 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         const stages = [await part(0, 1), await part(1, 2)];
         const free = (await Promise.all(stages.map((stage) => stage.describe()))).map(({ freeKvBlocks }) => freeKvBlocks);
         const kills: (() => void)[] = [];
-        const linked = (k: number): Stage => {
+        const served: Promise<void>[] = [];
+        const linked = async (k: number): Promise<Stage> => {
+          kills[k]?.();
+          // One client at a time: a sequence of the one that was killed, half open, has one of four places.
+          await served[k];
           const [here, there] = memoryChannel();
           const stage = stages[k];
           if (!stage) throw new RangeError(`no stage ${k}`);
-          serveStage(there, stage, { ownsStage: false });
-          kills[k]?.();
+          served[k] = serveStage(there, stage, { ownsStage: false });
           kills[k] = () => here.close("it was killed");
           return remoteStage(here, { peer: `stage ${k}` });
         };
@@ -149,12 +152,12 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           [0, 1].map((k) => () => kills[k]?.()),
         );
         for (let round = 0; !killer.isDone; round++) {
-          let pipeline = await PipelineStage.open([linked(0), linked(1)]);
+          let pipeline = await PipelineStage.open([await linked(0), await linked(1)]);
           const reopen = async (): Promise<Stage> => {
             for (;;) {
               try {
                 const left = await pipeline.abandon();
-                pipeline = await PipelineStage.open(left.map((stage, k) => stage ?? linked(k)));
+                pipeline = await PipelineStage.open(await Promise.all(left.map(async (stage, k) => stage ?? linked(k))));
                 return pipeline;
               } catch (error) {
                 // Killed again meanwhile.
@@ -170,7 +173,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           await pipeline.abandon();
           for (const kill of kills) kill();
         }
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await Promise.all(served);
         for (const [k, stage] of stages.entries()) {
           const { freeKvBlocks } = await stage.describe();
           check(freeKvBlocks === free[k], `stage ${k} has ${freeKvBlocks} free KV blocks, ${free[k]} in the beginning`);

@@ -54,7 +54,7 @@ createInterface({ input: process.stdin }).on("line", (line) => {
 
 const [own] = ends;
 if (!isClient && own) {
-  serveStage(linkChannel(own.link), new FakeStage(layersOf(Number(role.slice("peer".length)))), { ownsStage: false });
+  void serveStage(linkChannel(own.link), new FakeStage(layersOf(Number(role.slice("peer".length)))), { ownsStage: false });
   await own.link.closed;
   Deno.exit(0);
 }

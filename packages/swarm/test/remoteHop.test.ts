@@ -38,7 +38,7 @@ test("a token costs one message to each peer, its tokens included, and is what o
     missing: () => [],
     open: async ({ peer, layers }) => {
       const [near, far] = memoryChannel();
-      serveStage(far, new FakeStage(layers));
+      void serveStage(far, new FakeStage(layers));
       const counter = counted(near);
       counters.push(counter);
       const remote = remoteStage(counter.channel, { peer, silenceMs: Number.POSITIVE_INFINITY });

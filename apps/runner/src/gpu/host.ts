@@ -146,7 +146,7 @@ export class GpuHost {
   /** Lets another thread use the stage that is loaded, until the port closes: a swarm's peer, whose links are the main thread's. */
   serveStage(port: MessagePort): void {
     if (!this.#stage) throw new EngineError("closed", "Cannot serve a stage: none is loaded");
-    serveStage(portChannel(port), this.#stage, { ownsStage: false });
+    void serveStage(portChannel(port), this.#stage, { ownsStage: false });
   }
 
   /** Forgets stage and device: another part of a model may be loaded after `open`. */

@@ -17,11 +17,15 @@ export interface StageServerOptions {
   readonly ownsStage?: boolean;
 }
 
-/** Serves a stage over a channel of its own. */
-export function serveStage(channel: FrameChannel, stage: Stage, options: StageServerOptions = {}): void {
+/**
+ * Serves a stage over a channel of its own.
+ * @returns when the client has gone and nothing of it is open any more: until then its sequences count among the stage's
+ */
+export async function serveStage(channel: FrameChannel, stage: Stage, options: StageServerOptions = {}): Promise<void> {
   const server = new StageServer(stage, options);
   answerCalls(channel, server.dispatch);
-  void channel.closed.then(() => server.end());
+  await channel.closed;
+  await server.end();
 }
 
 /** One client's use of a stage. */
@@ -29,6 +33,7 @@ export class StageServer {
   readonly #stage: Stage;
   readonly #ownsStage: boolean;
   readonly #sequences = new Set<SequenceSlot>();
+  readonly #opening = new Set<Promise<SequenceSlot>>();
   /** How often this client holds each block. */
   readonly #holds = new Map<KvBlock, number>();
   readonly #steps = new StepNumbers();
@@ -91,7 +96,7 @@ export class StageServer {
     const holds = [...this.#holds];
     this.#holds.clear();
     // A stage whose device is gone has nothing left to close.
-    await Promise.allSettled(sequences.map((sequence) => this.#stage.close(sequence)));
+    await Promise.allSettled([...this.#opening, ...sequences.map((sequence) => this.#stage.close(sequence))]);
     const most = Math.max(0, ...holds.map(([, count]) => count));
     for (let round = 0; round < most; round++) {
       const blocks = holds.flatMap(([block, count]) => (count > round ? [block] : []));
@@ -115,7 +120,15 @@ export class StageServer {
     return this.#opened(this.#stage.open(prefix));
   }
 
-  async #opened(opening: Promise<SequenceSlot>): Promise<SequenceSlot> {
+  #opened(opening: Promise<SequenceSlot>): Promise<SequenceSlot> {
+    const opened = this.#keep(opening);
+    this.#opening.add(opened);
+    const done = (): void => void this.#opening.delete(opened);
+    opened.then(done, done);
+    return opened;
+  }
+
+  async #keep(opening: Promise<SequenceSlot>): Promise<SequenceSlot> {
     const sequence = await opening;
     if (this.#ended) {
       await this.#stage.close(sequence);

@@ -150,7 +150,7 @@ describe("traffic of a pipeline", () => {
     const count = 3;
     const ends = Array.from({ length: count }, (_, index) => {
       const [here, there] = memoryChannel();
-      serveStage(there, stageOf(index, count));
+      void serveStage(there, stageOf(index, count));
       return remoteStage(here, { peer: `stage ${index}`, activations: format });
     });
     const pipeline = await PipelineStage.open(ends);
