@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Auditor } from "../src/pipeline/audit.ts";
-import type { ObservedStep } from "../src/pipeline/swarmStage.ts";
+import type { ObservedStep } from "../src/pipeline/step.ts";
 import type { Hop } from "../src/plan/path.ts";
 import { FAKE, FakeStage, forwardTold } from "./fakeModel.ts";
 

@@ -20,6 +20,8 @@ export class FakeStage implements Stage {
   /** What is wrong with it. */
   fault: "none" | "lies" | "nan" | "stalls" | "short" | "few logprobs" | "unlikely logprobs" | "foreign logprobs" = "none";
   calls = 0;
+  /** Sequences that it takes at once. */
+  room = 16;
   readonly #sequences = new Map<number, number[][]>();
   readonly #results: (readonly number[])[] = [];
   #next = 0;
@@ -40,7 +42,7 @@ export class FakeStage implements Stage {
       hasMtp: false,
       vocabSize: FAKE.vocabSize,
       contextTokens: 256,
-      maxSequences: 16,
+      maxSequences: this.room,
       maxTokens: 16,
       maxOutputs: 16,
       maxDrafts: 0,
@@ -51,6 +53,7 @@ export class FakeStage implements Stage {
   }
 
   async open(): Promise<SequenceSlot> {
+    if (this.#sequences.size >= this.room) throw new ModelError("too-many-sequences", `there are ${this.#sequences.size}`);
     const slot = this.#next++;
     this.#sequences.set(
       slot,

@@ -93,13 +93,13 @@ describe("frames", () => {
 });
 
 describe("a striped link on a simulated clock", () => {
-  function pair(count: number, delayMs = 10) {
+  function pair(count: number, delayMs: number | (() => number) = 10) {
     const clock = new SimulatedClock();
     const lanes: (readonly [MemoryLane, MemoryLane])[] = [];
     const a = new StripedLink({ remote: "b", clock });
     const b = new StripedLink({ remote: "a", clock });
     for (let i = 0; i < count; i++) {
-      const ends = memoryLanes({ clock, delayMs: () => delayMs });
+      const ends = memoryLanes({ clock, delayMs: typeof delayMs === "number" ? () => delayMs : delayMs });
       a.addLane(ends[0]);
       b.addLane(ends[1]);
       lanes.push(ends);
@@ -151,6 +151,27 @@ describe("a striped link on a simulated clock", () => {
     const error = await clock.until(a.closed, 5000);
     expect(error).toMatchObject({ code: "link-lost" });
     expect((await results).filter(({ status }) => status === "rejected")).toHaveLength(300 - 256);
+  });
+
+  test("a silence that is unusual for the link is told of, until something comes; the same again is not unusual", async () => {
+    const way = { delayMs: 20 };
+    const { clock, a } = pair(2, () => way.delayMs);
+    await clock.advance(3100);
+    expect(a.stats().silentMs).toBe(0);
+    way.delayMs += 1150;
+    await clock.advance(900);
+    expect(a.stats().silentMs).toBe(0);
+    await clock.advance(300);
+    expect(a.stats().silentMs).toBeGreaterThan(1000);
+    await clock.advance(400);
+    expect(a.stats().silentMs).toBe(0);
+    way.delayMs += 1150;
+    for (let ms = 0; ms < 2000; ms += 50) {
+      await clock.advance(50);
+      expect(a.stats().silentMs).toBe(0);
+    }
+    expect(a.stats().lanes).toBe(2);
+    a.close();
   });
 
   test("round trips are measured", async () => {

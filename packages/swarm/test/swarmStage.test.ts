@@ -16,6 +16,8 @@ class FakePeer {
   readonly known: KnownPeer;
   readonly #lost = deferred<unknown>();
   dead = false;
+  /** As its link tells. */
+  silentMs = 0;
 
   constructor(name: string, begin: number, end: number, stepMs = 10) {
     this.stage = new FakeStage({ begin, end });
@@ -43,7 +45,13 @@ class FakePeer {
         };
       },
     });
-    return { stage, forwardTold: (batch) => forwardTold(stage, batch), lost: this.#lost.promise, close: () => {} };
+    return {
+      stage,
+      forwardTold: (batch) => forwardTold(stage, batch),
+      lost: this.#lost.promise,
+      silentMs: () => this.silentMs,
+      close: () => {},
+    };
   }
 }
 
@@ -222,6 +230,49 @@ describe("a stage of many peers", () => {
     expect(await answering).toEqual(expected);
     clearInterval(ticking);
     expect(faults).toEqual([{ peer: "a", fault: "stalled" }]);
+    await stage.destroy();
+  });
+
+  test("one that has fallen silent is not waited for where others have its layers, and waited for where nobody has", async () => {
+    const [first, second, only] = [new FakePeer("a", 0, 3, 1), new FakePeer("b", 0, 3, 50), new FakePeer("c", 3, 6)];
+    const { stage, clock, faults } = await fleet([first, second, only]);
+    const ticking = setInterval(() => void clock.advance(50), 1);
+    const ids = await answer(stage, PROMPT, 30, (token) => {
+      // The one whose layers nobody else has answers slowly, and all the same.
+      only.silentMs = token === 5 ? 1100 : 0;
+      if (token === 10) [first.silentMs, first.stage.fault] = [1100, "stalls"];
+    });
+    clearInterval(ticking);
+    expect(ids).toEqual(await solo());
+    expect(faults).toEqual([{ peer: "a", fault: "lost" }]);
+    expect(clock.now()).toBeLessThan(15_000);
+    await stage.destroy();
+  });
+
+  test("one that has no room is passed over for another, and waited for where there is none", async () => {
+    const [first, second, full, last] = [
+      new FakePeer("a", 0, 3, 1),
+      new FakePeer("b", 0, 3, 20),
+      new FakePeer("c", 0, 3, 10),
+      new FakePeer("d", 3, 6),
+    ];
+    full.stage.room = 0;
+    const { stage, clock, faults } = await fleet([first, second, full, last]);
+    const ticking = setInterval(() => void clock.advance(50), 1);
+    const ids = await answer(stage, PROMPT, 30, (token) => {
+      if (token === 5) first.kill();
+      if (token !== 15) return;
+      second.kill();
+      clock.after(3000, () => (full.stage.room = 16));
+    });
+    clearInterval(ticking);
+    expect(ids).toEqual(await solo());
+    expect(faults.slice(0, 3)).toEqual([
+      { peer: "a", fault: "lost" },
+      { peer: "c", fault: "full" },
+      { peer: "b", fault: "lost" },
+    ]);
+    expect(stage.path.map(({ peer }) => peer)).toEqual(["c", "d"]);
     await stage.destroy();
   });
 

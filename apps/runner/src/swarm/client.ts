@@ -51,6 +51,7 @@ export async function withSwarm<T>(
         stage: remote,
         forwardTold: (batch) => remote.forwardTold(batch),
         lost: remote.lost,
+        silentMs: () => link.stats().silentMs,
         close: () => link.close("not needed any more"),
       };
     };
@@ -86,7 +87,7 @@ export async function withSwarm<T>(
       onWait: (what, patienceMs) => terminal.err(`Waiting up to ${Math.round(patienceMs / 1000)} s for peers: ${what}\n`),
       onFault: (peer, fault, error) => {
         if (fault === "lied") peers.ban(peer, error.message);
-        else peers.directory.forget(peer);
+        else if (fault !== "full") peers.directory.forget(peer);
         terminal.err(`Peer ${peer.slice(-8)} ${fault}: its layers go elsewhere (${error.message})\n`);
       },
     });

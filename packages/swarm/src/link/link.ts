@@ -5,6 +5,8 @@ export interface LinkStats {
   readonly lanes: number;
   /** "webrtc", or "relay" where nothing else connects: slow. */
   readonly kind: string;
+  /** For how long nothing has come, where that is longer than is usual on this link; else 0. Whoever waits for an answer had better ask somebody else. */
+  readonly silentMs: number;
   readonly sentBytes: number;
   readonly receivedBytes: number;
   /** Fragments sent again because their lane was lost. */

@@ -10,6 +10,7 @@ import { type DataFrame, LAST_MESSAGE, MAX_FRAGMENT_BYTES, MAX_MESSAGE_BYTES, de
 import { LANE_HIGH_BYTES, type Lane } from "./lane.ts";
 import type { Link, LinkStats } from "./link.ts";
 import { Reassembly, WINDOW_BYTES, WINDOW_MESSAGES } from "./reassembly.ts";
+import { Silence } from "./silence.ts";
 
 /** Bytes. A message up to this goes in one frame; less is not worth a packet of its own (an Ethernet frame carries about 1,200 of SCTP's bytes). */
 export const STRIPE_BYTES = 1152;
@@ -74,6 +75,10 @@ export class StripedLink implements Link {
   readonly #end: (error: Error) => void;
   readonly #stopHeartbeat: () => void;
   #beatAt: number;
+  /** From the first lane on: before, nothing could come. */
+  #silence: Silence | undefined;
+  /** As of the last beat, which knows whether this thread stood still. */
+  #silentMs = 0;
   #laneless: (() => void) | undefined;
   #turn = 0;
   #sent = 0;
@@ -104,6 +109,7 @@ export class StripedLink implements Link {
     }
     const open: OpenLane = { lane, heardAt: this.#clock.now(), rttMs: undefined, pingAt: 0, pingNumber: 0 };
     this.#lanes.add(open);
+    this.#silence ??= new Silence(open.heardAt);
     this.#kind = lane.kind;
     this.#laneless?.();
     this.#laneless = undefined;
@@ -145,6 +151,7 @@ export class StripedLink implements Link {
       rttMs: times.length > 0 ? Math.min(...times) : undefined,
       lanes: this.#lanes.size,
       kind: this.#kind,
+      silentMs: this.#silentMs,
       sentBytes: this.#sent,
       receivedBytes: this.#received,
       resent: this.#resent,
@@ -218,6 +225,8 @@ export class StripedLink implements Link {
   #take(open: OpenLane, bytes: Uint8Array): void {
     if (this.#ended || !this.#lanes.has(open)) return;
     open.heardAt = this.#clock.now();
+    this.#silence?.heard(open.heardAt);
+    this.#silentMs = 0;
     this.#received += bytes.byteLength;
     try {
       const frame = decodeFrame(bytes);
@@ -298,9 +307,12 @@ export class StripedLink implements Link {
     const now = this.#clock.now();
     const late = now - this.#beatAt - this.#options.heartbeatMs;
     this.#beatAt = now;
+    const stoodStillMs = late > this.#options.heartbeatMs ? late : 0;
+    this.#silence?.excuse(stoodStillMs);
+    this.#silentMs = this.#silence?.unusualMs(now) ?? 0;
     for (const open of this.#lanes) {
-      // If this thread itself stood still, what came meanwhile has not been read yet.
-      if (late > this.#options.heartbeatMs) open.heardAt += late;
+      // What came meanwhile has not been read yet.
+      open.heardAt += stoodStillMs;
       if (now - open.heardAt > this.#options.silenceMs) {
         open.lane.close();
         this.#lose(open, `silent for ${Math.round(now - open.heardAt)} ms`);

@@ -8,7 +8,8 @@ import { type Clock, SYSTEM_CLOCK } from "../clock.ts";
 import type { Hop } from "../plan/path.ts";
 import { SequenceHistory } from "./history.ts";
 import { ActiveHop, type ModelShape, type OpenedHop } from "./hop.ts";
-import { type ObservedStep, STALL_MS } from "./swarmStage.ts";
+import { STALL_MS } from "./activePath.ts";
+import type { ObservedStep } from "./step.ts";
 
 /** Of a row's largest value: devices of different kinds differ by 1e-4, hidden states sent as f16 by 1e-3. */
 export const TOLERANCE = 0.01;
@@ -88,7 +89,7 @@ export class Auditor {
 
   async #compute(hop: Hop, { inputs }: ObservedStep): Promise<Outcome> {
     const { open, clock = SYSTEM_CLOCK, hiddenSize, nLayers } = this.#options;
-    const active = await ActiveHop.open(hop, await open(hop), this.#options, clock, STALL_MS);
+    const active = await ActiveHop.open(hop, await open(hop), this.#options, { clock, stallMs: STALL_MS, replaceable: () => true });
     try {
       const sequence = await active.call(active.stage.open());
       const history = new SequenceHistory(hiddenSize);

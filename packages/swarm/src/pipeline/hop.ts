@@ -11,11 +11,13 @@ export interface OpenedHop {
   /** A step of `stage` with its tokens, by one message each way. */
   forwardTold(batch: Batch): Promise<ToldStep>;
   readonly lost: Promise<unknown>;
+  /** For how long nothing has been heard of it, where that is longer than usual; else 0. */
+  silentMs?(): number;
   close(): void;
 }
 
-/** Why a peer must be replaced. `lied`: it answered something that cannot be. */
-export type Fault = "lost" | "stalled" | "lied";
+/** Why a peer must be replaced. `lied`: it answered something that cannot be. `full`: it has no room. */
+export type Fault = "lost" | "stalled" | "lied" | "full";
 
 export class HopFault extends SwarmError {
   readonly peer: string;
@@ -33,29 +35,39 @@ export interface ModelShape {
   readonly vocabSize: number;
 }
 
+/** How long an answer is waited for, and how. */
+export interface Watch {
+  readonly clock: Clock;
+  /** The most. */
+  readonly stallMs: number;
+  /** Whether others have its layers too: then one that has fallen silent, or has no room, is not waited for. */
+  readonly replaceable: () => boolean;
+}
+
+/** Between looks whether a peer that is to answer has fallen silent. */
+const LOOK_MS = 100;
+
 export class ActiveHop {
   readonly hop: Hop;
   readonly description: StageDescription;
   /** The client's sequences, as this stage calls them. */
   readonly slots = new Map<SequenceSlot, SequenceSlot>();
   readonly #opened: OpenedHop;
-  readonly #clock: Clock;
+  readonly #watch: Watch;
   readonly #shape: ModelShape;
-  readonly #stallMs: number;
 
-  private constructor(hop: Hop, opened: OpenedHop, description: StageDescription, clock: Clock, shape: ModelShape, stallMs: number) {
+  private constructor(hop: Hop, opened: OpenedHop, description: StageDescription, shape: ModelShape, watch: Watch) {
     this.hop = hop;
     this.#opened = opened;
     this.description = description;
-    this.#clock = clock;
+    this.#watch = watch;
     this.#shape = shape;
-    this.#stallMs = stallMs;
   }
 
   /** @throws HopFault */
-  static async open(hop: Hop, opened: OpenedHop, shape: ModelShape, clock: Clock, stallMs: number): Promise<ActiveHop> {
+  static async open(hop: Hop, opened: OpenedHop, shape: ModelShape, watch: Watch): Promise<ActiveHop> {
     try {
-      const description = await watched(hop.peer, opened, clock, stallMs, opened.stage.describe());
+      const description = await watched(hop.peer, opened, watch, opened.stage.describe());
       const { layers, vocabSize, hasHead, hasEmbedding } = description;
       const { begin, end } = hop.layers;
       const right =
@@ -65,7 +77,7 @@ export class ActiveHop {
         hasEmbedding === (begin === 0) &&
         hasHead === (end === shape.nLayers);
       if (!right) throw new HopFault(hop.peer, "lied", `it announced layers ${begin} to ${end} and has ${layers.begin} to ${layers.end}`);
-      return new ActiveHop(hop, opened, description, clock, shape, stallMs);
+      return new ActiveHop(hop, opened, description, shape, watch);
     } catch (error) {
       opened.close();
       throw error;
@@ -90,7 +102,7 @@ export class ActiveHop {
 
   /** @throws HopFault where the peer is lost or stalls; otherwise what the stage throws */
   call<T>(work: Promise<T>): Promise<T> {
-    return watched(this.hop.peer, this.#opened, this.#clock, this.#stallMs, work);
+    return watched(this.hop.peer, this.#opened, this.#watch, work);
   }
 
   slot(sequence: SequenceSlot): SequenceSlot {
@@ -136,25 +148,43 @@ export class ActiveHop {
   }
 }
 
-async function watched<T>(peer: string, { lost }: OpenedHop, clock: Clock, stallMs: number, work: Promise<T>): Promise<T> {
+async function watched<T>(peer: string, opened: OpenedHop, { clock, stallMs, replaceable }: Watch, work: Promise<T>): Promise<T> {
   let cancel: () => void = () => {};
-  const stalled = new Promise<never>((_, reject) => {
-    cancel = clock.after(stallMs, () => reject(new HopFault(peer, "stalled", `it has not answered for ${stallMs} ms`)));
+  const began = clock.now();
+  const missed = new Promise<never>((_, reject) => {
+    const look = (): void => {
+      const silentMs = Math.round(opened.silentMs?.() ?? 0);
+      if (silentMs > 0 && replaceable()) reject(new HopFault(peer, "lost", `it has been silent for ${silentMs} ms`));
+      else if (clock.now() - began >= stallMs) reject(new HopFault(peer, "stalled", `it has not answered for ${stallMs} ms`));
+      else cancel = clock.after(LOOK_MS, look);
+    };
+    cancel = clock.after(LOOK_MS, look);
   });
-  const gone = lost.then((reason) => {
+  const gone = opened.lost.then((reason) => {
     throw new HopFault(peer, "lost", reason instanceof Error ? reason.message : "it is gone", { cause: reason });
   });
   try {
-    return await Promise.race([work, stalled, gone]);
+    return await Promise.race([work, missed, gone]);
   } catch (error) {
     // By name: it has crossed a channel.
     if (error instanceof Error && ["PeerLostError", "DeviceLostError", "GpuError", "GpuOutOfMemoryError"].includes(error.name))
       throw new HopFault(peer, "lost", error.message, { cause: error });
     if (error instanceof Error && error.name === "ClusterError") throw new HopFault(peer, "lied", error.message, { cause: error });
+    if (isLackOfRoom(error) && replaceable()) throw new HopFault(peer, "full", error.message, { cause: error });
     throw error;
   } finally {
     cancel();
   }
+}
+
+/** Somebody else may have room. */
+export function isLackOfRoom(error: unknown): error is Error {
+  return (
+    error instanceof Error &&
+    error.name === "ModelError" &&
+    "code" in error &&
+    (error.code === "too-many-sequences" || error.code === "out-of-kv-blocks")
+  );
 }
 
 /** A little above 0 by rounding. */

@@ -1,0 +1,278 @@
+/**
+ * The stages that a conversation goes through at the moment. One that fails is replaced, its layers alone if anybody has just those, else more around them, and what stood in its
+ * place is given again what the old ones were given.
+ */
+import type { SequenceSlot } from "@shoal/model";
+import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
+import { ANNOUNCE_MS } from "../control/directory.ts";
+import { SwarmError } from "../errors.ts";
+import type { Hop } from "../plan/path.ts";
+import type { LayerRange } from "../plan/range.ts";
+import { SequenceHistory } from "./history.ts";
+import { ActiveHop, type Fault, HopFault, type ModelShape, type OpenedHop, isLackOfRoom } from "./hop.ts";
+
+/** A stage that does not answer for so long is replaced. A chunk of a prompt on a slow device takes seconds. */
+export const STALL_MS = 15_000;
+/** How long a step waits for somebody who takes the place of a lost stage. */
+export const PATIENCE_MS = 60_000;
+const LOOK_AGAIN_MS = 250;
+/** For so long somebody else is looked for; then those who failed may be asked again: they may be what is left. */
+const FORGIVE_MS = 5000;
+/** Whoever has just come has not heard of everybody yet. */
+const HEARD_ALL_MS = ANNOUNCE_MS + 500;
+
+interface PathQuestion {
+  readonly layers: LayerRange;
+  readonly without: ReadonlySet<string>;
+}
+
+export interface ActivePathOptions extends ModelShape {
+  /** A chain of peers for these layers, without those. Undefined where there is none at the moment. */
+  readonly plan: (question: PathQuestion) => readonly Hop[] | undefined;
+  /** Of these layers, what no chain of peers but those leads through: for the message where there is none. */
+  readonly missing: (question: PathQuestion) => readonly LayerRange[];
+  /** There is no path at the moment: what is waited for, and how long at most. Once for each thing that is missing. */
+  readonly onWait?: (what: string, patienceMs: number) => void;
+  readonly open: (hop: Hop) => Promise<OpenedHop>;
+  /** Who was replaced, and why. */
+  readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
+  readonly clock?: Clock;
+  readonly stallMs?: number;
+  readonly patienceMs?: number;
+}
+
+export class ActivePath {
+  readonly #options: ActivePathOptions;
+  readonly #clock: Clock;
+  readonly #sequences: ReadonlyMap<SequenceSlot, SequenceHistory>;
+  readonly #closing = new AbortController();
+  #hops: ActiveHop[] = [];
+  #replaced = 0;
+
+  private constructor(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>) {
+    this.#options = options;
+    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.#sequences = sequences;
+  }
+
+  /**
+   * @param sequences all that are open, now and later, with what their stages were given
+   * @throws SwarmError incomplete where no path comes about within the patience
+   */
+  static async open(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>): Promise<ActivePath> {
+    const path = new ActivePath(options, sequences);
+    path.#hops = await path.#openPath({ begin: 0, end: options.nLayers }, new Set());
+    return path;
+  }
+
+  get hops(): readonly ActiveHop[] {
+    return this.#hops;
+  }
+
+  /** Stages that were opened elsewhere since the beginning. */
+  get replaced(): number {
+    return this.#replaced;
+  }
+
+  get last(): ActiveHop {
+    const last = this.#hops.at(-1);
+    if (!last) throw new SwarmError("closed", "Cannot compute: there is no path");
+    return last;
+  }
+
+  /** @throws SwarmError where no stage begins there */
+  at(layer: number): ActiveHop {
+    const hop = this.#hops.find(({ begin }) => begin === layer);
+    if (!hop) throw new SwarmError("incomplete", `Cannot compute: nobody has the layers from ${layer} on`);
+    return hop;
+  }
+
+  /** @throws what it was closed with, once it was */
+  check(): void {
+    this.#closing.signal.throwIfAborted();
+  }
+
+  close(): void {
+    this.#closing.abort(new SwarmError("closed", "The stage was closed"));
+    for (const hop of this.#hops) hop.close();
+  }
+
+  /** The same for all stages; one that fails is replaced, and asked in its new place. */
+  async everywhere(work: (hop: ActiveHop) => Promise<void>): Promise<void> {
+    for (let at = 0; at < this.#options.nLayers;) at = await this.retrying(at, work);
+  }
+
+  /** @returns where the stage ends that did it in the end */
+  async retrying(layer: number, work: (hop: ActiveHop) => Promise<void>): Promise<number> {
+    let at = layer;
+    for (;;) {
+      const hop = this.#hops.find(({ begin }) => begin === at) ?? this.last;
+      try {
+        await work(hop);
+        return hop.end;
+      } catch (error) {
+        if (!(error instanceof HopFault)) throw error;
+        at = await this.replace(hop, error);
+      }
+    }
+  }
+
+  /**
+   * Other peers in place of one: for its layers alone if anybody has just those, else for more around them.
+   * @param before told the layer where what is replaced begins, before anything is computed again
+   * @returns that layer
+   */
+  async replace(hop: ActiveHop, fault: HopFault, before: (layer: number) => void = () => {}): Promise<number> {
+    const without = new Set<string>();
+    let current: { readonly hop: ActiveHop; readonly fault: HopFault } = { hop, fault };
+    for (;;) {
+      without.add(current.fault.peer);
+      this.#options.onFault?.(current.fault.peer, current.fault.fault, current.fault);
+      current.hop.close();
+      const { range, hops } = await this.#openInstead(current.hop, without);
+      try {
+        before(range.begin);
+        await this.#rebuild(hops);
+        const gone = this.#hops.filter(({ begin }) => begin >= range.begin && begin < range.end);
+        for (const one of gone) {
+          one.close();
+          if (!hops.some(({ begin }) => begin === one.begin)) for (const history of this.#sequences.values()) history.drop(one.begin);
+        }
+        this.#hops = [...this.#hops.filter((one) => !gone.includes(one)), ...hops].sort((a, b) => a.begin - b.begin);
+        this.#replaced += hops.length;
+        return range.begin;
+      } catch (error) {
+        for (const one of hops) one.close();
+        if (!(error instanceof HopFault)) throw error;
+        current = { hop: current.hop, fault: error };
+      }
+    }
+  }
+
+  async #openInstead(hop: ActiveHop, without: Set<string>): Promise<{ readonly range: LayerRange; readonly hops: readonly ActiveHop[] }> {
+    const { nLayers, plan, patienceMs = PATIENCE_MS } = this.#options;
+    const end = this.#clock.now() + patienceMs;
+    const wait = this.#waiting(hop.hop.layers, patienceMs);
+    for (;;) {
+      for (const layers of this.#widening(hop)) {
+        if (!plan({ layers, without })) continue;
+        try {
+          return { range: layers, hops: await this.#openPath(layers, without, 0) };
+        } catch (error) {
+          if (!(error instanceof SwarmError)) throw error;
+        }
+      }
+      if (this.#clock.now() >= end)
+        throw new SwarmError(
+          "incomplete",
+          `Cannot go on: nobody has taken the place of '${hop.hop.peer}', layers ${hop.begin} to ${hop.end - 1} of ${nLayers}`,
+          { field: "layers", actual: hop.hop.layers, expected: "a peer that holds them" },
+        );
+      wait(without);
+      await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
+      if (this.#clock.now() >= end - patienceMs + Math.min(FORGIVE_MS, patienceMs / 2)) without.clear();
+    }
+  }
+
+  /** The hop's own layers, then with its neighbours', up to the whole model. */
+  #widening(hop: ActiveHop): readonly LayerRange[] {
+    const begins = [...new Set(this.#hops.map(({ begin }) => begin))].filter((begin) => begin <= hop.begin).sort((a, b) => b - a);
+    const ends = [...new Set(this.#hops.map((one) => one.end))].filter((end) => end >= hop.end).sort((a, b) => a - b);
+    return begins.flatMap((begin) => ends.map((end) => ({ begin, end }))).sort((a, b) => a.end - a.begin - (b.end - b.begin));
+  }
+
+  /** Opens a chain; whoever does not answer is left out and another looked for. */
+  async #openPath(layers: LayerRange, without: Set<string>, patienceMs = this.#options.patienceMs ?? PATIENCE_MS): Promise<ActiveHop[]> {
+    const { plan, onFault } = this.#options;
+    const began = this.#clock.now();
+    const until = began + patienceMs;
+    const wait = this.#waiting(layers, patienceMs);
+    for (;;) {
+      this.#closing.signal.throwIfAborted();
+      const hops = plan({ layers, without });
+      if (!hops) {
+        if (this.#clock.now() >= until)
+          throw new SwarmError("incomplete", `Cannot compute: ${this.#lack(layers, without)}`, {
+            field: "layers",
+            actual: this.#options.missing({ layers, without }),
+            expected: `a chain of peers for layers ${layers.begin} to ${layers.end - 1}`,
+          });
+        if (this.#clock.now() - began >= HEARD_ALL_MS) wait(without);
+        await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
+        continue;
+      }
+      const results = await Promise.allSettled(hops.map((hop) => this.#openHop(hop)));
+      const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+      if (opened.length === hops.length) return opened;
+      for (const hop of opened) hop.close();
+      for (const [index, result] of results.entries()) {
+        const peer = hops[index]?.peer;
+        if (result.status !== "rejected" || peer === undefined) continue;
+        without.add(peer);
+        const error = result.reason instanceof Error ? result.reason : new SwarmError("link-lost", String(result.reason));
+        onFault?.(peer, error instanceof HopFault ? error.fault : "lost", error);
+      }
+    }
+  }
+
+  async #openHop(hop: Hop): Promise<ActiveHop> {
+    const { plan, open, stallMs = STALL_MS } = this.#options;
+    const replaceable = (): boolean => plan({ layers: hop.layers, without: new Set([hop.peer]) }) !== undefined;
+    return ActiveHop.open(hop, await open(hop), this.#options, { clock: this.#clock, stallMs, replaceable });
+  }
+
+  /** Tells of what is waited for, once, and again where it changes. */
+  #waiting(layers: LayerRange, patienceMs: number): (without: ReadonlySet<string>) => void {
+    let told = "";
+    return (without) => {
+      const what = this.#lack(layers, without);
+      if (what === told) return;
+      told = what;
+      this.#options.onWait?.(what, patienceMs);
+    };
+  }
+
+  #lack(layers: LayerRange, without: ReadonlySet<string>): string {
+    const missing = this.#options
+      .missing({ layers, without })
+      .map(({ begin, end }) => (end - begin === 1 ? `${begin}` : `${begin} to ${end - 1}`));
+    if (missing.length === 0) return `no chain of peers leads through layers ${layers.begin} to ${layers.end - 1}`;
+    const silent = without.size > 0 ? `; ${without.size} did not answer, or answered wrongly` : "";
+    return `no peer holds layers ${missing.join(", ")} of ${this.#options.nLayers}${silent}`;
+  }
+
+  /** Gives new stages what the old ones were given. */
+  async #rebuild(hops: readonly ActiveHop[]): Promise<void> {
+    for (const [sequence, history] of this.#sequences)
+      for (const [index, hop] of hops.entries()) {
+        try {
+          await this.#rebuildOn(hop, sequence, history, index + 1 < hops.length);
+        } catch (error) {
+          // Also where there is nobody else at the moment: others leave, and make room.
+          throw isLackOfRoom(error) ? new HopFault(hop.hop.peer, "full", error.message, { cause: error }) : error;
+        }
+      }
+  }
+
+  /** @param onward whether what comes out is the input of another stage that is new */
+  async #rebuildOn(hop: ActiveHop, sequence: SequenceSlot, history: SequenceHistory, onward: boolean): Promise<void> {
+    const { nLayers, hiddenSize } = this.#options;
+    const slot = await hop.call(hop.stage.open());
+    hop.slots.set(sequence, slot);
+    const { sampling, chosen } = history;
+    if (hop.end === nLayers && sampling) {
+      const { promptIds = [], generatedIds = [] } = sampling.history ?? {};
+      const known = { promptIds, generatedIds: [...generatedIds, ...chosen] };
+      await hop.call(hop.stage.setSampling(slot, sampling.parameters, known));
+    }
+    const next = new SequenceHistory(hiddenSize);
+    for (const { tokens, hidden } of history.pieces(hop.begin, hop.description.maxTokens)) {
+      const entries = [{ sequence: slot, tokens, ...(hidden && { hidden }) }];
+      const output = await hop.forward({ entries, output: onward ? "hidden" : "none" }, tokens.length);
+      if (onward && output.hidden) next.add(hop.end, { tokens, hidden: output.hidden });
+    }
+    if (!onward) return;
+    history.drop(hop.end);
+    for (const input of next.inputs(hop.end)) history.add(hop.end, input);
+  }
+}
