@@ -5,6 +5,8 @@
 import { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES } from "../wire/channel.ts";
 
 const LENGTH_BYTES = 4;
+/** A frame up to this long is written together with its length: a copy costs less than a second write, which may wake the reader for four bytes. */
+const WRITTEN_TOGETHER_BYTES = 65_536;
 
 export interface StreamChannelOptions {
   readonly maxFrameBytes?: number;
@@ -34,11 +36,13 @@ export function streamChannel(
     closed: inbox.closed,
     send(frame: Frame): void {
       if (inbox.isClosed) return;
-      const length = new Uint8Array(LENGTH_BYTES);
-      new DataView(length.buffer).setUint32(0, frame.byteLength, true);
+      const together = frame.byteLength <= WRITTEN_TOGETHER_BYTES;
+      const first = new Uint8Array(LENGTH_BYTES + (together ? frame.byteLength : 0));
+      new DataView(first.buffer).setUint32(0, frame.byteLength, true);
+      if (together) first.set(frame, LENGTH_BYTES);
       // What fails shows in `closed`.
-      writer.write(length).catch(() => undefined);
-      writer.write(frame).catch(() => undefined);
+      writer.write(first).catch(() => undefined);
+      if (!together) writer.write(frame).catch(() => undefined);
     },
     onFrame: (receiver) => inbox.onFrame(receiver),
     close(reason = "it was closed"): void {

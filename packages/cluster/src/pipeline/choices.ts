@@ -1,5 +1,5 @@
 /** Which tokens the micro-batches of each step chose: steps have numbers of the pipeline's own, and what one reads comes in the order of the step's entries. */
-import { ModelError } from "@shoal/model";
+import { type ChosenLogprobs, ModelError } from "@shoal/model";
 import { KEPT_STEPS } from "../stage/stepNumbers.ts";
 
 /** Of a step: what one micro-batch chose. */
@@ -10,6 +10,8 @@ export interface Choice {
   readonly counts: readonly number[];
   readonly step: Promise<number>;
   readonly ids: Promise<readonly number[]>;
+  /** What the stage said with the step, when it has run. */
+  readonly toldLogprobs: () => readonly ChosenLogprobs[] | undefined;
 }
 
 export class Choices {

@@ -25,6 +25,7 @@ import {
 } from "@shoal/model";
 import { ClusterError } from "../errors.ts";
 import { entryRows } from "../stage/messages.ts";
+import { type ToldStep, tellsTokens } from "../stage/remoteStage.ts";
 import { KEPT_STEPS } from "../stage/stepNumbers.ts";
 import { type Choice, Choices, notThere } from "./choices.ts";
 import { checkBatch, checkOrder, joinDescriptions, joinOutputs, splitRows } from "./joined.ts";
@@ -300,7 +301,10 @@ export class PipelineStage implements Stage {
   }
 
   async logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
-    return this.#read(first, count, async ({ step }) => (await this.#last.logprobs(await step, 1))[0] ?? []);
+    return this.#read(first, count, async ({ step, toldLogprobs }) => {
+      const onStage = await step;
+      return toldLogprobs() ?? (await this.#last.logprobs(onStage, 1))[0] ?? [];
+    });
   }
 
   async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
@@ -356,6 +360,7 @@ export class PipelineStage implements Stage {
     const lastStage = this.#stages.length - 1;
     let before: Promise<StepOutput | undefined> = Promise.resolve(undefined);
     const captured: Promise<StepOutput>[] = [];
+    let told: ToldStep | undefined;
     for (const [k, { stage }] of this.#stages.entries()) {
       const input = before;
       const { sent, result } = this.#send(k, [...sequences.map(({ tails }) => at(tails, k)), input, tokens], async () => {
@@ -369,7 +374,12 @@ export class PipelineStage implements Stage {
             // A stage that has an embedding needs the ids; the last of several only their number, and how many of them to verify.
             entries: own.map((entry, place) => (lastStage === 0 ? entry : { ...entry, tokens: (ids[place] ?? []).slice(0, named(entry)) })),
           };
-          return () => stage.forward(step);
+          return async () => {
+            if (batch.output !== "sample" || !tellsTokens(stage)) return stage.forward(step);
+            // By one message each way: asking for the tokens afterwards would be a second.
+            told = await stage.forwardTold(step);
+            return told.output;
+          };
         }
         const step: Batch = {
           entries: own.map(({ sequence, hidden }, place) => ({ sequence, tokens: ids[place] ?? [], ...(hidden && { hidden }) })),
@@ -387,7 +397,9 @@ export class PipelineStage implements Stage {
     const step = result.then((output) => output.step);
     step.catch(() => undefined);
     const ids =
-      batch.output === "sample" ? step.then(async (onStage) => (await this.#last.sampled(onStage, 1))[0] ?? []) : Promise.resolve([]);
+      batch.output === "sample"
+        ? step.then(async (onStage) => told?.tokens ?? (await this.#last.sampled(onStage, 1))[0] ?? [])
+        : Promise.resolve([]);
     ids.catch((error: unknown) => this.#fail(error));
     const counts = entries.map((entry) => (batch.output === "sample" ? toldRows(entry) : 0));
     let place = 0;
@@ -398,7 +410,7 @@ export class PipelineStage implements Stage {
       sequence.last = ids.then((all) => all[end - 1]);
       sequence.last.catch(() => undefined);
     }
-    return { choice: { entries: indices, counts, step, ids }, result };
+    return { choice: { entries: indices, counts, step, ids, toldLogprobs: () => told?.logprobs }, result };
   }
 
   async #read<T>(first: number, count: number, what: (choice: Choice) => Promise<readonly T[]>): Promise<readonly (readonly T[])[]> {

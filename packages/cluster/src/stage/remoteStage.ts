@@ -36,13 +36,22 @@ export interface ToldStep {
   readonly logprobs?: readonly ChosenLogprobs[];
 }
 
+/** A stage that a step and its tokens can be had of at once. */
+export interface TellingStage extends Stage {
+  forwardTold(batch: Batch): Promise<ToldStep>;
+}
+
+export function tellsTokens(stage: Stage): stage is TellingStage {
+  return "forwardTold" in stage;
+}
+
 /** The stage that `serveStage` serves at the other end. */
 export function remoteStage(channel: FrameChannel, options: RemoteStageOptions): RemoteStage {
   return new RemoteStage({ caller: new Caller(channel, options), target: 0 }, options, true);
 }
 
 /** Calls reject with PeerLostError once the other side is gone, and otherwise as the stage there does: errors keep name, message and code. */
-export class RemoteStage implements Stage {
+export class RemoteStage implements TellingStage {
   readonly #caller: Caller;
   readonly #target: number;
   readonly #activations: ActivationFormat;
