@@ -134,7 +134,10 @@ export const OPTIONS = {
   "tls-key": text("FILE", "its private key, PEM"),
   "ice-servers": list("URL,URL,...", "STUN and TURN servers: stun:host:port, turn:user:password@host:port"),
   "no-local": toggle("read weights from other peers even where this machine has them"),
-  activations: choice("how hidden states travel between peers: as they are (default), or in half the bytes", ["f32", "f16"]),
+  activations: choice(
+    "how hidden states travel between peers or devices: as they are (default), in half the bytes, or, between devices, in FP8 with a scale for each 128",
+    ["f32", "f16", "fp8"],
+  ),
 
   mode: choice("arithmetic: activations as they are (default), or quantized to FP8 as DeepSeek does", ["w8a32", "w8a8"]),
   kv: choice("number format of the KV cache", ["f32", "f16", "fp8"]),
@@ -145,6 +148,9 @@ export const OPTIONS = {
     "NAME,...",
     "spread the model over several devices, each in a process of its own, by parts of their adapters' names (Dawn), or 'auto' for all; NAME=2 takes twice the share of the others. Of 'plan': a JSON file",
   ),
+  plan: text("FILE", "spread the model over several devices as a plan says, which 'shoal plan --json' printed"),
+  "expert-memory": size("of each device for routed experts: those that do not fit are read when they are needed (default: all are there)"),
+  replicas: integer("N", "devices that have each expert, where experts are spread (default 1)", 1, 64),
   split: choice("with --devices: layers in a row (default), each layer's experts, or both", ["layers", "experts", "both"]),
   adapter: text("NAME", "part of the adapter's name (Dawn only); 'shoal doctor' shows names"),
 
@@ -166,7 +172,7 @@ export const COMMON: readonly OptionName[] = ["verbose", "help"];
 /** Where and how a model runs. */
 export const DEVICE: readonly OptionName[] = ["webgpu", "adapter", "tuning"];
 /** Several of them. */
-export const DEVICES: readonly OptionName[] = ["devices", "split"];
+export const DEVICES: readonly OptionName[] = ["devices", "split", "plan", "expert-memory"];
 export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];
 export const SAMPLING: readonly OptionName[] = [
   "max-new-tokens",

@@ -1,7 +1,7 @@
 /** An engine over fleets of processes, one of which is killed: the answers are the reference's. */
 import { existsSync } from "node:fs";
 import process from "node:process";
-import { DeviceFleet, type FleetMember, type Split } from "@shoal/cluster/deno";
+import { DeviceFleet, type FleetMember, type Split, layoutOfSplit } from "@shoal/cluster/deno";
 import { Engine, GREEDY, Generator } from "@shoal/engine";
 import { dawnAdapterNames, openDenoGpu } from "@shoal/gpu/deno";
 import type { Stage } from "@shoal/model";
@@ -27,7 +27,6 @@ interface Case {
 function members(webgpu: DenoEngine, { devices, mixed = false }: Case): readonly FleetMember[] {
   return Array.from({ length: devices }, (_, index) => ({
     name: `device ${index}`,
-    share: index === 1 && devices === 2 ? 2 : 1,
     webgpu,
     ...(mixed && {
       adapterName: index % 2 === 0 ? "llvmpipe" : "SwiftShader",
@@ -88,7 +87,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
       const location = fileURLToPath(tinyModelUrl);
       const fleet = await DeviceFleet.open({
         members: members(gpuEngine, each),
-        split: each.split,
+        layout: layoutOfSplit(each.split, each.devices === 2 ? [1, 2] : Array.from({ length: each.devices }, () => 1), config),
         location,
         config,
         overrides: false,

@@ -5,7 +5,14 @@ export { ClusterError, type ClusterErrorCode, PeerLostError } from "./errors.ts"
 export { RemoteExpertShard, type RemoteShardOptions, ShardServer, remoteShard, serveShard } from "./experts/remoteShard.ts";
 export { type ShardMember, ShardedExperts, type ShardedExpertsOptions } from "./experts/shardedExperts.ts";
 export { type PipelineOptions, PipelineStage } from "./pipeline/pipelineStage.ts";
-export { RemoteStage, type RemoteStageOptions, type RemoteTarget, type ToldStep, remoteStage } from "./stage/remoteStage.ts";
+export {
+  RemoteStage,
+  type RemoteStageOptions,
+  type RemoteTarget,
+  type TellingStage,
+  type ToldStep,
+  remoteStage,
+} from "./stage/remoteStage.ts";
 export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
 export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls } from "./wire/calls.ts";
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";
@@ -13,5 +20,6 @@ export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFr
 export { type ActivationFormat, Tensor } from "./wire/tensor.ts";
 export { DEFAULT_WORKLOAD, type PlanCost, type Workload } from "./placement/cost.ts";
 export { type Device, type Fleet, type Link, parseFleet } from "./placement/fleet.ts";
+export { type LoadablePlan, devicesOfPlan, parsePlan } from "./placement/planFile.ts";
 export { type ModelCosts, modelCosts } from "./placement/modelCosts.ts";
 export { type NoPlan, type Plan, type PlannedStage, place } from "./placement/place.ts";

@@ -1,6 +1,7 @@
 /** Tokens and seconds of one answer, and of a whole conversation. */
 import type { GenerationTimings } from "@shoal/engine";
-import { formatCount, formatDuration } from "../format.ts";
+import { formatBytes, formatCount, formatDuration } from "../format.ts";
+import type { DevicePaging } from "../gpu/protocol.ts";
 
 /** After the first token, which belongs to the prompt's time; null for a single token. */
 export function tokensPerSecond({ generatedTokens, decodeMs }: Pick<GenerationTimings, "generatedTokens" | "decodeMs">): number | null {
@@ -14,6 +15,19 @@ export function summaryLine(timings: GenerationTimings): string {
   const cached = cachedTokens > 0 ? `, ${cachedTokens} of them cached` : "";
   const prompt = `first token after ${formatDuration(firstTokenMs)} (prompt of ${formatCount(promptTokens)} tokens${cached})`;
   return `${plural(generatedTokens, "token")} in ${formatDuration(firstTokenMs + decodeMs)}${speed}; ${prompt}`;
+}
+
+/** A line for each device that pages experts. */
+export function pagingLines(devices: readonly DevicePaging[]): readonly string[] {
+  return devices.flatMap(({ device, stats }) => {
+    const sum = (of: (each: (typeof stats)[number]) => number): number => stats.reduce((total, each) => total + of(each), 0);
+    const needed = sum((each) => each.needed);
+    if (needed === 0) return [];
+    const there = `${((100 * sum(({ hits }) => hits)) / needed).toFixed(1)} % of ${formatCount(needed)} experts were there`;
+    const read = `${formatCount(sum(({ loads }) => loads))} read (${formatBytes(sum(({ loadedBytes }) => loadedBytes))})`;
+    const ahead = `${sum(({ prefetchHits }) => prefetchHits)} of ${sum(({ prefetched }) => prefetched)} prefetched ones used`;
+    return [`${device}: ${there}, ${read}, ${ahead}; ${formatDuration(sum(({ stallMs }) => stallMs))} of waiting`];
+  });
 }
 
 export class ChatStats {

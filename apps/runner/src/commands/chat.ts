@@ -3,7 +3,7 @@ import { type ChatSession, EngineError } from "@shoal/engine";
 import type { SamplingParameters, StageDescription } from "@shoal/model";
 import { ask } from "../chat/ask.ts";
 import { chatSession, converse } from "../chat/conversation.ts";
-import { summaryLine } from "../chat/stats.ts";
+import { pagingLines, summaryLine } from "../chat/stats.ts";
 import type { Command, Invocation } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
@@ -39,14 +39,16 @@ async function runChat(invocation: Invocation): Promise<number> {
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
-      const load = loadOptions(values, model.checkpoint.config);
+      const load = await loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
       if (prompt !== undefined) checkLength(chat.promptIds(prompt).length, load.contextTokens);
       const sampling = samplingFrom(values, model, { seed });
       return { model, load, chat, sampling };
     });
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
-    return answer(invocation, { prompt, stage, chat, sampling });
+    const code = await answer(invocation, { prompt, stage, chat, sampling });
+    for (const line of pagingLines(await client.paging())) terminal.err(`[${line}]\n`);
+    return code;
   });
 }
 

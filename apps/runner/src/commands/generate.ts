@@ -4,7 +4,7 @@ import type { ChatSession, ChatTurn } from "@shoal/engine";
 import type { SamplingParameters } from "@shoal/model";
 import { ask } from "../chat/ask.ts";
 import { chatSession, converse } from "../chat/conversation.ts";
-import { summaryLine, tokensPerSecond } from "../chat/stats.ts";
+import { pagingLines, summaryLine, tokensPerSecond } from "../chat/stats.ts";
 import type { Command, Invocation } from "../command.ts";
 import { RunnerError, UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
@@ -51,16 +51,19 @@ async function runGenerate(invocation: Invocation): Promise<number> {
   return withGpu(async (client) => {
     const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
-      const load = loadOptions(values, model.checkpoint.config);
+      const load = await loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
       for (const prompt of prompts ?? []) checkLength(chat.promptIds(prompt).length, load.contextTokens);
       const sampling = samplingFrom(values, model, defaults);
       return { model, load, chat, sampling };
     });
     for (const warning of model.warnings) terminal.err(`Warning: ${warning}\n`);
-    return prompts === null
-      ? converse(invocation, chat, stage, { sampling, alwaysAsk: true })
-      : complete(invocation, prompts, chat, sampling);
+    const code =
+      prompts === null
+        ? await converse(invocation, chat, stage, { sampling, alwaysAsk: true })
+        : await complete(invocation, prompts, chat, sampling);
+    for (const line of pagingLines(await client.paging())) terminal.err(`[${line}]\n`);
+    return code;
   });
 }
 

@@ -49,7 +49,7 @@ async function runInspect(invocation: Invocation): Promise<number> {
   const load: LoadRequest = {
     location: model.location,
     config: model.configOverride,
-    ...loadOptions(values, config),
+    ...(await loadOptions(values, config)),
     mtp: values.mtp === true,
   };
   const fit = await withGpu((client) => fitOf(client, invocation, load));

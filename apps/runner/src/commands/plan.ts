@@ -1,5 +1,5 @@
 /** `shoal plan`: where a model's layers and experts would go on given devices, how fast that would be, and why. Loads nothing. */
-import { type Fleet, type NoPlan, type Plan, modelCosts, parseFleet, place } from "@shoal/cluster";
+import { DEFAULT_WORKLOAD, type Fleet, type NoPlan, type Plan, devicesOfPlan, modelCosts, parseFleet, place } from "@shoal/cluster";
 import type { Command, Invocation } from "../command.ts";
 import { RunnerError, UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
@@ -12,10 +12,11 @@ export const planCommand: Command = {
   summary: "plan which device computes which layers and experts of a model, and predict its speed",
   arguments: "",
   maxWords: 0,
-  options: ["config", "devices", "kv", "context", "chunk", "prompt-tokens", "new-tokens", "json"],
+  options: ["config", "devices", "kv", "context", "chunk", "prompt-tokens", "new-tokens", "activations", "replicas", "json"],
   notes: [
-    "--devices FILE names a JSON file: {devices: [{name, memoryBytes, bytesPerSecond, flopsPerSecond, layerSeconds?, readbackSeconds?}], links: [{between: [a, b], latencySeconds, bytesPerSecond}], defaultLink?}.",
-    "Example: shoal plan --config configs/config_671B.json --devices configs/fleets/example.json",
+    "--devices FILE names a JSON file: {devices: [{name, adapter?, env?, memoryBytes, bytesPerSecond, flopsPerSecond, layerSeconds?, readbackSeconds?}], links: [{between: [a, b], latencySeconds, bytesPerSecond}], defaultLink?}.",
+    'adapter is part of the name that Dawn knows the device by, if that is not its own; env says which GPU its process gets where several have one name, such as {"DRI_PRIME": "pci-0000_65_00_0!"}.',
+    "Example: shoal plan --config configs/config_671B.json --devices configs/fleets/example.json --json > plan.json; chat, generate and serve take it as --plan plan.json.",
   ],
   run: runPlan,
 };
@@ -35,11 +36,18 @@ async function runPlan({ values, terminal }: Invocation): Promise<number> {
     ...(values.chunk !== undefined && { chunkTokens: values.chunk }),
     ...(values["prompt-tokens"] !== undefined && { promptTokens: values["prompt-tokens"] }),
     ...(values["new-tokens"] !== undefined && { newTokens: values["new-tokens"] }),
+    ...(values.replicas !== undefined && { replicas: values.replicas }),
+    activations: values.activations ?? DEFAULT_WORKLOAD.activations,
   };
-  const plan = place(modelCosts(config, kvFormat), fleet, work);
+  // 'serve' drafts with the MTP module.
+  const plan = place(modelCosts(config, kvFormat, { mtp: true }), fleet, work);
   if (values.json === true) {
     const speeds = plan.fits && { decodeTokensPerSecond: 1 / plan.decodeSeconds, prefillTokensPerSecond: 1 / plan.prefillSecondsPerToken };
-    terminal.out(`${JSON.stringify({ config: values.config, kv: kvFormat, context, ...plan, ...speeds }, null, 2)}\n`);
+    const { activations } = work;
+    const devices = plan.fits && { devices: devicesOfPlan(plan, fleet) };
+    terminal.out(
+      `${JSON.stringify({ config: values.config, kv: kvFormat, context, activations, ...devices, ...plan, ...speeds }, null, 2)}\n`,
+    );
   } else terminal.out(plan.fits ? describePlan(plan, fleet, context) : "");
   if (plan.fits) return EXIT.ok;
   throw new RunnerError(`Cannot fit the model: ${(plan satisfies NoPlan).why.join("; ")}`);

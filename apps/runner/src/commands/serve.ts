@@ -170,7 +170,7 @@ async function prepare(
   const tokenizer = tokenizerOf(model);
   const template = templateOf(model, tokenizer);
   const maxSequences = values["max-sequences"] ?? DEFAULT_MAX_SEQUENCES;
-  const load = loadOptions(values, config);
+  const load = await loadOptions(values, config);
   return {
     model,
     tokenizer,

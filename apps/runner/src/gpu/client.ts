@@ -20,6 +20,7 @@ import { installErrorTransfer } from "./errorTransfer.ts";
 import type { GpuHost } from "./host.ts";
 import type {
   BenchRequest,
+  DevicePaging,
   DeviceReport,
   DeviceRequest,
   DeviceTimes,
@@ -67,6 +68,11 @@ export class GpuClient implements TokenGenerator {
 
   measure(signal?: AbortSignal): Promise<DeviceTimes> {
     return this.#call((host) => host.measure(), signal);
+  }
+
+  /** How the paging of experts goes, on each device. */
+  paging(signal?: AbortSignal): Promise<readonly DevicePaging[]> {
+    return this.#call((host) => host.paging(), signal);
   }
 
   requirements(request: LoadRequest, signal?: AbortSignal): Promise<Requirements> {

@@ -15,16 +15,18 @@ import {
   Generator,
 } from "@shoal/engine";
 import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker } from "@shoal/engine/constrained";
-import { type GpuContext, NoAdapterError, type OpenedAdapter } from "@shoal/gpu";
+import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
 import { DeviceFleet } from "@shoal/cluster/deno";
-import { type DenoOpenOptions, dawnAdapterNames, openDenoGpu } from "@shoal/gpu/deno";
+import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
   type LoadProgress,
+  type LocalExpertShard,
   type LocalStage,
   type LocalStageOptions,
   type Stage,
   type StageDescription,
   checkAdapter,
+  loadLocalExpertShard,
   loadLocalStage,
   memoryRequirements,
   stagePlan,
@@ -35,10 +37,11 @@ import { ChunkedFiles, filesSource, parseManifest } from "@shoal/swarm/weights";
 import { type Remote, releaseProxy, transfer } from "comlink";
 import { diskChunks } from "../swarm/chunkCache.ts";
 import { type Tuning, tuningFor } from "../tuning/choices.ts";
+import { fleetLayout } from "./fleetLayout.ts";
 import { measureDevice } from "./measure.ts";
 import {
-  AUTO_DEVICES,
   type BenchRequest,
+  type DevicePaging,
   type DeviceReport,
   type DeviceRequest,
   type DeviceTimes,
@@ -72,6 +75,8 @@ export class GpuHost {
   /** The same, if it is on the device that is open. */
   #local: LocalStage | undefined;
   #fleet: DeviceFleet | undefined;
+  /** Experts of which only some are on the device, and what the others are read from. */
+  #paged: { readonly shard: LocalExpertShard; readonly checkpoint: CheckpointSource } | undefined;
   /** What `#stage` was loaded by. */
   #loaded: LoadRequest | undefined;
   #generator: Generator | undefined;
@@ -153,6 +158,8 @@ export class GpuHost {
   async unload(): Promise<void> {
     const stage = this.#stage;
     this.#fleet?.close();
+    await this.#paged?.checkpoint.close();
+    this.#paged = undefined;
     this.#stage = undefined;
     this.#local = undefined;
     this.#fleet = undefined;
@@ -167,14 +174,24 @@ export class GpuHost {
     try {
       if (request.fleet) this.#stage = await this.#openFleet(request, request.fleet, checkpoint.config, onProgress);
       else {
-        this.#local = await loadLocalStage(this.#device(), checkpoint, { ...stageOptions(request), ...options });
+        const gpu = this.#device();
+        const own = await pagedExperts(gpu, checkpoint, request, options);
+        this.#paged = own && { shard: own, checkpoint };
+        this.#local = await loadLocalStage(gpu, checkpoint, { ...stageOptions(request), ...(own && { experts: own }), ...options });
         this.#stage = this.#local;
       }
       this.#loaded = request;
       return this.#stage;
     } finally {
-      await checkpoint.close();
+      // Experts are read from it as long as they are paged.
+      if (this.#paged?.checkpoint !== checkpoint) await checkpoint.close();
     }
+  }
+
+  /** How paging goes: of each device, summed over its layers; nothing where all experts are on their devices. */
+  async paging(): Promise<readonly DevicePaging[]> {
+    if (this.#fleet) return this.#loaded?.expertBytes === undefined ? [] : this.#fleet.paging();
+    return this.#paged ? [{ device: this.#device().adapter.description, stats: [this.#paged.shard.paging] }] : [];
   }
 
   /** The same model on another device, or on a fleet without the lost one, where a device was lost. */
@@ -186,6 +203,8 @@ export class GpuHost {
     const request = this.#loaded;
     if (!request) throw new EngineError("closed", "Cannot open the model again: none is loaded");
     if (!keepGenerator) this.#generator = undefined;
+    await this.#paged?.checkpoint.close();
+    this.#paged = undefined;
     // Whatever the lost one says of its end.
     await this.#stage?.destroy().catch(() => {});
     this.#gpu = await this.#openGpu(this.#opened);
@@ -194,29 +213,21 @@ export class GpuHost {
 
   async #openFleet(
     request: LoadRequest,
-    { members, split }: FleetWish,
+    wish: FleetWish,
     config: ModelConfig,
     onProgress: LocalStageOptions["onProgress"],
   ): Promise<Stage> {
-    // Adapters are had by name through Dawn only.
-    const present = members.some(({ name }) => name === AUTO_DEVICES) ? hardwareFirst(await dawnAdapterNames()) : [];
-    const wanted = members.flatMap((member) => (member.name === AUTO_DEVICES ? present.map((name) => ({ ...member, name })) : [member]));
-    if (wanted.length === 0) throw new NoAdapterError("dawn", "it names none for '--devices auto'; see 'shoal doctor'");
-    const named = wanted.map(({ name, share }, index) => ({
-      name: `${name} (${index})`,
-      share,
-      webgpu: "dawn" as const,
-      adapterName: name,
-    }));
-    const options = stageOptions(request);
-    const { location } = request;
+    const { members, layout } = await fleetLayout(wish, config);
+    const { location, expertBytes } = request;
     this.#fleet = await DeviceFleet.open({
-      members: named,
-      split,
+      members,
+      layout,
+      activations: wish.activations,
+      ...(expertBytes !== undefined && { expertBytes }),
       location,
       config,
       overrides: request.config !== undefined,
-      options,
+      options: stageOptions(request),
       ...(onProgress && { onProgress }),
     });
     return this.#fleet.stage;
@@ -402,12 +413,6 @@ export class GpuHost {
   }
 }
 
-/** Those on the CPU only where there are no others. */
-function hardwareFirst(names: readonly string[]): readonly string[] {
-  const hardware = names.filter((name) => !/llvmpipe|lavapipe|swiftshader/i.test(name));
-  return hardware.length > 0 ? hardware : names;
-}
-
 async function openRequested({ location, config, chunks }: LoadRequest, signal?: AbortSignal): Promise<CheckpointSource> {
   const options = signal ? { signal } : {};
   if (!chunks) return openLocation(location, { ...(config && { config }), ...options });
@@ -439,4 +444,25 @@ function stageOptions({
     ...(mtp !== undefined && { mtp }),
     ...(layers && { layers }),
   };
+}
+
+/** All routed experts behind a shard that keeps to its bytes, where the request says how many; undefined where they are part of the stage. */
+async function pagedExperts(
+  gpu: GpuContext,
+  checkpoint: CheckpointSource,
+  { expertBytes, maxTokens, mode, mtp }: LoadRequest,
+  { signal, onProgress }: Pick<LocalStageOptions, "onProgress" | "signal">,
+): Promise<LocalExpertShard | undefined> {
+  if (expertBytes === undefined) return undefined;
+  const { nDenseLayers, nLayers, nMtpLayers, nRoutedExperts } = checkpoint.config;
+  const all = Array.from({ length: nRoutedExperts }, (_, expert) => expert);
+  const count = nLayers + (mtp === true ? nMtpLayers : 0) - nDenseLayers;
+  return loadLocalExpertShard(gpu, checkpoint, {
+    experts: Array.from({ length: count }, (_, place) => ({ layer: nDenseLayers + place, experts: all })),
+    budgetBytes: expertBytes,
+    mode,
+    ...(maxTokens !== undefined && { maxTokens }),
+    ...(signal && { signal }),
+    ...(onProgress && { onProgress }),
+  });
 }

@@ -1,10 +1,11 @@
 /** What the main thread and the GPU worker say to one another. Everything here can be cloned. */
+import type { ActivationFormat, LoadablePlan } from "@shoal/cluster";
 import type { Split } from "@shoal/cluster/deno";
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { EngineRequest, GenerationRequest } from "@shoal/engine";
 import type { AdapterDescription, Dialect } from "@shoal/gpu";
 import type { DenoEngine } from "@shoal/gpu/deno";
-import type { KvFormat, LayerRange, MemoryRequirements, NumericMode, RoutingCapture } from "@shoal/model";
+import type { KvFormat, LayerRange, MemoryRequirements, NumericMode, PagingStats, RoutingCapture } from "@shoal/model";
 import type { TuneOptions } from "@shoal/model/tuning";
 import type { TuningReport } from "../tuning/choices.ts";
 import type { BenchSize, DemoConfigs, GpuBench, GpuRow, GpuRowName, ModelBenchOptions, RowTimeline } from "@shoal/model/bench";
@@ -56,14 +57,23 @@ export interface LoadRequest {
   readonly chunks?: { readonly manifestText: string; readonly cacheDirectory: string } | undefined;
   /** Instead of the open device: several, each in a process of its own, by parts of their adapters' names. */
   readonly fleet?: FleetWish | undefined;
+  /** Of each device for routed experts; those that do not fit are read from the checkpoint when they are needed. Undefined: all are on the devices. */
+  readonly expertBytes?: number | undefined;
 }
 
 /** In place of a name: every adapter that has one; those on the CPU only if there are no others. */
 export const AUTO_DEVICES = "auto";
 
-export interface FleetWish {
-  readonly members: readonly { readonly name: string; readonly share: number }[];
-  readonly split: Split;
+/** Adapters by parts of their names, in proportion to their shares; or what a plan says. */
+export type FleetWish = (
+  | { readonly members: readonly { readonly name: string; readonly share: number }[]; readonly split: Split }
+  | { readonly plan: LoadablePlan }
+) & { readonly activations: ActivationFormat };
+
+export interface DevicePaging {
+  readonly device: string;
+  /** Of each shard on it. */
+  readonly stats: readonly PagingStats[];
 }
 
 export interface Requirements extends MemoryRequirements {

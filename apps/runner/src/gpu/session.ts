@@ -7,7 +7,7 @@ import type { Values } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { tuningLine } from "../tuning/choices.ts";
 import { GpuClient } from "./client.ts";
-import type { DeviceReport, DeviceRequest, LoadRequest } from "./protocol.ts";
+import type { DeviceReport, DeviceRequest, FleetWish, LoadRequest } from "./protocol.ts";
 
 export interface GpuSession {
   readonly client: GpuClient;
@@ -67,7 +67,7 @@ export async function startModel<T extends Prepared>(
   await model.checkpoint.close();
   const device = await opening;
   const { fleet } = load;
-  if (fleet) terminal.err(`Devices: ${fleet.members.map(({ name }) => name).join(", ")}, which share ${fleet.split}\n`);
+  if (fleet) terminal.err(`Devices: ${fleetLine(fleet)}\n`);
   else terminal.err(`Adapter: ${adapterLine(device)}\n`);
   const { tuning } = device;
   if (tuning.problem !== null) terminal.err(`Warning: ${tuning.problem}\n`);
@@ -89,4 +89,9 @@ export async function startModel<T extends Prepared>(
     progress.end();
     throw error;
   }
+}
+
+function fleetLine(fleet: FleetWish): string {
+  if ("plan" in fleet) return `${fleet.plan.devices.map(({ name }) => name).join(", ")}, as planned`;
+  return `${fleet.members.map(({ name }) => name).join(", ")}, which share ${fleet.split}`;
 }

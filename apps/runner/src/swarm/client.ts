@@ -22,7 +22,9 @@ export async function withSwarm<T>(
   text: string,
   work: (session: SwarmSession) => Promise<T>,
 ): Promise<T> {
-  if (values.devices) throw new UsageError("Cannot use '--devices' with '--swarm', expected one of them");
+  if (values.devices ?? values.plan)
+    throw new UsageError(`Cannot use '--${values.devices ? "devices" : "plan"}' with '--swarm', expected one of them`);
+  if (values.activations === "fp8") throw new UsageError("Cannot use '--activations fp8' with '--swarm', expected f32 or f16");
   const { signal } = interrupts;
   const member = await enterSwarm(inviteFromText(text), values, signal);
   const { peers, checkpoint, manifest } = member;

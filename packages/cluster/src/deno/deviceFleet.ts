@@ -1,25 +1,29 @@
 /**
- * One stage over several devices, each in a process of its own: layers in a row; or the layers on the first device and each layer's experts over all; or both, layers in a row and each
- * layer's experts over all. A device that is lost is started again, with what it had.
+ * One stage over several devices, each in a process of its own, as a layout says: layers in a row, each with its experts or with some of them on other devices. A device that is lost is
+ * started again, with what it had.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
-import { type ExpertShard, type LoadProgress, type LocalStageOptions, type Stage, isLoss } from "@shoal/model";
+import { type LoadProgress, type PagingStats, type Stage, isLoss } from "@shoal/model";
 import { ClusterError } from "../errors.ts";
+import type { RemoteExpertShard } from "../experts/remoteShard.ts";
 import { ShardedExperts } from "../experts/shardedExperts.ts";
 import { PipelineStage } from "../pipeline/pipelineStage.ts";
+import type { ActivationFormat } from "../wire/tensor.ts";
 import { type DeviceOptions, type RemoteDevice, type StageRequest, openProcessDevice } from "./devices.ts";
+import type { ExpertLayout, StageLayout } from "./layout.ts";
 
 export interface FleetMember extends DeviceOptions {
   readonly name: string;
-  /** Of the layers, or of the experts, in proportion to the others'. */
-  readonly share: number;
 }
-
-export type Split = "layers" | "experts" | "both";
 
 export interface FleetRequest {
   readonly members: readonly FleetMember[];
-  readonly split: Split;
+  /** Who has what: `layoutOfSplit`, `layoutOfPlan`. */
+  readonly layout: readonly StageLayout[];
+  /** How hidden states travel between devices; f32 by default. */
+  readonly activations?: ActivationFormat;
+  /** Of each device for routed experts; those that do not fit are read when they are needed. */
+  readonly expertBytes?: number;
   readonly location: string;
   readonly config: ModelConfig;
   /** Whether `config` stands in for the checkpoint's own. */
@@ -34,20 +38,21 @@ export class DeviceFleet {
   readonly #request: FleetRequest;
   readonly #devices: (RemoteDevice | undefined)[] = [];
   readonly #opening: (Promise<RemoteDevice> | undefined)[] = [];
-  /** Where each stage and each shard was loaded: by the time that its loss is noticed its device may have been replaced for the other's sake. */
+  /** Where each stage was loaded, and each shard by its stage and member: by the time that its loss is noticed its device may have been replaced for another's sake. */
   readonly #stageDevices: (RemoteDevice | undefined)[] = [];
-  readonly #shardDevices: (RemoteDevice | undefined)[] = [];
+  readonly #shardDevices = new Map<string, RemoteDevice>();
   /** Of each load, by its place in the order of loads. */
   readonly #loads: LoadProgress[] = [];
   #stage: Stage | undefined;
-  #experts: ShardedExperts | undefined;
+  /** Of each stage, what other devices have of its experts. They replace each other by themselves, and outlive the stages. */
+  readonly #helpers: (Promise<ShardedExperts> | undefined)[] = [];
   #closed = false;
 
   private constructor(request: FleetRequest) {
     this.#request = request;
   }
 
-  /** @throws ClusterError named bad-plan for more devices than layers; what opening and loading throw. Nothing is left running then */
+  /** @throws what opening and loading throw. Nothing is left running then */
   static async open(request: FleetRequest): Promise<DeviceFleet> {
     const fleet = new DeviceFleet(request);
     try {
@@ -69,6 +74,13 @@ export class DeviceFleet {
     return this.#devices.map((device) => device?.report.adapter.description ?? "");
   }
 
+  /** How paging goes on each device, summed over its shards. */
+  async paging(): Promise<readonly { readonly device: string; readonly stats: readonly PagingStats[] }[]> {
+    return Promise.all(
+      this.#devices.flatMap((device) => (device ? [device.paging().then((stats) => ({ device: device.name, stats }))] : [])),
+    );
+  }
+
   /** After a loss: another stage, on the devices that live and new ones for the others. */
   async reopen(): Promise<Stage> {
     for (let attempt = 1; ; attempt++) {
@@ -84,7 +96,7 @@ export class DeviceFleet {
 
   async #restart(): Promise<void> {
     const left = this.#stage instanceof PipelineStage ? await this.#stage.abandon() : [undefined];
-    for (const [index, stage] of left.entries()) if (!stage) this.#discard(index, this.#stageDevices[index]);
+    for (const [index, stage] of left.entries()) if (!stage) this.#discard(this.#member(index), this.#stageDevices[index]);
     await this.#start(left);
   }
 
@@ -101,39 +113,65 @@ export class DeviceFleet {
   }
 
   async #start(left: readonly (Stage | undefined)[] = []): Promise<void> {
-    const { members, split, config } = this.#request;
+    const { members, layout } = this.#request;
     await Promise.all(members.map((_, index) => this.#device(index)));
-    // Shards replace each other by themselves: they outlive the stages.
-    if (split !== "layers") this.#experts ??= await this.#openExperts();
-    if (split === "experts") {
-      this.#stage = await this.#loadStage(0, {});
-      return;
-    }
-    const counts = shares(
-      config.nLayers,
-      members.map(({ share }) => share),
-    );
-    let begin = 0;
     // One after another, so that progress is one.
     const stages: Stage[] = [];
-    for (const [index, count] of counts.entries()) {
-      const layers = { begin, end: (begin += count) };
-      stages.push(left[index] ?? (await this.#loadStage(index, { layers })));
-    }
-    this.#stage = await PipelineStage.open(stages);
+    for (const index of layout.keys()) stages.push(left[index] ?? (await this.#loadStage(index)));
+    const [only] = stages;
+    this.#stage = stages.length === 1 && only ? only : await PipelineStage.open(stages);
   }
 
-  async #openExperts(): Promise<ShardedExperts> {
-    const { members } = this.#request;
+  #member(index: number): number {
+    return this.#layout(index).member;
+  }
+
+  #layout(index: number): StageLayout {
+    const stage = this.#request.layout[index];
+    if (!stage) throw new RangeError(`There is no stage ${index}`);
+    return stage;
+  }
+
+  /** The experts of a stage that other devices have. */
+  async #openHelpers(index: number, shares: readonly ExpertLayout[]): Promise<ShardedExperts> {
     const shards = [];
-    for (const [index, { name }] of members.entries()) shards.push({ name, shard: await this.#loadShard(index) });
+    for (const share of shares) shards.push({ name: String(share.member), shard: await this.#loadShard(index, share) });
     return ShardedExperts.open(shards, {
       replace: async ({ name }) => {
-        const index = members.findIndex((member) => member.name === name);
-        this.#discard(index, this.#shardDevices[index]);
-        return this.#loadShard(index);
+        const share = shares.find(({ member }) => String(member) === name);
+        if (!share) throw new RangeError(`Device ${name} has no experts of stage ${index}`);
+        this.#discard(share.member, this.#shardDevices.get(`${index} ${share.member}`));
+        return this.#loadShard(index, share);
       },
     });
+  }
+
+  /** Who has the experts of a stage apart from it; nobody where they are part of it, or there are none. */
+  #shares(index: number): readonly ExpertLayout[] {
+    const { config, expertBytes } = this.#request;
+    const { member, experts } = this.#layout(index);
+    if (this.#moeLayers(index).length === 0) return [];
+    if (experts || expertBytes === undefined) return experts ?? [];
+    return [{ member, experts: Array.from({ length: config.nRoutedExperts }, (_, expert) => expert) }];
+  }
+
+  #moeLayers(index: number): readonly number[] {
+    const { config, options } = this.#request;
+    const { begin, end } = this.#layout(index).layers;
+    const first = Math.max(begin, config.nDenseLayers);
+    const last = end + (end === config.nLayers && options.mtp === true ? config.nMtpLayers : 0);
+    return Array.from({ length: Math.max(0, last - first) }, (_, place) => first + place);
+  }
+
+  /** A shard's part of its device's bytes: by how many experts it has of all that are there. */
+  #budget(index: number, member: number): number | undefined {
+    const { expertBytes, layout } = this.#request;
+    if (expertBytes === undefined) return undefined;
+    const counts = [...layout.keys()].map((stage) => {
+      const own = this.#shares(stage).find((share) => share.member === member)?.experts.length ?? 0;
+      return own * this.#moeLayers(stage).length;
+    });
+    return (expertBytes * (counts[index] ?? 0)) / counts.reduce((sum, count) => sum + count, 0);
   }
 
   /** The one that is there, or another in its place. */
@@ -161,48 +199,53 @@ export class DeviceFleet {
     }
   }
 
-  #discard(index: number, device: RemoteDevice | undefined): void {
+  #discard(member: number, device: RemoteDevice | undefined): void {
     device?.close();
-    if (this.#devices[index] === device) this.#devices[index] = undefined;
+    if (this.#devices[member] === device) this.#devices[member] = undefined;
   }
 
-  async #loadStage(index: number, more: Pick<LocalStageOptions, "layers">): Promise<Stage> {
-    const { location, config, overrides, options, onProgress } = this.#request;
-    const experts = this.#experts;
-    const device = await this.#device(index);
+  async #loadStage(index: number): Promise<Stage> {
+    const { location, config, overrides, options, onProgress, activations } = this.#request;
+    const { member, layers } = this.#layout(index);
+    const shares = this.#shares(index);
+    const device = await this.#device(member);
     this.#stageDevices[index] = device;
+    const own = shares.find((share) => share.member === member);
+    const ownExperts = own && (await this.#loadShard(index, own));
+    const others = shares.filter((share) => share !== own);
+    if (others.length > 0) {
+      const opening = (this.#helpers[index] ??= this.#openHelpers(index, others));
+      // What failed is tried again with the next stage.
+      opening.catch(() => (this.#helpers[index] = undefined));
+    }
+    const helpers = await this.#helpers[index];
     return device.loadStage({
       location,
-      options: { ...options, ...more },
+      options: { ...options, layers },
       ...(overrides && { config }),
-      ...(experts && { experts }),
+      ...(activations && { activations }),
+      ...(ownExperts && { ownExperts }),
+      ...(helpers && { experts: helpers }),
       ...(onProgress && { onProgress: this.#sum(onProgress) }),
     });
   }
 
-  async #loadShard(index: number): Promise<ExpertShard> {
-    const { members, location, config, overrides, options, onProgress } = this.#request;
-    const device = await this.#device(index);
-    this.#shardDevices[index] = device;
-    const counts = shares(
-      config.nRoutedExperts,
-      members.map(({ share }) => share),
-    );
-    const first = counts.slice(0, index).reduce((sum, count) => sum + count, 0);
-    const own = Array.from({ length: counts[index] ?? 0 }, (_, place) => first + place);
-    const last = config.nLayers + (options.mtp === true ? config.nMtpLayers : 0);
-    const experts = Array.from({ length: last - config.nDenseLayers }, (_, place) => ({
-      layer: config.nDenseLayers + place,
-      experts: own,
-    }));
+  async #loadShard(index: number, { member, experts: own }: ExpertLayout): Promise<RemoteExpertShard> {
+    const { location, config, overrides, options, onProgress, activations } = this.#request;
+    const device = await this.#device(member);
+    this.#shardDevices.set(`${index} ${member}`, device);
+    const experts = this.#moeLayers(index).map((layer) => ({ layer, experts: own }));
+    const budgetBytes = this.#budget(index, member);
     return device.loadShard({
       location,
       options: {
         experts,
         ...(options.mode && { mode: options.mode }),
         ...(options.maxTokens !== undefined && { maxTokens: options.maxTokens }),
+        ...(budgetBytes !== undefined && { budgetBytes }),
       },
       ...(overrides && { config }),
+      ...(activations && { activations }),
       ...(onProgress && { onProgress: this.#sum(onProgress) }),
     });
   }
@@ -219,21 +262,4 @@ export class DeviceFleet {
       });
     };
   }
-}
-
-/** Whole numbers in proportion, one at least each. @throws ClusterError named bad-plan */
-export function shares(total: number, parts: readonly number[]): readonly number[] {
-  if (parts.length > total)
-    throw new ClusterError("bad-plan", `Cannot divide ${total} among ${parts.length} devices, expected one at least for each`);
-  const sum = parts.reduce((all, part) => all + part, 0);
-  const counts = parts.map((part) => Math.max(1, Math.floor((total * part) / sum)));
-  for (let left = total - counts.reduce((all, count) => all + count, 0); left !== 0; left += left > 0 ? -1 : 1) {
-    // Whoever is furthest from its share gives or takes.
-    const missing = counts.map((count, index) =>
-      left < 0 && count === 1 ? Number.POSITIVE_INFINITY : (total * (parts[index] ?? 0)) / sum - count,
-    );
-    const index = missing.indexOf(left > 0 ? Math.max(...missing) : Math.min(...missing));
-    counts[index] = (counts[index] ?? 0) + Math.sign(left);
-  }
-  return counts;
 }

@@ -6,12 +6,21 @@ import type { ModelConfig } from "@shoal/checkpoint";
 import { openLocation } from "@shoal/checkpoint/directory";
 import type { GpuContext } from "@shoal/gpu";
 import { openDenoGpu } from "@shoal/gpu/deno";
-import { type LoadProgress, type PagingStats, loadLocalExpertShard, loadLocalStage } from "@shoal/model";
+import {
+  type ExpertShard,
+  type LoadProgress,
+  type LocalExpertShard,
+  type PagingStats,
+  loadLocalExpertShard,
+  loadLocalStage,
+} from "@shoal/model";
 import { ClusterError } from "../errors.ts";
 import { StageServer } from "../stage/stageServer.ts";
 import { RemoteExpertShard, ShardServer } from "../experts/remoteShard.ts";
+import { ShardedExperts } from "../experts/shardedExperts.ts";
 import { Caller, type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
 import { type FrameChannel, bothWays } from "../wire/channel.ts";
+import type { ActivationFormat } from "../wire/tensor.ts";
 import * as schemas from "./schemas.ts";
 
 /** Target of the device's own calls. */
@@ -19,7 +28,7 @@ export const DEVICE = 0;
 
 interface Served {
   readonly dispatch: Dispatch;
-  readonly paging?: () => PagingStats;
+  readonly shard?: LocalExpertShard;
 }
 
 export class DeviceServer {
@@ -50,7 +59,7 @@ export class DeviceServer {
       case "loadShard":
         return this.#loadShard(parsed(schemas.loadShardRequest, method, body));
       case "paging":
-        return [...this.#objects.values()].flatMap(({ paging }) => paging?.() ?? []);
+        return [...this.#objects.values()].flatMap(({ shard }): readonly PagingStats[] => (shard ? [shard.paging] : []));
       case "progress":
         return this.#progress;
       default:
@@ -65,15 +74,14 @@ export class DeviceServer {
     return { adapter: gpu.adapter, engine: gpu.dialect.engine, maxBindingBytes: gpu.limits.maxStorageBufferBindingSize };
   }
 
-  async #loadStage({ location, config, options, experts, activations }: schemas.LoadStageRequest): Promise<number> {
+  async #loadStage({ location, config, options, activations, ...others }: schemas.LoadStageRequest): Promise<number> {
     const gpu = this.#device();
-    const caller = this.#caller;
-    const elsewhere = experts !== undefined && caller ? new RemoteExpertShard({ caller, target: experts }, { activations }) : undefined;
+    const experts = await this.#expertsOf(others, activations);
     const checkpoint = await openLocation(location, { ...(config && { config: config as unknown as ModelConfig }) });
     try {
       const stage = await loadLocalStage(gpu, checkpoint, {
         ...schemas.stageOptions(options),
-        ...(elsewhere && { experts: elsewhere }),
+        ...(experts && { experts }),
         onProgress: (progress) => (this.#progress = progress),
       });
       return this.#add(new StageServer(stage));
@@ -91,11 +99,30 @@ export class DeviceServer {
         ...schemas.shardOptions(options),
         onProgress: (progress) => (this.#progress = progress),
       });
-      return this.#add({ dispatch: new ShardServer(shard).dispatch, paging: () => shard.paging });
+      return this.#add({ dispatch: new ShardServer(shard).dispatch, shard });
     } catch (error) {
       await checkpoint.close();
       throw error;
     }
+  }
+
+  /** This device's own share is computed here while the others' are asked for. */
+  async #expertsOf(
+    { experts, ownExperts }: Pick<schemas.LoadStageRequest, "experts" | "ownExperts">,
+    activations: ActivationFormat,
+  ): Promise<ExpertShard | undefined> {
+    const caller = this.#caller;
+    const elsewhere = experts !== undefined && caller ? new RemoteExpertShard({ caller, target: experts }, { activations }) : undefined;
+    if (ownExperts === undefined) return elsewhere;
+    const own = this.#objects.get(ownExperts)?.shard;
+    if (!own) throw new ClusterError("refused", `Cannot load a stage: object ${ownExperts} is no shard of this device`);
+    if (!elsewhere) return own;
+    const members = [
+      { name: "here", shard: own },
+      { name: "elsewhere", shard: elsewhere },
+    ];
+    // Whoever is behind it has replaced what was lost, or never will.
+    return ShardedExperts.open(members, { replace: async () => elsewhere });
   }
 
   #add(object: Served): number {

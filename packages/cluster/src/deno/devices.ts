@@ -20,6 +20,8 @@ export interface DeviceOptions {
   readonly name?: string;
   /** Of a process: for a driver that shows one GPU, the variable that says which. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Of a process: a program that starts it, with its arguments, such as `taskset -c 0` or `numactl -N 0`, which keep it near its device. */
+  readonly launcher?: readonly string[];
 }
 
 export interface StageRequest {
@@ -28,6 +30,8 @@ export interface StageRequest {
   readonly options: Omit<LocalStageOptions, "onProgress" | "signal" | "experts" | "mtpRecycling">;
   /** Who computes the routed experts, if the device does not: it is asked through here. */
   readonly experts?: ExpertShard;
+  /** A shard of the same device, which has some of them, or all. */
+  readonly ownExperts?: RemoteExpertShard;
   /** How hidden states travel, and rows to experts. */
   readonly activations?: ActivationFormat;
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -92,10 +96,11 @@ export class RemoteDevice {
     return this.#caller.lost;
   }
 
-  async loadStage({ location, config, options, experts, activations = "f32", onProgress }: StageRequest): Promise<RemoteStage> {
+  async loadStage({ location, config, options, experts, ownExperts, activations = "f32", onProgress }: StageRequest): Promise<RemoteStage> {
     const number = this.#served.size + 1;
     if (experts) this.#served.set(number, new ShardServer(experts));
-    const request = { location, ...(config && { config }), options, ...(experts && { experts: number }), activations };
+    const elsewhere = { ...(experts && { experts: number }), ...(ownExperts && { ownExperts: ownExperts.target }) };
+    const request = { location, ...(config && { config }), options, ...elsewhere, activations };
     const target = await this.#load("loadStage", request, onProgress);
     return new RemoteStage({ caller: this.#caller, target }, { activations });
   }
@@ -153,8 +158,10 @@ export async function openProcessDevice(options: DeviceOptions = {}): Promise<Re
   const script = new URL("./deviceProcess.ts", import.meta.url).pathname;
   let process: Deno.ChildProcess;
   try {
-    process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "-A", script],
+    const deno = [Deno.execPath(), "run", "--quiet", "-A", script] as const;
+    const [program = deno[0], ...args] = options.launcher ? [...options.launcher, ...deno] : deno;
+    process = new Deno.Command(program, {
+      args,
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

@@ -1,4 +1,5 @@
 export { DeviceServer } from "./deviceServer.ts";
-export { DeviceFleet, type FleetMember, type FleetRequest, type Split } from "./deviceFleet.ts";
+export { DeviceFleet, type FleetMember, type FleetRequest } from "./deviceFleet.ts";
+export { type ExpertLayout, type Split, type StageLayout, layoutOfPlan, layoutOfSplit } from "./layout.ts";
 export { type DeviceOptions, RemoteDevice, type ShardRequest, type StageRequest, openProcessDevice, openWorkerDevice } from "./devices.ts";
 export type { DeviceReport } from "./schemas.ts";

@@ -29,6 +29,8 @@ export const loadStageRequest = z.strictObject({
   options: stageOptionsSchema,
   /** Which object of the other side has the routed experts, if this device does not. */
   experts: size.optional(),
+  /** Which shard on this device has some of them, or all. */
+  ownExperts: size.optional(),
   activations: z.enum(["f32", "f16", "fp8"]),
 });
 

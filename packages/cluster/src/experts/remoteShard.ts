@@ -52,12 +52,13 @@ export function remoteShard(channel: FrameChannel, options: RemoteShardOptions):
 
 export class RemoteExpertShard implements ExpertShard {
   readonly #caller: Caller;
-  readonly #target: number;
+  /** Its number at the other side. */
+  readonly target: number;
   readonly #activations: ActivationFormat;
 
   constructor({ caller, target }: RemoteTarget, { activations = "f32" }: Pick<RemoteShardOptions, "activations"> = {}) {
     this.#caller = caller;
-    this.#target = target;
+    this.target = target;
     this.#activations = activations;
   }
 
@@ -66,16 +67,16 @@ export class RemoteExpertShard implements ExpertShard {
   }
 
   async describe(): Promise<ExpertShardDescription> {
-    return parsed(shardDescription, "describe result", await this.#caller.call(this.#target, "describe", null));
+    return parsed(shardDescription, "describe result", await this.#caller.call(this.target, "describe", null));
   }
 
   async run(call: ExpertCall): Promise<Float32Array<ArrayBuffer>> {
-    const result = await this.#caller.call(this.#target, "run", runBody(call, this.#activations));
+    const result = await this.#caller.call(this.target, "run", runBody(call, this.#activations));
     const sums = parsed(z.instanceof(Tensor), "run result", result);
     return expectTensor("sums", sums, "f32", [call.tokens, call.x.length / call.tokens]);
   }
 
   async destroy(): Promise<void> {
-    await this.#caller.call(this.#target, "destroy", null);
+    await this.#caller.call(this.target, "destroy", null);
   }
 }

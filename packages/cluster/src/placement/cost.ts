@@ -5,6 +5,7 @@
  * Experts of a stage are spread so that the slowest member is as fast as it can be, memory permitting: one expert after the other goes to whoever is then done first. A router that
  * balances its experts makes the expected share of a member its share of the experts.
  */
+import type { ActivationFormat } from "../wire/tensor.ts";
 import type { Device, Links } from "./fleet.ts";
 import type { ModelCosts } from "./modelCosts.ts";
 
@@ -18,9 +19,14 @@ export interface Workload {
   /** Of the request whose time is to be least. */
   readonly promptTokens: number;
   readonly newTokens: number;
-  /** Bytes of an activation on its way: 2 for f16, 1 for FP8. */
-  readonly activationBytes: number;
+  /** How hidden states travel. */
+  readonly activations: ActivationFormat;
+  /** How many of a stage's devices have each of its experts, where it has helpers: more than one, and a lost device's part goes to others at once, without its weights being read again. */
+  readonly replicas: number;
 }
+
+/** Of one activation on its way; FP8 has an f32 scale for each 128. */
+const ACTIVATION_BYTES: Readonly<Record<ActivationFormat, number>> = { f32: 4, f16: 2, fp8: 1 + 4 / 128 };
 
 export const DEFAULT_WORKLOAD: Workload = {
   contextTokens: 4096,
@@ -28,7 +34,8 @@ export const DEFAULT_WORKLOAD: Workload = {
   chunkTokens: 256,
   promptTokens: 512,
   newTokens: 256,
-  activationBytes: 2,
+  activations: "f32",
+  replicas: 1,
 };
 
 /** Who computes some layers: a stage, and helpers that have some of its experts. */
@@ -44,7 +51,7 @@ export interface StageCost {
   readonly prefillSecondsPerToken: number;
   /** On the stage's device, experts of its own included. */
   readonly memoryBytes: number;
-  /** Experts of each MoE layer: the stage's own, then each helper's. */
+  /** How many experts of each MoE layer: the stage's own, then each helper's. They follow one another around the end, so that each is on as many devices as there are to be replicas. */
   readonly experts: readonly number[];
   /** On each helper. */
   readonly helperBytes: readonly number[];
@@ -93,7 +100,15 @@ export class CostModel {
 
   /** Of hidden states from one stage to the next, for so many tokens. */
   hopSeconds(from: Device, to: Device, tokens: number): number {
-    return from.readbackSeconds + this.links.seconds(from, to, tokens * this.model.hiddenSize * this.work.activationBytes);
+    return from.readbackSeconds + this.links.seconds(from, to, this.#activationBytes(tokens));
+  }
+
+  #activationBytes(rows: number): number {
+    return rows * this.model.hiddenSize * ACTIVATION_BYTES[this.work.activations];
+  }
+
+  #copies(members: readonly Device[]): number {
+    return Math.max(1, Math.min(this.work.replicas, members.length));
   }
 
   #stage({ device, helpers, begin, end }: StageChoice): StageCost | undefined {
@@ -105,7 +120,12 @@ export class CostModel {
     const expertBytes = moe[0]?.expertBytes ?? 0;
     const read = layers.reduce((sum, { bytes }) => sum + bytes, 0) + (isLast ? model.headBytes : 0);
     const kv = layers.length * model.kvBytes;
-    const fixed = read + (isFirst ? model.embeddingBytes : 0) + kv * work.kvTokens + model.activationBytes * work.chunkTokens;
+    const fixed =
+      read +
+      (isFirst ? model.embeddingBytes : 0) +
+      (isLast ? model.mtpBytes : 0) +
+      kv * work.kvTokens +
+      model.activationBytes * work.chunkTokens;
     if (fixed > device.memoryBytes) return undefined;
     const members = [device, ...helpers];
     const share = this.#spread(members, moe.length * expertBytes, expertBytes, device.memoryBytes - fixed);
@@ -135,11 +155,12 @@ export class CostModel {
     const counts = members.map(() => 0);
     const room = members.map(({ memoryBytes }, index) => Math.floor((index === 0 ? ownRoom : memoryBytes) / bytesOfEach));
     const seconds = (index: number, count: number): number => this.#memberSeconds(members, index, count, expertBytes, 1);
-    for (let placed = 0; placed < nRoutedExperts; placed++) {
+    const copies = this.#copies(members);
+    for (let placed = 0; placed < nRoutedExperts * copies; placed++) {
       let best = -1;
       let least = Number.POSITIVE_INFINITY;
       for (const [index, count] of counts.entries()) {
-        if (count >= (room[index] ?? 0)) continue;
+        if (count >= Math.min(nRoutedExperts, room[index] ?? 0)) continue;
         const after = seconds(index, count + 1);
         if (after >= least) continue;
         best = index;
@@ -157,18 +178,22 @@ export class CostModel {
   }
 
   #memberSeconds(members: readonly Device[], index: number, count: number, expertBytes: number, rows: number): number {
-    const { nRoutedExperts, nActivatedExperts, hiddenSize, bytesPerParameter } = this.model;
+    const { nRoutedExperts, nActivatedExperts, bytesPerParameter } = this.model;
     const stage = members[0];
     const member = members[index];
     if (!stage || !member || count === 0) return 0;
-    const picked = (rows * nActivatedExperts * count) / nRoutedExperts;
+    // Replicas share what names their experts.
+    const share = count / this.#copies(members) / nRoutedExperts;
+    const picked = rows * nActivatedExperts * share;
     // Experts are read once each, however many rows name them.
     const read = Math.min(picked, count) * (expertBytes / member.bytesPerSecond);
     const computed = (picked * 2 * expertBytes) / bytesPerParameter / member.flopsPerSecond;
     const work = Math.max(read, computed);
-    if (index === 0) return work;
-    const named = rows * (1 - (1 - count / nRoutedExperts) ** nActivatedExperts);
-    const bytes = named * hiddenSize * this.work.activationBytes;
+    if (members.length === 1) return work;
+    // The stage reads its rows back to give them away, and what it computes itself comes back the same way.
+    if (index === 0) return 2 * stage.readbackSeconds + work;
+    const named = rows * (1 - (1 - share) ** nActivatedExperts);
+    const bytes = this.#activationBytes(named);
     return (
       stage.readbackSeconds +
       work +

@@ -4,8 +4,26 @@ import { ClusterError } from "../errors.ts";
 
 const positive = z.number().positive().finite();
 
+/** Variables that say which of several GPUs a driver shows to a process; a file may set no others: some name libraries to be loaded. */
+const WHICH_GPU = [
+  "DRI_PRIME",
+  "MESA_VK_DEVICE_SELECT",
+  "VK_LOADER_DRIVERS_SELECT",
+  "VK_LOADER_DRIVERS_DISABLE",
+  "LP_NUM_THREADS",
+] as const;
+
+/** How a device is opened. */
+export const deviceAddress = {
+  /** Part of the adapter's name; the device's own name if there is none. */
+  adapter: z.string().min(1).max(200).optional(),
+  /** Of its process: where several adapters have one name, which of them. */
+  env: z.partialRecord(z.enum(WHICH_GPU), z.string().max(200)).optional(),
+};
+
 const device = z.strictObject({
   name: z.string().min(1).max(100),
+  ...deviceAddress,
   /** Bytes for weights, KV cache and activations. */
   memoryBytes: positive,
   /** Bytes a second that a decoding step reads weights with. */

@@ -13,6 +13,8 @@ export interface ModelCosts {
   readonly embeddingBytes: number;
   /** Final norm and head; 0 for a head that is the embedding, on a stage that has both. */
   readonly headBytes: number;
+  /** On the stage that has the head: the MTP module, its experts and its copy of the embedding; 0 without one. */
+  readonly mtpBytes: number;
   readonly nRoutedExperts: number;
   readonly nActivatedExperts: number;
   readonly hiddenSize: number;
@@ -24,15 +26,19 @@ export interface ModelCosts {
   readonly bytesPerParameter: number;
 }
 
-export function modelCosts(config: ModelConfig, kvFormat: KvFormat = "f16"): ModelCosts {
+export function modelCosts(config: ModelConfig, kvFormat: KvFormat = "f16", { mtp: withMtp = false } = {}): ModelCosts {
   const plain = 2;
   const layers = Array.from({ length: config.nLayers }, () => ({ bytes: 0, expertBytes: 0 }));
   let embeddingBytes = 0;
   let headBytes = 0;
-  for (const { shape, role, kind, layer, expert, scaleShape, mtp } of tensorSchema(config)) {
-    if (mtp) continue;
+  let mtpBytes = 0;
+  for (const { shape, role, kind, layer, expert, scaleShape, mtp, duplicateOf } of tensorSchema(config)) {
     const elements = shape.reduce((product, size) => product * size, 1);
     const bytes = elements * (kind === "fp8Block" && scaleShape ? 1 : plain) + (scaleShape ? scaleShape[0] * scaleShape[1] * 4 : 0);
+    if (mtp) {
+      mtpBytes += duplicateOf === null ? bytes : 0;
+      continue;
+    }
     const costs = layer === null ? undefined : layers[layer];
     if (costs) {
       // All experts weigh the same: the first counts.
@@ -46,6 +52,7 @@ export function modelCosts(config: ModelConfig, kvFormat: KvFormat = "f16"): Mod
     layers,
     embeddingBytes,
     headBytes,
+    mtpBytes: withMtp && mtpBytes > 0 ? mtpBytes + embeddingBytes : 0,
     nRoutedExperts: config.nRoutedExperts,
     nActivatedExperts,
     hiddenSize,

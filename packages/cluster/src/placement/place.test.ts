@@ -19,6 +19,7 @@ const SMALL: ModelCosts = {
   layers: Array.from({ length: 6 }, (_, layer) => ({ bytes: layer === 0 ? 300e6 : 200e6, expertBytes: layer === 0 ? 0 : 40e6 })),
   embeddingBytes: 400e6,
   headBytes: 400e6,
+  mtpBytes: 0,
   nRoutedExperts: 16,
   nActivatedExperts: 4,
   hiddenSize: 4096,

@@ -13,10 +13,16 @@ export interface PlannedStage {
   /** Layers `begin .. end`. */
   readonly begin: number;
   readonly end: number;
-  /** Experts of each MoE layer here: the first so many. */
+  /** Of each MoE layer here so many, from the first on, around the end. */
+  readonly firstExpert: number;
   readonly experts: number;
   readonly memoryBytes: number;
-  readonly helpers: readonly { readonly device: string; readonly experts: number; readonly memoryBytes: number }[];
+  readonly helpers: readonly {
+    readonly device: string;
+    readonly firstExpert: number;
+    readonly experts: number;
+    readonly memoryBytes: number;
+  }[];
   readonly decodeSeconds: number;
   readonly prefillSecondsPerToken: number;
 }
@@ -174,22 +180,25 @@ function cut(costs: CostModel, devices: readonly Device[], order: Order): Candid
 function planOf(costs: CostModel, devices: readonly Device[], { stages, cost }: Candidate): Plan {
   const planned = stages.flatMap((stage): PlannedStage[] => {
     const own = costs.stage(stage);
-    return own ? [plannedStage(stage, own)] : [];
+    return own ? [plannedStage(stage, own, costs.model.nRoutedExperts)] : [];
   });
   const used = new Set(planned.flatMap(({ device, helpers }) => [device, ...helpers.map((helper) => helper.device)]));
   const unused = devices.map(({ name }) => name).filter((name) => !used.has(name));
   return { fits: true, ...cost, stages: planned, unused, why: reasons(costs, devices, stages, cost, unused) };
 }
 
-function plannedStage({ device, helpers, begin, end }: StageChoice, cost: StageCost): PlannedStage {
+function plannedStage({ device, helpers, begin, end }: StageChoice, cost: StageCost, nRoutedExperts: number): PlannedStage {
+  const firsts = cost.experts.map((_, index) => cost.experts.slice(0, index).reduce((sum, count) => sum + count, 0) % nRoutedExperts);
   return {
     device: device.name,
     begin,
     end,
+    firstExpert: 0,
     experts: cost.experts[0] ?? 0,
     memoryBytes: cost.memoryBytes,
     helpers: helpers.map(({ name }, index) => ({
       device: name,
+      firstExpert: firsts[index + 1] ?? 0,
       experts: cost.experts[index + 1] ?? 0,
       memoryBytes: cost.helperBytes[index] ?? 0,
     })),
@@ -251,7 +260,7 @@ function refusal(costs: CostModel, devices: readonly Device[]): NoPlan {
 /** Of the whole model with its KV cache. */
 function totalBytes({ model, work }: CostModel): number {
   const layers = model.layers.reduce((sum, { bytes, expertBytes }) => sum + bytes + model.nRoutedExperts * expertBytes, 0);
-  return layers + model.embeddingBytes + model.headBytes + model.layers.length * model.kvBytes * work.kvTokens;
+  return layers + model.embeddingBytes + model.headBytes + model.mtpBytes + model.layers.length * model.kvBytes * work.kvTokens;
 }
 
 function ms(seconds: number): string {
@@ -259,5 +268,5 @@ function ms(seconds: number): string {
 }
 
 function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }
