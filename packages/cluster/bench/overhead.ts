@@ -1,11 +1,16 @@
 /**
- * What several workers on one adapter cost, with the embedded model: `deno run -A packages/cluster/bench/overhead.ts [wgpu|dawn]`. First tokens are compared with one device's; then, in
- * one run, a step of two stages against the sum of the steps of each, the throughput of four sequences in flight against what the slower stage alone allows, and the planner's
- * prediction, from one device's step, against the step of two and of four workers.
+ * What several devices cost, with the embedded model: `deno run -A packages/cluster/bench/overhead.ts [dawn|wgpu]`. Tokens are compared with the reference's first; then, in one run:
+ *
+ * - a step of two workers on one adapter against the sum of the steps of each;
+ * - the throughput of four sequences in flight through two stages against what the slower stage alone allows;
+ * - the planner's prediction against the measured step, for two and for four devices.
+ *
+ * On a software adapter all devices compute on the same processors, and nothing can overlap. So for the last two every device is a process that has one processor for itself (`taskset`, and
+ * one thread of llvmpipe's), which is what a GPU is to its process. With fewer processors than devices, some share one, and only wait for each other as stages do that have nothing to do.
  */
 import { availableParallelism } from "node:os";
 import { PipelineStage, modelCosts } from "@shoal/cluster";
-import { type RemoteDevice, openWorkerDevice } from "@shoal/cluster/deno";
+import { type RemoteDevice, openProcessDevice, openWorkerDevice } from "@shoal/cluster/deno";
 import type { SequenceSlot, Stage } from "@shoal/model";
 import { Models, readGolden } from "@shoal/model/testing";
 import { CostModel, DEFAULT_WORKLOAD, planCost } from "../src/placement/cost.ts";
@@ -13,56 +18,93 @@ import { type Device, Links } from "../src/placement/fleet.ts";
 
 /** The embedded model, by its place in the repository. */
 const TINY = new URL("../../tiny-model/model/", import.meta.url).pathname;
-const STEPS = 12;
+const STEPS = 16;
 const ROUNDS = 5;
 const OPTIONS = { kvFormat: "f32", contextTokens: 512, kvTokens: 2048, maxTokens: 64, maxOutputs: 8, maxSequences: 4 } as const;
+const IN_FLIGHT = 4;
 
-const [webgpu = "dawn"] = Deno.args;
-if (webgpu !== "wgpu" && webgpu !== "dawn") throw new RangeError(`Cannot use '${webgpu}', expected wgpu or dawn`);
+const webgpu = engineOf(Deno.args[0] ?? "dawn");
+const processors = availableParallelism();
 const models = new Models(webgpu);
 const { config } = await models.checkpoint("tiny");
 const golden = await readGolden("tiny-capital.safetensors");
 const [ids, expected] = [golden.ints("input_ids"), golden.ints("greedy_w8a32")];
 
+function engineOf(name: string): "wgpu" | "dawn" {
+  if (name !== "wgpu" && name !== "dawn") throw new RangeError(`Cannot use '${name}', expected wgpu or dawn`);
+  return name;
+}
+
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-/** Milliseconds of a step that decodes for so many sequences; each step waits for the one before it. */
-async function stepMs(stage: Stage, sequences: number): Promise<number> {
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+const ms = (milliseconds: number): string => `${milliseconds.toFixed(2)} ms`;
+
+/** Layers that device `k` of so many has. */
+function range(k: number, count: number): { readonly begin: number; readonly end: number } {
+  return { begin: Math.round((k * config.nLayers) / count), end: Math.round(((k + 1) * config.nLayers) / count) };
+}
+
+/** Does it STEPS times; one step waits for the one before it. @returns milliseconds of each */
+async function timed(step: () => Promise<void>): Promise<number> {
+  for (let i = 0; i < 3; i++) await step();
+  const begin = performance.now();
+  for (let i = 0; i < STEPS; i++) await step();
+  return (performance.now() - begin) / STEPS;
+}
+
+/** Milliseconds of a decoding step of a stage, a pipeline or a part of one, from its input to its output, which the host has then. */
+async function stepMs(stage: Stage, sequences = 1): Promise<number> {
   const { hasHead, hasEmbedding, layers } = await stage.describe();
   const hidden = hasEmbedding && layers.begin === 0 ? undefined : new Float32Array(config.hiddenSize).fill(0.1);
   const slots: SequenceSlot[] = [];
   for (let i = 0; i < sequences; i++) slots.push(await stage.open());
-  const step = async (): Promise<void> => {
-    const { step: number } = await stage.forward({
-      entries: slots.map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) })),
-      output: hasHead ? "sample" : "hidden",
-    });
-    if (hasHead) await stage.sampled(number, 1);
-  };
-  for (let i = 0; i < 4; i++) await step();
-  const begin = performance.now();
-  for (let i = 0; i < STEPS; i++) await step();
-  const ms = (performance.now() - begin) / STEPS;
+  const entries = slots.map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) }));
+  const result = await timed(async () => {
+    const { step } = await stage.forward({ entries, output: hasHead ? "sample" : "hidden" });
+    if (hasHead) await stage.sampled(step, 1);
+  });
   for (const slot of slots) await stage.close(slot);
-  return ms;
+  return result;
 }
 
 /** Tokens a second of so many sequences, each of which waits for its own last token only. */
 async function tokensPerSecond(stage: Stage, sequences: number): Promise<number> {
   const slots: SequenceSlot[] = [];
   for (let i = 0; i < sequences; i++) slots.push(await stage.open());
+  const run = async (tokens: "sampled" | readonly number[], steps: number): Promise<void> => {
+    let last = 0;
+    for (let i = 0; i < steps; i++)
+      last = (await stage.forward({ entries: slots.map((sequence) => ({ sequence, tokens })), output: "sample" })).step;
+    await stage.sampled(last, 1);
+  };
+  await run([5], 1);
+  await run("sampled", 3);
   const begin = performance.now();
-  let last = 0;
-  for (let i = 0; i < STEPS; i++) {
-    const entries = slots.map((sequence) => ({ sequence, tokens: i === 0 ? [5] : ("sampled" as const) }));
-    last = (await stage.forward({ entries, output: "sample" })).step;
-  }
-  await stage.sampled(last, 1);
+  await run("sampled", STEPS);
   const rate = (1000 * STEPS * sequences) / (performance.now() - begin);
   for (const slot of slots) await stage.close(slot);
   return rate;
+}
+
+/** Tokens a second that a stage makes of as many sequences, in as many micro-batches, when it never waits for anybody: the next micro-batch is there before it is through with one. */
+async function mostTokensPerSecond(stage: Stage, sequences: number, groups: number): Promise<number> {
+  const { hasHead, hasEmbedding, layers } = await stage.describe();
+  const hidden = hasEmbedding && layers.begin === 0 ? undefined : new Float32Array(config.hiddenSize).fill(0.1);
+  const slots: SequenceSlot[] = [];
+  for (let i = 0; i < sequences; i++) slots.push(await stage.open());
+  const steps = Array.from({ length: groups }, (_, group) => async (): Promise<void> => {
+    const entries = slots
+      .filter((_slot, index) => index % groups === group)
+      .map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) }));
+    const { step } = await stage.forward({ entries, output: hasHead ? "sample" : "hidden" });
+    if (hasHead) await stage.sampled(step, 1);
+  });
+  const each = await Promise.all(steps.map(timed));
+  for (const slot of slots) await stage.close(slot);
+  return (1000 * sequences) / Math.max(...each);
 }
 
 async function verify(stage: Stage): Promise<void> {
@@ -74,84 +116,103 @@ async function verify(stage: Stage): Promise<void> {
   if (tokens.join() !== expected.join()) throw new Error(`Wrong tokens: ${tokens.join()}, expected ${expected.join()}`);
 }
 
-async function parts(count: number): Promise<{ readonly stages: readonly Stage[]; readonly devices: readonly RemoteDevice[] }> {
-  const devices: RemoteDevice[] = [];
-  const stages: Stage[] = [];
-  for (let k = 0; k < count; k++) {
-    const device = await openWorkerDevice({ webgpu: webgpu === "wgpu" ? "wgpu" : "dawn", name: `worker ${k}` });
-    stages.push(await device.loadStage({ location: TINY, options: { ...OPTIONS, layers: range(k, count) } }));
-    devices.push(device);
-  }
-  return { stages, devices };
+interface Parts {
+  readonly devices: readonly RemoteDevice[];
+  readonly stages: readonly Stage[];
+  readonly pipeline: Stage;
 }
 
-const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
-console.log(
-  `${webgpu}, ${availableParallelism()} CPUs; medians of ${ROUNDS} rounds of ${STEPS} steps, what is compared one after the other in each round`,
-);
+/** The model over so many devices; over one it is its stage. */
+async function parts(count: number, open: (k: number) => Promise<RemoteDevice>): Promise<Parts> {
+  const devices = await Promise.all(Array.from({ length: count }, (_, k) => open(k)));
+  const stages: Stage[] = [];
+  for (const [k, device] of devices.entries())
+    stages.push(await device.loadStage({ location: TINY, options: { ...OPTIONS, layers: range(k, count) } }));
+  const pipeline = count === 1 && stages[0] ? stages[0] : await PipelineStage.open(stages);
+  await verify(pipeline);
+  return { devices, stages, pipeline };
+}
 
-const alone = await models.stage("tiny", OPTIONS);
-await verify(alone);
+const sharing = (k: number): Promise<RemoteDevice> => openWorkerDevice({ webgpu, name: `worker ${k}` });
+const bound = (k: number): Promise<RemoteDevice> =>
+  openProcessDevice({
+    webgpu,
+    name: `process ${k}`,
+    env: { LP_NUM_THREADS: "1" },
+    launcher: ["taskset", "-c", String(k % processors)],
+  });
 
-/** Layers that worker `k` of so many has. */
-const range = (k: number, count: number): { readonly begin: number; readonly end: number } => ({
-  begin: Math.round((k * config.nLayers) / count),
-  end: Math.round(((k + 1) * config.nLayers) / count),
-});
+function close({ devices }: Parts): void {
+  for (const device of devices) device.close();
+}
 
-/** Seconds of a step that the planner predicts where every worker is the device whose step takes so long alone: all of that is its layers'. */
-function predictedMs(count: number, aloneMs: number): number {
-  const stages = Array.from({ length: count }, (_, k) => ({
+/** Milliseconds of a step that the planner predicts for layers on `count` devices, of which each was measured. */
+function predictedMs(measured: readonly Awaited<ReturnType<RemoteDevice["measure"]>>[], layerMs: number): number {
+  const stages = measured.map(({ readbackMs }, k) => ({
     device: {
-      name: `worker ${k}`,
+      name: `process ${k}`,
       memoryBytes: 1e12,
+      // What a layer takes was measured whole.
       bytesPerSecond: 1e15,
       flopsPerSecond: 1e18,
-      layerSeconds: aloneMs / 1000 / config.nLayers,
-      readbackSeconds: 0,
+      layerSeconds: layerMs / 1000,
+      readbackSeconds: readbackMs / 1000,
     } satisfies Device,
     helpers: [],
-    ...range(k, count),
+    ...range(k, measured.length),
   }));
-  const links = new Links({ links: [], defaultLink: { latencySeconds: 0.0002, bytesPerSecond: 1e9 } });
+  // From one device to the next is half a round trip to whoever is between them, and half a one from there.
+  const latencySeconds = median(measured.map(({ roundTripMs }) => roundTripMs)) / 1000;
+  const links = new Links({ links: [], defaultLink: { latencySeconds, bytesPerSecond: 1e9 } });
   return (planCost(new CostModel(modelCosts(config, "f32"), links, DEFAULT_WORKLOAD), stages)?.decodeSeconds ?? Number.NaN) * 1000;
 }
 
-for (const count of [2, 4]) {
-  const { stages, devices } = await parts(count);
-  const pipeline = await PipelineStage.open(stages);
-  await verify(pipeline);
-  const measured: { alone: number; step: number; beyond: number; flight: number }[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const [aloneMs, step] = [await stepMs(alone, 1), await stepMs(pipeline, 1)];
-    let [sum, slowest, rate] = [Number.NaN, Number.NaN, Number.NaN];
-    if (count === 2) {
-      [sum, slowest] = [0, 0];
-      for (const stage of stages) {
-        sum += await stepMs(stage, 1);
-        slowest = Math.max(slowest, await stepMs(stage, 2));
-      }
-      rate = await tokensPerSecond(pipeline, 4);
-    }
-    measured.push({ alone: aloneMs, step, beyond: step / sum - 1, flight: (rate * slowest) / 2000 });
-  }
-  const middle = (of: (each: (typeof measured)[number]) => number): number => median(measured.map(of));
-  const said = predictedMs(
-    count,
-    middle(({ alone: ms }) => ms),
-  );
-  console.log(
-    `${count} workers: ${middle(({ step }) => step).toFixed(1)} ms a step, the planner says ${said.toFixed(1)} ms; one device ${middle(({ alone: ms }) => ms).toFixed(1)} ms`,
-  );
-  if (count === 2) {
-    console.log(
-      `  a step takes ${percent(middle(({ beyond }) => beyond))} more than its stages alone, one after the other (wanted: at most 15 %)`,
-    );
-    console.log(
-      `  4 sequences in flight reach ${percent(middle(({ flight }) => flight))} of what the slower stage alone allows (wanted: at least 85 %)`,
-    );
-  }
-  for (const each of devices) each.close();
+console.log(
+  `${webgpu}, ${processors} processors; medians of ${ROUNDS} rounds of ${STEPS} steps, what is compared one after the other in each round`,
+);
+
+const pair = await parts(2, sharing);
+const beyond: number[] = [];
+for (let round = 0; round < ROUNDS; round++) {
+  let sum = 0;
+  for (const stage of pair.stages) sum += await stepMs(stage);
+  beyond.push((await stepMs(pair.pipeline)) / sum - 1);
 }
+close(pair);
+console.log(
+  `two workers on one adapter: a step takes ${percent(median(beyond))} more than its stages' one after the other (wanted: at most 15 %)`,
+);
+
+const one = await parts(1, bound);
+for (const count of [2, 4]) {
+  const fleet = await parts(count, bound);
+  const rounds: { readonly alone: number; readonly step: number; readonly flight: number; readonly most: number }[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const [alone, step] = [await stepMs(one.pipeline), await stepMs(fleet.pipeline)];
+    let [flight, most] = [Number.NaN, Number.POSITIVE_INFINITY];
+    if (count === 2) {
+      for (const stage of fleet.stages) most = Math.min(most, await mostTokensPerSecond(stage, IN_FLIGHT, 2));
+      flight = await tokensPerSecond(fleet.pipeline, IN_FLIGHT);
+    }
+    rounds.push({ alone, step, flight, most });
+  }
+  const middle = (of: (each: (typeof rounds)[number]) => number): number => median(rounds.map(of));
+  const [alone, step] = [middle((each) => each.alone), middle((each) => each.step)];
+  const measured = await Promise.all(fleet.devices.map((device) => device.measure()));
+  const [whole] = await Promise.all(one.devices.map((device) => device.measure()));
+  // Its step and its token are asked for one after the other.
+  const layerMs = (alone - (whole?.readbackMs ?? 0) - 2 * (whole?.roundTripMs ?? 0)) / config.nLayers;
+  const predicted = predictedMs(measured, layerMs);
+  console.log(
+    `${count} devices, a processor each: a step measured ${ms(step)}, predicted ${ms(predicted)} (${percent(predicted / step - 1)}); one device ${ms(alone)}; ` +
+      `readback ${ms(median(measured.map(({ readbackMs }) => readbackMs)))}, message and answer ${ms(median(measured.map(({ roundTripMs }) => roundTripMs)))}`,
+  );
+  if (count === 2)
+    console.log(
+      `  ${IN_FLIGHT} sequences in flight reach ${percent(middle((each) => each.flight / each.most))} of what the slower stage alone makes of them (wanted: at least 85 %)`,
+    );
+  close(fleet);
+}
+close(one);
 await models.closing().run();
 Deno.exit(0);

@@ -5,6 +5,7 @@ export { E4M3_MAX, e4m3ToNumber, numberToE4m3 } from "./e4m3.ts";
 export { AdapterLimitError, DeviceLostError, GpuError, NoAdapterError, ShaderError } from "./errors.ts";
 export type { BufferRange } from "./bindGroups.ts";
 export { type Dispatch, type DispatchCost, type Grid, Kernel, type ShaderOrigin } from "./kernel.ts";
+export { type DeviceTimes, measureDevice } from "./measure.ts";
 export { type MemoryKind, alignedSize } from "./memory.ts";
 export { type Implementation, LEAST_DEVICE, type OpenOptions, type OpenedAdapter, openDevice } from "./open.ts";
 export { type BufferCopy, type Command, dispatchesOf, encodeCommands } from "./program.ts";

@@ -1,6 +1,7 @@
 /** One WebGPU engine, tried in a worker of its own, so that one that hangs or dies leaves the others alone. */
 import type { EngineName } from "@shoal/gpu";
-import type { DeviceReport, DeviceTimes } from "../gpu/protocol.ts";
+import type { DeviceTimes } from "@shoal/gpu";
+import type { DeviceReport } from "../gpu/protocol.ts";
 import { withGpu } from "../gpu/session.ts";
 
 export interface EngineReport {

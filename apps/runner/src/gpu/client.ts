@@ -11,6 +11,7 @@ import {
   untilAborted,
 } from "@shoal/engine";
 import type { TokenVocabulary } from "@shoal/engine/constrained";
+import type { DeviceTimes } from "@shoal/gpu";
 import type { LoadProgress, StageDescription } from "@shoal/model";
 import type { KernelBenchResult, ModelBench } from "@shoal/model/bench";
 import type { TuneProgress, TuneResult } from "@shoal/model/tuning";
@@ -23,7 +24,6 @@ import type {
   DevicePaging,
   DeviceReport,
   DeviceRequest,
-  DeviceTimes,
   GpuBenchAnswer,
   GpuBenchEvent,
   GpuBenchRequest,

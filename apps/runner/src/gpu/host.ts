@@ -15,7 +15,7 @@ import {
   Generator,
 } from "@shoal/engine";
 import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker } from "@shoal/engine/constrained";
-import type { GpuContext, OpenedAdapter } from "@shoal/gpu";
+import { type DeviceTimes, type GpuContext, type OpenedAdapter, measureDevice } from "@shoal/gpu";
 import { DeviceFleet } from "@shoal/cluster/deno";
 import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
@@ -38,13 +38,11 @@ import { type Remote, releaseProxy, transfer } from "comlink";
 import { diskChunks } from "../swarm/chunkCache.ts";
 import { type Tuning, tuningFor } from "../tuning/choices.ts";
 import { fleetLayout } from "./fleetLayout.ts";
-import { measureDevice } from "./measure.ts";
 import {
   type BenchRequest,
   type DevicePaging,
   type DeviceReport,
   type DeviceRequest,
-  type DeviceTimes,
   type FleetWish,
   type GenerateRequest,
   type GpuBenchAnswer,

@@ -27,16 +27,6 @@ export interface DeviceReport {
 
 export type TuneRequest = Pick<TuneOptions, "size" | "quick">;
 
-/** What the device does in a given time: for `doctor`. */
-export interface DeviceTimes {
-  /** Until 16 bytes are back, on an idle device. */
-  readonly readbackMs: number;
-  /** From host to device, bytes a second. */
-  readonly uploadBytesPerSecond: number;
-  /** Read and written by a copy on the device, bytes a second. */
-  readonly copyBytesPerSecond: number;
-}
-
 export interface LoadRequest {
   /** Where `openLocation` finds the checkpoint. */
   readonly location: string;

@@ -4,7 +4,7 @@
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import { openLocation } from "@shoal/checkpoint/directory";
-import type { GpuContext } from "@shoal/gpu";
+import { type GpuContext, measureDevice } from "@shoal/gpu";
 import { openDenoGpu } from "@shoal/gpu/deno";
 import {
   type ExpertShard,
@@ -60,6 +60,8 @@ export class DeviceServer {
         return this.#loadShard(parsed(schemas.loadShardRequest, method, body));
       case "paging":
         return [...this.#objects.values()].flatMap(({ shard }): readonly PagingStats[] => (shard ? [shard.paging] : []));
+      case "measure":
+        return measureDevice(this.#device());
       case "progress":
         return this.#progress;
       default:

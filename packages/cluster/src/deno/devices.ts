@@ -1,5 +1,6 @@
 /** Devices in workers and in processes of their own, and what can be loaded onto them. */
 import type { ModelConfig } from "@shoal/checkpoint";
+import type { DeviceTimes } from "@shoal/gpu";
 import type { ExpertShard, LoadProgress, LocalExpertShardOptions, LocalStageOptions, PagingStats } from "@shoal/model";
 import { streamChannel } from "../channels/stream.ts";
 import { workerChannel } from "../channels/port.ts";
@@ -46,6 +47,8 @@ export interface ShardRequest {
 }
 
 const PROGRESS_MS = 200;
+/** Of which the median counts. */
+const ROUND_TRIPS = 21;
 
 type Served = Map<number, ShardServer>;
 
@@ -113,6 +116,18 @@ export class RemoteDevice {
   /** How its shards' paging goes, in the order in which they were loaded. */
   async paging(): Promise<readonly PagingStats[]> {
     return parsed(schemas.pagingResult, "paging result", await this.#caller.call(DEVICE, "paging", null));
+  }
+
+  /** What a plan's costs are made of, on an idle device: its readback and bandwidth, and how long a message to it and its answer take. */
+  async measure(): Promise<DeviceTimes & { readonly roundTripMs: number }> {
+    const times = parsed(schemas.deviceTimes, "measure result", await this.#caller.call(DEVICE, "measure", null));
+    const trips: number[] = [];
+    for (let i = 0; i < ROUND_TRIPS; i++) {
+      const begin = performance.now();
+      await this.#caller.call(DEVICE, "progress", null);
+      trips.push(performance.now() - begin);
+    }
+    return { ...times, roundTripMs: trips.sort((a, b) => a - b)[ROUND_TRIPS >> 1] ?? 0 };
   }
 
   get traffic(): Readonly<Traffic> {

@@ -62,6 +62,8 @@ export const pagingResult = z
   )
   .max(256);
 
+export const deviceTimes = z.strictObject({ readbackMs: z.number(), uploadBytesPerSecond: z.number(), copyBytesPerSecond: z.number() });
+
 export const deviceReport = z.strictObject({
   adapter: z.strictObject({
     vendor: z.string(),

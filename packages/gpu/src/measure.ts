@@ -1,6 +1,15 @@
 /** Three numbers that say what will be slow on a device. Takes about a second on a software adapter. */
-import type { GpuContext } from "@shoal/gpu";
-import type { DeviceTimes } from "./protocol.ts";
+import type { GpuContext } from "./context.ts";
+
+/** What a device does in a given time. */
+export interface DeviceTimes {
+  /** Until 16 bytes are back, on an idle device. */
+  readonly readbackMs: number;
+  /** From host to device, bytes a second. */
+  readonly uploadBytesPerSecond: number;
+  /** Read and written by a copy on the device, bytes a second. */
+  readonly copyBytesPerSecond: number;
+}
 
 const READS = 5;
 const UPLOAD_BYTES = 16 * 2 ** 20;
