@@ -3,7 +3,6 @@ import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { type BrowserContext, type Page, expect, test } from "playwright/test";
-import { expectFree, watchMainThread } from "./mainThread.ts";
 import { type ChatSite, type FakeOptions, answerWith, expectAccessible, problemsOf, release, requestsOf, serveChat } from "./chatSite.ts";
 
 /** Gzipped, and without the engine's worker: what the page fetches until it is there, and until it has shown an answer. */
@@ -417,21 +416,6 @@ test("the security policy is strict, and text cannot become HTML by any way", as
   await expect.poll(() => problems.length).toBeGreaterThan(0);
   expect(problems.every((text) => text.includes("TrustedHTML"))).toBe(true);
   (problems as string[]).length = 0;
-});
-
-test("the main thread is free while an answer is written", async ({ browser }) => {
-  // Words, a list, code and a table, at 250 pieces a second: more than most models give.
-  const section = (at: number): string =>
-    `## Part ${at}\n\n${"Words of a paragraph with **bold** and `code`. ".repeat(6)}\n\n- a list\n- of items\n\n\`\`\`ts\n${"const value = compute(1, 2);\n".repeat(8)}\`\`\`\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n$x_${at}^2$\n\n`;
-  const pieces = Array.from({ length: 8 }, (_, at) => section(at))
-    .join("")
-    .match(/[\s\S]{1,6}/g);
-  await open({ answers: { Go: pieces ?? [] }, delayMs: 4 });
-  const run = await watchMainThread(browser, page, async () => {
-    await say("Go");
-    await expect(page.locator(".stats")).toBeVisible({ timeout: 120_000 });
-  });
-  expectFree(run);
 });
 
 test("screen readers hear that an answer comes and what it says, not every token", async () => {

@@ -1,6 +1,7 @@
 import type { BackendState } from "./backends/backendState.ts";
 import type { ChatState } from "./chat/chatState.ts";
 import type { TextWorker } from "./markdown/textWorker.ts";
+import type { Turns } from "./markdown/turns.ts";
 import type { ModelState } from "./modelState.ts";
 import type { ViewState } from "./viewState.ts";
 
@@ -11,4 +12,5 @@ export interface AppState {
   readonly model: ModelState;
   readonly view: ViewState;
   readonly texts: TextWorker;
+  readonly turns: Turns;
 }

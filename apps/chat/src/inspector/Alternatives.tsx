@@ -1,13 +1,33 @@
 /** The last answer, token by token: pointing at one, or going to it with the keyboard, shows what else was likely there. */
 import { useSignal } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 import type { ShownToken } from "./alternatives.ts";
 
-export function Alternatives({ tokens }: { readonly tokens: readonly ShownToken[] }) {
+/** Tokens that are compared with what is on the page together, or not at all. */
+const RUN = 20;
+
+interface AlternativesProps {
+  readonly tokens: readonly ShownToken[];
+  /** Tokens of the answer before these. */
+  readonly before: number;
+}
+
+export function Alternatives({ tokens, before }: AlternativesProps) {
+  // Of the answer; one that is no longer here counts as none.
   const at = useSignal<number | null>(null);
-  const pointed = tokens[at.value ?? tokens.length - 1];
+  const last = before + tokens.length - 1;
+  const place = at.value === null || at.value < before || at.value > last ? last : at.value;
+  const pointed = tokens[place - before];
   if (tokens.length === 0) return <p class="quiet">The next answer shows its tokens here, and what else was likely at each place.</p>;
-  const move = (by: number): void => {
-    at.value = Math.min(tokens.length - 1, Math.max(0, (at.value ?? tokens.length - 1) + by));
+  const runs: { readonly key: number; readonly first: number; readonly tokens: readonly ShownToken[] }[] = [];
+  for (let from = before; from <= last;) {
+    const key = Math.floor(from / RUN);
+    const to = Math.min(last + 1, (key + 1) * RUN);
+    runs.push({ key, first: from, tokens: tokens.slice(from - before, to - before) });
+    from = to;
+  }
+  const point = (index: number): void => {
+    at.value = index;
   };
   return (
     <>
@@ -16,28 +36,19 @@ export function Alternatives({ tokens }: { readonly tokens: readonly ShownToken[
         role="slider"
         tabIndex={0}
         aria-label="Token"
-        aria-valuemin={1}
-        aria-valuemax={tokens.length}
-        aria-valuenow={(at.value ?? tokens.length - 1) + 1}
+        aria-valuemin={before + 1}
+        aria-valuemax={last + 1}
+        aria-valuenow={place + 1}
         aria-valuetext={pointed && `${visible(pointed.text)}, ${percent(pointed.probability)}`}
         onKeyDown={(event) => {
           const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
           if (by === undefined) return;
           event.preventDefault();
-          move(by);
+          at.value = Math.min(last, Math.max(before, place + by));
         }}
       >
-        {tokens.map(({ text, probability }, index) => (
-          <span
-            // A token's place is what it is.
-            key={index}
-            class={index === at.value ? "token pointed" : "token"}
-            style={{ "--unsure": String(1 - probability) }}
-            onPointerEnter={() => (at.value = index)}
-            onClick={() => (at.value = index)}
-          >
-            {visible(text)}
-          </span>
+        {runs.map((run) => (
+          <Run {...run} pointed={at.value !== null && Math.floor(at.value / RUN) === run.key ? at.value : null} point={point} />
         ))}
       </div>
       {pointed && (
@@ -56,6 +67,36 @@ export function Alternatives({ tokens }: { readonly tokens: readonly ShownToken[
         </table>
       )}
     </>
+  );
+}
+
+interface RunProps {
+  /** Of the answer. */
+  readonly first: number;
+  readonly tokens: readonly ShownToken[];
+  readonly pointed: number | null;
+  readonly point: (index: number) => void;
+}
+
+function Run({ first, tokens, pointed, point }: RunProps) {
+  // Tokens come, and never change.
+  return useMemo(
+    () => (
+      <>
+        {tokens.map(({ text, probability }, at) => (
+          <span
+            key={first + at}
+            class={first + at === pointed ? "token pointed" : "token"}
+            style={{ "--unsure": String(1 - probability) }}
+            onPointerEnter={() => point(first + at)}
+            onClick={() => point(first + at)}
+          >
+            {visible(text)}
+          </span>
+        ))}
+      </>
+    ),
+    [tokens[0], tokens.length, first, pointed],
   );
 }
 

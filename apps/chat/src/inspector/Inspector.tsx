@@ -45,7 +45,7 @@ export function Inspector({ app }: { readonly app: AppState }) {
           />
           Ask for them with each answer
         </label>
-        <Alternatives tokens={answer.tokens} />
+        <Alternatives tokens={answer.tokens} before={answer.before} />
       </section>
       <section aria-labelledby="inspect-memory">
         <h2 id="inspect-memory">Memory</h2>

@@ -11,16 +11,20 @@ import { type Rates, RateWindow } from "./rates.ts";
 const EVERY_MS = 250;
 /** Of each token of an answer. */
 const ALTERNATIVES = 5;
-/** Older tokens of a long answer are not shown. */
+/** Of a long answer the older half is not shown. */
 const MOST_TOKENS = 400;
+/** A fast model says more tokens than can be shown. */
+const SHOWN_EVERY_MS = 100;
 
 export interface LastAnswer {
   readonly firstTokenMs: number | null;
   readonly tokensPerSecond: number | null;
   readonly tokens: readonly ShownToken[];
+  /** Tokens before these. */
+  readonly before: number;
 }
 
-const NO_ANSWER: LastAnswer = { firstTokenMs: null, tokensPerSecond: null, tokens: [] };
+const NO_ANSWER: LastAnswer = { firstTokenMs: null, tokensPerSecond: null, tokens: [], before: 0 };
 
 export class InspectorState implements RequestWatcher {
   /** Null where no model is on this device. */
@@ -34,6 +38,9 @@ export class InspectorState implements RequestWatcher {
   #heat = new ExpertHeat();
   #window = new RateWindow();
   #askedAt = 0;
+  /** What `answer` becomes next. */
+  #coming: LastAnswer = NO_ANSWER;
+  #showing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(app: AppState) {
     this.#app = app;
@@ -61,6 +68,8 @@ export class InspectorState implements RequestWatcher {
     return () => {
       stopped = true;
       clearTimeout(timer);
+      clearTimeout(this.#showing);
+      this.#showing = undefined;
       chat.watchers.delete(this);
       void model.engine?.inspect(false).catch(() => {});
     };
@@ -69,22 +78,31 @@ export class InspectorState implements RequestWatcher {
   /** What requests ask for besides. */
   readonly fields = (): Readonly<Record<string, unknown>> => {
     this.#askedAt = performance.now();
+    this.#coming = NO_ANSWER;
     this.answer.value = NO_ANSWER;
     return this.asksAlternatives ? { logprobs: true, top_logprobs: ALTERNATIVES } : {};
   };
 
   readonly onChunk = (_: string, { choices, usage, timings }: BackendChunk): void => {
     const [choice] = choices;
-    const { firstTokenMs, tokens } = this.answer.value;
+    const { firstTokenMs, tokens, before, tokensPerSecond } = this.#coming;
     const hasText = (choice?.delta.content ?? "") !== "" || (choice?.delta.reasoning_content ?? "") !== "";
     const more = tokensOf(choice?.logprobs);
     const done = usage && timings && timings.decode_ms > 0 ? ((usage.completion_tokens - 1) * 1000) / timings.decode_ms : null;
     if (!hasText && more.length === 0 && done === null) return;
-    this.answer.value = {
+    const all = more.length === 0 ? tokens : [...tokens, ...more];
+    // Half at a time, so that those that stay keep their places.
+    const dropped = all.length > MOST_TOKENS ? all.length - MOST_TOKENS / 2 : 0;
+    this.#coming = {
       firstTokenMs: firstTokenMs ?? (hasText ? performance.now() - this.#askedAt : null),
-      tokensPerSecond: done,
-      tokens: more.length === 0 ? tokens : [...tokens, ...more].slice(-MOST_TOKENS),
+      tokensPerSecond: done ?? tokensPerSecond,
+      tokens: dropped === 0 ? all : all.slice(dropped),
+      before: before + dropped,
     };
+    this.#showing ??= setTimeout(() => {
+      this.#showing = undefined;
+      this.answer.value = this.#coming;
+    }, SHOWN_EVERY_MS);
   };
 
   #see(inspection: Inspection | null): void {

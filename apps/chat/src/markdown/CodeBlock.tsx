@@ -2,8 +2,11 @@
 import { type ComponentChild, h } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { CopyButton } from "../shell/CopyButton.tsx";
-import { useTextWorker } from "./context.ts";
+import { linesOf } from "./codeLines.ts";
+import { useText } from "./context.ts";
 import type { HighlightNode } from "./nodes.ts";
+import { Part, Parts } from "./Part.tsx";
+import { partSize, sizeOfAll } from "./sizes.ts";
 
 /** Code that grows is coloured again this often; longer code only when it is complete. */
 const AGAIN_MS = 250;
@@ -11,8 +14,11 @@ const MAX_GROWING = 8 * 1024;
 
 interface Coloured {
   readonly code: string;
-  readonly pieces: readonly HighlightNode[];
+  /** Of its lines, in parts. */
+  readonly parts: readonly (readonly HighlightNode[])[];
 }
+
+const NOT_COLOURED: Coloured = { code: "", parts: [] };
 
 interface CodeBlockProps {
   readonly language: string;
@@ -21,15 +27,15 @@ interface CodeBlockProps {
 }
 
 export function CodeBlock({ language, code, growing }: CodeBlockProps) {
-  const worker = useTextWorker();
+  const { texts: worker } = useText();
   const [coloured, setColoured] = useState<Coloured | null>(null);
   useEffect(() => {
     if (language === "" || (growing && code.length > MAX_GROWING)) return;
     let isGone = false;
     const ask = (): void => {
       worker.highlight({ language, code }).then(
-        (pieces) => {
-          if (!isGone && pieces) setColoured({ code, pieces });
+        (parts) => {
+          if (!isGone && parts) setColoured({ code, parts });
         },
         () => {},
       );
@@ -50,9 +56,31 @@ export function CodeBlock({ language, code, growing }: CodeBlockProps) {
       </figcaption>
       {/* Long lines scroll, by keys too. */}
       <pre tabIndex={0}>
-        <code>{fits ? [...coloured.pieces.map(piece), code.slice(coloured.code.length)] : code}</code>
+        <code>
+          {partsOf(code, fits ? coloured : NOT_COLOURED).map((pieces, index) => (
+            <Part key={index} value={pieces} size={partSize(1 + sizeOfAll(pieces))} show={linesView} />
+          ))}
+        </code>
       </pre>
     </figure>
+  );
+}
+
+/** Lines of code in parts, coloured as far as colours have come. */
+function partsOf(code: string, coloured: Coloured): readonly (readonly HighlightNode[])[] {
+  const colouredTo = linesOf(coloured.code);
+  return linesOf(code).map((text, index) => {
+    const pieces = coloured.parts[index] ?? [];
+    const rest = text.slice(colouredTo[index]?.length ?? 0);
+    return rest === "" ? pieces : [...pieces, rest];
+  });
+}
+
+function linesView(pieces: readonly HighlightNode[]): ComponentChild {
+  return (
+    <span class="lines">
+      <Parts nodes={pieces} growing={false} show={(some) => some.map(piece)} />
+    </span>
   );
 }
 

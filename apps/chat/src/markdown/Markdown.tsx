@@ -1,13 +1,15 @@
 /** A model's text on the page. Elements are made from nodes; no HTML is parsed, so there is none to sanitize. */
 import { type ComponentChild, type VNode, h } from "preact";
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { CodeBlock } from "./CodeBlock.tsx";
-import { useTextWorker } from "./context.ts";
+import { useText } from "./context.ts";
 import { Feeder } from "./feeder.ts";
 import { ImageView } from "./ImageView.tsx";
 import { IncrementalMarkdown } from "./incremental.ts";
 import { MathView } from "./MathView.tsx";
 import type { Block, ElementNode, MarkdownNode } from "./nodes.ts";
+import { Part, Parts } from "./Part.tsx";
+import { partSize, sizeOf } from "./sizes.ts";
 
 interface MarkdownProps {
   readonly text: string;
@@ -16,7 +18,7 @@ interface MarkdownProps {
 }
 
 export function Markdown({ text, finished }: MarkdownProps) {
-  const worker = useTextWorker();
+  const { texts: worker } = useText();
   const begun = performance.now();
   const [blocks, setBlocks] = useState<readonly Block[] | "plain" | null>(() => (finished ? (worker.known(text)?.blocks ?? null) : null));
   const feeder = useRef<Feeder | null>(null);
@@ -35,16 +37,16 @@ export function Markdown({ text, finished }: MarkdownProps) {
     return <div class={blocks === null ? "markdown plain unparsed" : "markdown plain"}>{text}</div>;
   return (
     <div class="markdown">
-      {blocks.map((block, index) => (
-        <BlockView key={index} block={block} growing={!finished && index === blocks.length - 1} />
+      {blocks.map(({ node }, index) => (
+        <Part
+          key={index}
+          value={{ node, growing: !finished && index === blocks.length - 1 }}
+          size={partSize(sizeOf(node))}
+          show={(block) => show(block.node, block.growing)}
+        />
       ))}
     </div>
   );
-}
-
-/** What has not changed is not compared again, however long the text is. */
-function BlockView({ block, growing }: { readonly block: Block; readonly growing: boolean }) {
-  return useMemo(() => <>{show(block.node, growing)}</>, [block, growing]);
 }
 
 function show(node: MarkdownNode, growing: boolean): ComponentChild {
@@ -55,7 +57,7 @@ function show(node: MarkdownNode, growing: boolean): ComponentChild {
     case "link":
       return (
         <a href={node.href} target="_blank" rel="noopener noreferrer" {...(node.title !== "" && { title: node.title })}>
-          {all(node.children, growing)}
+          <Parts nodes={node.children} growing={growing} show={all} />
         </a>
       );
     case "image":
@@ -75,7 +77,7 @@ function all(nodes: readonly MarkdownNode[], growing: boolean): readonly Compone
 const HEADINGS: Readonly<Record<string, string>> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
 
 function element({ tag, align, start, children }: ElementNode, growing: boolean): VNode {
-  const inside = all(children, growing);
+  const inside = children.length > 0 ? <Parts nodes={children} growing={growing} show={all} /> : null;
   const heading = HEADINGS[tag];
   if (heading !== undefined) return h(heading, { class: `heading ${tag}` }, inside);
   // Wide tables scroll by themselves, by keys too.

@@ -1,8 +1,10 @@
 /** A formula as MathML; as TeX until it has come, and where it is wrong. */
 import { type ComponentChild, h } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { useTextWorker } from "./context.ts";
+import { useText } from "./context.ts";
 import type { MathElement, MathNode } from "./nodes.ts";
+import { Part } from "./Part.tsx";
+import { sizeOf } from "./sizes.ts";
 
 interface MathViewProps {
   readonly tex: string;
@@ -11,7 +13,7 @@ interface MathViewProps {
 }
 
 export function MathView({ tex, display, growing }: MathViewProps) {
-  const worker = useTextWorker();
+  const { texts: worker } = useText();
   const [shown, setShown] = useState<{ readonly tex: string; readonly math: MathElement | string } | null>(null);
   useEffect(() => {
     // Half a formula is seldom one.
@@ -26,7 +28,8 @@ export function MathView({ tex, display, growing }: MathViewProps) {
     };
   }, [worker, tex, display, growing]);
   const math = shown?.tex === tex ? shown.math : null;
-  const inside = math !== null && typeof math !== "string" ? element(math) : <code title={math ?? undefined}>{tex}</code>;
+  const value: MathElement | Source = math !== null && typeof math !== "string" ? math : { source: tex, title: math };
+  const inside = <Part value={value} size={"tag" in value ? sizeOf(value) : 1} show={formula} />;
   return display ? (
     <div class="math" tabIndex={0} role="group" aria-label="Formula">
       {inside}
@@ -34,6 +37,16 @@ export function MathView({ tex, display, growing }: MathViewProps) {
   ) : (
     <span class="math">{inside}</span>
   );
+}
+
+/** TeX, and what is wrong with it. */
+interface Source {
+  readonly source: string;
+  readonly title: string | null;
+}
+
+function formula(value: MathElement | Source): ComponentChild {
+  return "tag" in value ? element(value) : <code title={value.title ?? undefined}>{value.source}</code>;
 }
 
 function element({ tag, attributes, children }: MathElement): ComponentChild {

@@ -4,6 +4,7 @@
  */
 import type { TextWorker } from "./textWorker.ts";
 import type { Block, References } from "./nodes.ts";
+import { isSame } from "./same.ts";
 
 export class IncrementalMarkdown {
   readonly #worker: Pick<TextWorker, "parse">;
@@ -45,8 +46,7 @@ export class IncrementalMarkdown {
   /** What links mean may have changed though the text has not. */
   #known(block: Block, index: number): Block {
     const before = this.#shown[index];
-    const same =
-      before?.start === block.start && before.source === block.source && JSON.stringify(before.node) === JSON.stringify(block.node);
+    const same = before === block || (before?.start === block.start && before.source === block.source && isSame(before.node, block.node));
     return same ? before : block;
   }
 }

@@ -9,8 +9,8 @@ export interface Jobs {
 
 export interface Results {
   readonly parse: ParsedText;
-  /** Null where the language is not known. */
-  readonly highlight: readonly HighlightNode[] | null;
+  /** Lines in parts, as `linesOf` cuts them; null where the language is not known. */
+  readonly highlight: readonly (readonly HighlightNode[])[] | null;
   readonly math: MathElement;
 }
 

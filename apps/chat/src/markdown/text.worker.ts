@@ -1,4 +1,5 @@
 /** Parses, highlights and typesets beside the page, so that no text, however hostile, keeps it from answering. Highlighting and formulas are fetched when first used. */
+import { piecesOfLines } from "./codeLines.ts";
 import type { Highlight } from "./highlight.ts";
 import type { Job, WorkerAnswer } from "./jobs.ts";
 import { createParser } from "./parse.ts";
@@ -12,7 +13,8 @@ async function run({ name, job }: Job): Promise<unknown> {
       return parse(job.text, job);
     case "highlight": {
       highlighting ??= import("./highlight.ts").then(({ createHighlight }) => createHighlight());
-      return (await highlighting)(job.language, job.code);
+      const pieces = (await highlighting)(job.language, job.code);
+      return pieces && piecesOfLines(pieces);
     }
     case "math":
       return (await import("./math.ts")).renderMath(job.tex, job.display);

@@ -6,7 +6,7 @@ import type { ChatState } from "../chat/chatState.ts";
 import { COMPOSER_ID, Composer } from "../chat/Composer.tsx";
 import { Messages } from "../chat/Messages.tsx";
 import { Sidebar } from "../conversations/Sidebar.tsx";
-import { TextWorkerContext } from "../markdown/context.ts";
+import { TextContext } from "../markdown/context.ts";
 import type { Places } from "../places.ts";
 import { SettingsPanel } from "../settings/SettingsPanel.tsx";
 import { Dialog } from "./Dialog.tsx";
@@ -30,7 +30,7 @@ export function App({ app, places }: AppProps) {
   useEffect(() => listenForShortcuts(app), [app]);
   const { models: Models, inspector: Inspector } = places;
   return (
-    <TextWorkerContext.Provider value={app.texts}>
+    <TextContext.Provider value={app}>
       <div class={`app${view.sidebarOpen.value ? " sidebar-open" : ""}${view.sidebarHidden.value ? " sidebar-hidden" : ""}`}>
         <a class="skip" href={`#${COMPOSER_ID}`} onClick={skip}>
           To the message field
@@ -69,7 +69,7 @@ export function App({ app, places }: AppProps) {
           </Dialog>
         )}
       </div>
-    </TextWorkerContext.Provider>
+    </TextContext.Provider>
   );
 }
 
