@@ -12,7 +12,8 @@ export type { Lane, LaneEvents } from "./link/lane.ts";
 export type { Link, LinkStats } from "./link/link.ts";
 export { memoryLanes, type MemoryLane } from "./link/memoryLane.ts";
 export { portLane } from "./link/portLane.ts";
-export type { RtcOptions } from "./link/rtcNegotiator.ts";
+export { brokeredNegotiators } from "./link/rtcBroker.ts";
+export type { MakeNegotiator, Negotiator, NegotiatorEvents, RtcOptions, Signal } from "./link/rtcNegotiator.ts";
 export { StripedLink, type StripedLinkOptions } from "./link/stripedLink.ts";
 export { LANES, type LinkPurpose, Peers, type PeersOptions } from "./peers.ts";
 export { type Hop, choosePath } from "./plan/path.ts";
@@ -26,3 +27,6 @@ export { ChunkClient, type ChunkOffer, serveChunks } from "./weights/exchange.ts
 export { type Manifest, type NamedManifest, makeManifest, parseManifest } from "./weights/manifest.ts";
 export { neededChunks } from "./weights/needed.ts";
 export { Auditor, type AuditorOptions } from "./pipeline/audit.ts";
+export { type EntryOptions, type ManifestStore, type SwarmMember, type WholeModel, enterSwarm, savedManifest } from "./member/entry.ts";
+export { type ClientOptions, announceClient, openSwarmStage } from "./member/client.ts";
+export { Contribution, type ContributionOptions, type ContributionPhase, type StageHost, type StageSizes } from "./member/contribution.ts";

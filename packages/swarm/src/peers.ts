@@ -13,9 +13,10 @@ import { Expulsions, type Membership, type MembershipRules, proveMembership } fr
 import type { PeerChannel, Rendezvous } from "./control/rendezvous.ts";
 import { SwarmError } from "./errors.ts";
 import { parseJson } from "./json.ts";
+import type { Lane } from "./link/lane.ts";
 import { relayLane } from "./link/relayLane.ts";
 import type { Link } from "./link/link.ts";
-import { RtcNegotiator, type RtcOptions, type Signal } from "./link/rtcNegotiator.ts";
+import { type MakeNegotiator, type Negotiator, RtcNegotiator, type RtcOptions, type Signal } from "./link/rtcNegotiator.ts";
 import { StripedLink } from "./link/stripedLink.ts";
 
 /** RTCPeerConnections of a link. */
@@ -60,7 +61,7 @@ export interface PeersOptions {
   readonly model: string;
   readonly rendezvous: Rendezvous;
   /** Absent: links go through the rendezvous alone, as in tests. */
-  readonly rtc?: RtcOptions;
+  readonly rtc?: RtcOptions | MakeNegotiator;
   readonly clock?: Clock;
   readonly wallClock?: () => number;
   /** Asked for by others. */
@@ -339,7 +340,7 @@ export class Peers {
     const offerAgain = (): void => {
       if (dials) this.#clock.after(REDIAL_MS, () => void (!state.ended && link.lanes < LANES && negotiator?.offer()));
     };
-    const negotiator: RtcNegotiator | undefined = rtc && this.#negotiator(rtc, channel, link, opened, offerAgain);
+    const negotiator: Negotiator | undefined = rtc && this.#negotiator(rtc, channel, link, opened, offerAgain);
     const relay = (): void => {
       link.addLane(relayLane(channel));
       opened();
@@ -374,15 +375,22 @@ export class Peers {
     await (dials ? first : ended);
   }
 
-  #negotiator(rtc: RtcOptions, channel: PeerChannel, link: StripedLink, opened: () => void, failure: () => void): RtcNegotiator {
-    return new RtcNegotiator(rtc, {
+  #negotiator(
+    rtc: RtcOptions | MakeNegotiator,
+    channel: PeerChannel,
+    link: StripedLink,
+    opened: () => void,
+    failure: () => void,
+  ): Negotiator {
+    const on = {
       send: (signal: Signal) => channel.send(JSON.stringify(signal)),
-      lane: (made) => {
+      lane: (made: Lane) => {
         link.addLane(made);
         opened();
       },
       failure,
-    });
+    };
+    return typeof rtc === "function" ? rtc(on) : new RtcNegotiator(rtc, on);
   }
 }
 

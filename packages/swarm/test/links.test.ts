@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { bridgeLane, bridgedLane } from "../src/link/bridgedLane.ts";
 import { crc32 } from "../src/link/crc32.ts";
 import { MAX_FRAME_BYTES, decodeFrame, encodeFrame } from "../src/link/frames.ts";
 import { type MemoryLane, memoryLanes } from "../src/link/memoryLane.ts";
@@ -12,6 +13,12 @@ const LANES: Record<string, MakeLane> = {
   "a port": () => {
     const { port1, port2 } = new MessageChannel();
     return Promise.resolve([portLane(port1), portLane(port2)]);
+  },
+  "a connection of another thread's": () => {
+    const [near, far] = memoryLanes();
+    const { port1, port2 } = new MessageChannel();
+    bridgeLane(near, port1);
+    return Promise.resolve([bridgedLane(port2, near.kind), far]);
   },
 };
 

@@ -1,26 +1,19 @@
-/** Entering a swarm by an invite: the rendezvous, the model's manifest, its files from wherever they can be had. For peers that serve and for those that only use it. */
+/** Entering a swarm from this machine: WebRTC from a package, files from a directory, what was fetched in the cache directory. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type CheckpointSource, openCheckpoint } from "@shoal/checkpoint";
 import { directoryFiles } from "@shoal/checkpoint/directory";
 import {
-  ChunkClient,
-  type ChunkSource,
-  ChunkedFiles,
   type Invite,
   type Link,
+  type ManifestStore,
   type NamedManifest,
-  Peers,
   type RtcOptions,
+  type SwarmMember,
+  enterSwarm as enter,
   filesSource,
-  joinAs,
-  libp2pRendezvous,
   makeManifest,
-  newIdentity,
-  parseManifest,
-  serveChunks,
-  topicOf,
+  savedManifest,
 } from "@shoal/swarm";
 import { denoPeerConnection } from "@shoal/swarm/deno";
 import { tinyModelUrl } from "@shoal/tiny-model";
@@ -28,20 +21,9 @@ import { RunnerError } from "../errors.ts";
 import type { Values } from "../options.ts";
 import { chunkDirectory, diskChunks, swarmDirectory, writeWhole } from "./chunkCache.ts";
 
-/** How long a peer looks for somebody who has the manifest or a chunk. */
-const LOOK_MS = 30_000;
-const LOOK_AGAIN_MS = 250;
-/** Peers from which weights are read at once. */
-const CHUNK_PEERS = 3;
-
-export interface SwarmMember {
-  readonly peers: Peers;
-  readonly manifest: NamedManifest;
-  readonly files: ChunkedFiles;
-  readonly checkpoint: CheckpointSource;
+export interface LocatedMember extends SwarmMember {
   /** A directory that has all of the model, or undefined: then chunks are in the cache. */
   readonly location: string | undefined;
-  close(): Promise<void>;
 }
 
 export function rtcOptions(values: Values): RtcOptions {
@@ -59,59 +41,20 @@ export async function enterSwarm(
   values: Values,
   signal: AbortSignal,
   onStage?: (link: Link) => void,
-): Promise<SwarmMember> {
-  const identity = await newIdentity();
-  const membership = await joinAs(identity.id, invite.swarm, invite.identity, invite.certificate);
-  const rendezvous = await libp2pRendezvous({ identity, relays: invite.relays, topic: topicOf(invite.swarm) }, signal);
-  let own: ChunkedFiles | undefined;
-  let text = "";
-  const peers = new Peers({
-    identity,
-    membership,
-    swarm: invite.swarm,
-    model: invite.manifestDigest,
-    rendezvous,
-    rtc: rtcOptions(values),
-    onLink: (link, purpose) => {
-      if (purpose === "chunks")
-        serveChunks(link, () => own && { manifestText: text, chunk: (file, index) => own?.chunk(file, index) ?? nothing() });
-      else if (onStage) onStage(link);
-      else link.close("this peer only uses the swarm");
+): Promise<LocatedMember> {
+  const local = await localModel(invite, values);
+  const member = await enter(
+    {
+      invite,
+      rtc: rtcOptions(values),
+      whole: local && { manifest: local.manifest, source: filesSource(directoryFiles(local.location)) },
+      store: diskChunks(chunkDirectory(invite.manifestDigest)),
+      manifests: MANIFESTS,
+      ...(onStage && { onStage }),
     },
-  });
-  try {
-    const local = await localModel(invite, values);
-    const exchange = new Exchange(peers, signal);
-    const manifest = local?.manifest ?? (await savedManifest(invite)) ?? (await exchange.manifest(invite));
-    await writeWhole(manifestFile(invite), manifest.text);
-    ({ text } = manifest);
-    const disk = local && filesSource(directoryFiles(local.location));
-    const store = diskChunks(chunkDirectory(manifest.digest));
-    const kept = disk ? {} : { store };
-    own = new ChunkedFiles({ manifest: manifest.manifest, ...kept, sources: () => (disk ? [disk] : []) });
-    if (!disk) await exchange.open();
-    const files = new ChunkedFiles({
-      manifest: manifest.manifest,
-      ...kept,
-      sources: () => (disk ? [disk] : exchange.sources()),
-      onBadChunk: (peer) => peers.ban(peer, "its weights are not the model's"),
-    });
-    const checkpoint = await openCheckpoint(files, { signal });
-    return {
-      peers,
-      manifest,
-      files,
-      checkpoint,
-      location: local?.location,
-      close: async () => {
-        await disk?.close();
-        await peers.close();
-      },
-    };
-  } catch (error) {
-    await peers.close();
-    throw error;
-  }
+    signal,
+  );
+  return { ...member, location: local?.location };
 }
 
 /** The files of a model that a swarm's manifest lists: all but a list of their digests. */
@@ -131,6 +74,11 @@ export function manifestFile({ manifestDigest }: Pick<Invite, "manifestDigest">)
   return join(swarmDirectory(), "manifests", `${manifestDigest}.json`);
 }
 
+const MANIFESTS: ManifestStore = {
+  get: (manifestDigest) => readFile(manifestFile({ manifestDigest }), "utf8"),
+  put: (manifestDigest, text) => writeWhole(manifestFile({ manifestDigest }), text),
+};
+
 /** A directory that was named and is the model, or the embedded model if it is the swarm's. */
 async function localModel(
   invite: Invite,
@@ -139,72 +87,11 @@ async function localModel(
   const named = values.model ?? values["ckpt-path"];
   if (named === undefined && values["no-local"] === true) return undefined;
   const location = named ?? fileURLToPath(tinyModelUrl);
-  const saved = named === undefined ? undefined : await savedManifest(invite);
+  const saved = named === undefined ? undefined : await savedManifest(invite, MANIFESTS);
   const manifest = saved ?? (await manifestOf(invite.modelName, location));
   if (manifest.digest === invite.manifestDigest) return { location, manifest };
   if (named === undefined) return undefined;
   throw new RunnerError(
     `Cannot serve '${named}' in this swarm: its files have the digest ${manifest.digest}, expected ${invite.manifestDigest}`,
   );
-}
-
-async function savedManifest(invite: Invite): Promise<NamedManifest | undefined> {
-  try {
-    return parseManifest(await readFile(manifestFile(invite), "utf8"), invite.manifestDigest);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Links for weights to a few peers. */
-class Exchange {
-  readonly #peers: Peers;
-  readonly #signal: AbortSignal;
-  #clients: ChunkClient[] = [];
-
-  constructor(peers: Peers, signal: AbortSignal) {
-    this.#peers = peers;
-    this.#signal = signal;
-  }
-
-  async manifest(invite: Invite): Promise<NamedManifest> {
-    await this.open();
-    for (const client of this.#clients) {
-      try {
-        return parseManifest(await client.manifest(), invite.manifestDigest);
-      } catch {
-        // The next one may have it.
-      }
-    }
-    throw new RunnerError("Cannot enter the swarm: no peer has the model's manifest, expected one that has joined with it");
-  }
-
-  /** Waits until somebody is there who has weights. */
-  async open(): Promise<void> {
-    const end = performance.now() + LOOK_MS;
-    while (performance.now() < end) {
-      this.#signal.throwIfAborted();
-      for (const { peer, layers } of this.#peers.directory.peers()) {
-        if (!layers || this.#clients.length >= CHUNK_PEERS || this.#clients.some(({ name }) => name === peer)) continue;
-        try {
-          const client = new ChunkClient(await this.#peers.connect(peer, "chunks", this.#signal));
-          this.#clients.push(client);
-          void client.link.closed.then(() => (this.#clients = this.#clients.filter((one) => one !== client)));
-        } catch {
-          this.#signal.throwIfAborted();
-        }
-      }
-      if (this.#clients.length > 0) return;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
-    }
-    throw new RunnerError("Cannot enter the swarm: nobody who has the model is there; join with '--model' where its files are");
-  }
-
-  sources(): readonly ChunkSource[] {
-    return this.#clients;
-  }
-}
-
-function nothing(): Promise<undefined> {
-  return Promise.resolve(undefined);
 }

@@ -74,7 +74,6 @@ async function status({ values, terminal, interrupts }: Invocation, text: string
     terminal.out(values.json === true ? `${JSON.stringify(report)}\n` : statusText(report));
     return EXIT.ok;
   } finally {
-    await member.checkpoint.close();
     await member.close();
   }
 }
@@ -106,7 +105,6 @@ async function expel({ values, terminal, interrupts }: Invocation, invite: Invit
     terminal.err(`Expelled ${names.join(", ")}\n`);
     return EXIT.ok;
   } finally {
-    await member.checkpoint.close();
     await member.close();
   }
 }

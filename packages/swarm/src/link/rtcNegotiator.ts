@@ -28,6 +28,24 @@ export type Signal =
       readonly line: number | null;
     };
 
+/** Makes lanes with one peer. */
+export interface Negotiator {
+  /** Begins one lane; it comes by the `lane` callback, or `failure` is called. */
+  offer(): Promise<void>;
+  /** What the other side said. @throws SwarmError named malformed for what the protocol does not allow here */
+  take(signal: Signal): Promise<void>;
+  close(): void;
+}
+
+export interface NegotiatorEvents {
+  readonly send: (signal: Signal) => void;
+  readonly lane: (lane: Lane) => void;
+  readonly failure?: (lane: number) => void;
+}
+
+/** Where RTCPeerConnection is not at hand, as in a worker: somebody else negotiates. */
+export type MakeNegotiator = (on: NegotiatorEvents) => Negotiator;
+
 /** Lanes that one signalling stream may make in its life: four, and a new one for each that was lost. */
 export const MAX_LANES = 1024;
 /** Of one lane; a machine has a few addresses. */
@@ -51,7 +69,7 @@ interface Attempt {
   readonly timer: ReturnType<typeof setTimeout>;
 }
 
-export class RtcNegotiator {
+export class RtcNegotiator implements Negotiator {
   readonly #options: RtcOptions;
   readonly #send: (signal: Signal) => void;
   readonly #onLane: (lane: Lane) => void;
@@ -61,17 +79,13 @@ export class RtcNegotiator {
   #nextLane = 0;
   #closed = false;
 
-  constructor(
-    options: RtcOptions,
-    on: { readonly send: (signal: Signal) => void; readonly lane: (lane: Lane) => void; readonly failure?: (lane: number) => void },
-  ) {
+  constructor(options: RtcOptions, on: NegotiatorEvents) {
     this.#options = options;
     this.#send = on.send;
     this.#onLane = on.lane;
     this.#onFailure = on.failure ?? (() => {});
   }
 
-  /** Begins one lane; it comes by the `lane` callback, or `failure` is called. */
   async offer(): Promise<void> {
     const lane = this.#nextLane++;
     const attempt = this.#begin(lane);
@@ -83,7 +97,6 @@ export class RtcNegotiator {
     }
   }
 
-  /** @throws SwarmError named malformed for what the protocol does not allow here */
   async take(signal: Signal): Promise<void> {
     if (this.#closed) return;
     const { lane } = signal;

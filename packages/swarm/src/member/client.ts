@@ -1,0 +1,81 @@
+/** Using a swarm: the model over a path of its peers, as one `Stage`. Needs no GPU. */
+import { type ActivationFormat, remoteStage } from "@shoal/cluster";
+import { linkChannel } from "../link/linkChannel.ts";
+import { Auditor } from "../pipeline/audit.ts";
+import type { Fault, OpenedHop } from "../pipeline/hop.ts";
+import { SwarmStage } from "../pipeline/swarmStage.ts";
+import { type Hop, choosePath } from "../plan/path.ts";
+import { gaps } from "../plan/range.ts";
+import type { Peers } from "../peers.ts";
+import type { SwarmMember } from "./entry.ts";
+
+export interface ClientOptions {
+  readonly kind: "deno" | "browser";
+  readonly activations?: ActivationFormat;
+  /** Layers are missing, and are waited for. */
+  readonly onWait?: (what: string, patienceMs: number) => void;
+  readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
+  /** It answered wrongly, and is banned. */
+  readonly onLiar?: (peer: string, reason: string) => void;
+}
+
+/** A peer that holds no layers says so. */
+export function announceClient(peers: Peers, kind: ClientOptions["kind"]): void {
+  peers.announce({ started: Date.now(), state: "client", layers: null, memoryBytes: 0, stepMs: 0, load: 0, freeKvTokens: 0, kind });
+}
+
+/** @throws SwarmError incomplete where layers are missing for longer than it waits */
+export async function openSwarmStage(
+  { peers, checkpoint: { config } }: Pick<SwarmMember, "peers" | "checkpoint">,
+  { activations = "f32", onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
+  signal?: AbortSignal,
+): Promise<SwarmStage> {
+  const shape = { nLayers: config.nLayers, hiddenSize: config.hiddenSize, vocabSize: config.vocabSize };
+  const open = async (hop: Hop): Promise<OpenedHop> => {
+    const link = await peers.connect(hop.peer, "stage", signal);
+    const remote = remoteStage(linkChannel(link), { peer: hop.peer, activations, silenceMs: Number.POSITIVE_INFINITY });
+    return {
+      stage: remote,
+      forwardTold: (batch) => remote.forwardTold(batch),
+      lost: remote.lost,
+      silentMs: () => link.stats().silentMs,
+      close: () => link.close("not needed any more"),
+    };
+  };
+  const auditor = new Auditor({
+    ...shape,
+    open,
+    others: ({ layers: { begin, end } }) =>
+      peers.directory
+        .peers()
+        .filter(({ layers, state }) => state === "serving" && layers?.begin === begin && layers.end === end)
+        .sort((a, b) => a.load - b.load)
+        .map(({ peer }) => ({ peer, layers: { begin, end } })),
+    onLiar: (peer, reason) => {
+      peers.ban(peer, reason);
+      onLiar?.(peer, reason);
+    },
+  });
+  return SwarmStage.open({
+    ...shape,
+    open,
+    onStep: auditor.observe,
+    plan: ({ layers, without }) => {
+      const rtts = peers.rtts();
+      return choosePath({ nLayers: config.nLayers, peers: peers.directory.peers(), rttMs: (peer) => rtts.get(peer), layers, without });
+    },
+    missing: ({ layers: { begin, end }, without }) => {
+      const held = peers.directory
+        .peers()
+        .flatMap(({ peer, state, layers }) => (layers && state === "serving" && !without.has(peer) ? [layers] : []));
+      // Up to where the part begins there is a path.
+      return gaps(end, begin > 0 ? [...held, { begin: 0, end: begin }] : held);
+    },
+    ...(onWait && { onWait }),
+    onFault: (peer, fault, error) => {
+      if (fault === "lied") peers.ban(peer, error.message);
+      else if (fault !== "full") peers.directory.forget(peer);
+      onFault?.(peer, fault, error);
+    },
+  });
+}

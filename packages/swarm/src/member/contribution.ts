@@ -1,0 +1,260 @@
+/**
+ * What a peer that contributes does: claims the layers that are needed most, loads them, serves whoever asks, and takes others where its own are held elsewhere and some are held
+ * nowhere. What owns the device is a `StageHost`.
+ */
+import { kvBytesPerToken } from "@shoal/checkpoint";
+import { type FrameChannel, remoteStage } from "@shoal/cluster";
+import { type LayerRange, memoryRequirements, stagePlan, weightBytes } from "@shoal/model";
+import { SYSTEM_CLOCK, pause } from "../clock.ts";
+import type { Announcement } from "../control/announcement.ts";
+import { SwarmError } from "../errors.ts";
+import type { Link } from "../link/link.ts";
+import { linkChannel } from "../link/linkChannel.ts";
+import { chooseRange, gaps } from "../plan/range.ts";
+import { neededChunks } from "../weights/needed.ts";
+import type { SwarmMember } from "./entry.ts";
+
+/** Full contexts that the KV cache holds at once. */
+const FULL_CONTEXTS = 2;
+/** Until everybody has been heard of, and until a claim has been. */
+const LISTEN_MS = 1500;
+const CLAIM_MS = 1200;
+const LOOK_MS = 1000;
+/** Looks in a row that must find the same before a peer moves: others may be about to. */
+const LOOKS_BEFORE_MOVE = 4;
+/** Chunks on their way at once. */
+const FETCHES = 6;
+/** For those who use this peer when it leaves. */
+const LEAVE_MS = 10_000;
+const WARM_UP_STEPS = 3;
+
+export interface StageSizes {
+  readonly contextTokens: number;
+  readonly maxSequences: number;
+  readonly kvTokens: number;
+}
+
+/** A device with room for one stage. */
+export interface StageHost {
+  /** From the member's files, which have been fetched. */
+  load(layers: LayerRange, sizes: StageSizes, member: SwarmMember): Promise<void>;
+  /** A new channel to the loaded stage, for one user. */
+  connect(): Promise<FrameChannel>;
+  unload(): Promise<void>;
+}
+
+/** What it is at. */
+export type ContributionPhase =
+  | { readonly name: "choosing" }
+  /** Weights are on their way. */
+  | { readonly name: "fetching"; readonly layers: LayerRange; readonly bytes: number }
+  | { readonly name: "loading"; readonly layers: LayerRange }
+  | { readonly name: "serving"; readonly layers: LayerRange; readonly stepMs: number }
+  /** Others hold its layers, and some are held by nobody. */
+  | { readonly name: "moving" }
+  | { readonly name: "leaving" };
+
+export interface ContributionOptions {
+  readonly member: SwarmMember;
+  readonly host: StageHost;
+  readonly memoryBytes: number;
+  readonly contextTokens: number;
+  readonly maxSequences: number;
+  readonly kind: Announcement["kind"];
+  readonly onPhase?: (phase: ContributionPhase) => void;
+}
+
+export class Contribution {
+  readonly #options: ContributionOptions;
+  readonly #sizes: StageSizes;
+  readonly #started = Date.now();
+  readonly #users = new Set<Link>();
+  #range: LayerRange = { begin: 0, end: 1 };
+  #serves = false;
+  #stepMs = 1;
+
+  constructor(options: ContributionOptions) {
+    this.#options = options;
+    const { contextTokens, maxSequences } = options;
+    this.#sizes = { contextTokens, maxSequences, kvTokens: Math.min(FULL_CONTEXTS, maxSequences) * contextTokens };
+  }
+
+  /** Resolves when it serves. @throws SwarmError overloaded where not even one layer fits */
+  async take(signal: AbortSignal): Promise<void> {
+    const { host, member } = this.#options;
+    this.#phase({ name: "choosing" });
+    this.#range = await this.#claim(signal);
+    const layers = this.#range;
+    this.#phase({ name: "fetching", layers, bytes: this.#bytes(layers) });
+    await this.#fetch(signal);
+    this.#phase({ name: "loading", layers });
+    await host.load(layers, this.#sizes, member);
+    this.#stepMs = await this.#measure();
+    signal.throwIfAborted();
+    this.#serves = true;
+    this.#announce("serving");
+    this.#phase({ name: "serving", layers, stepMs: this.#stepMs });
+  }
+
+  /** Until the signal; then those who use this peer may finish. @throws SwarmError not-a-member where it is expelled */
+  async serve(signal: AbortSignal): Promise<void> {
+    let needed = 0;
+    const { peers } = this.#options.member;
+    while (!signal.aborted && !peers.expelled) {
+      await sleep(LOOK_MS, signal);
+      this.#announce("serving");
+      needed = this.#isNeededElsewhere() ? needed + 1 : 0;
+      // Not all at once: the busier ones of those that hold the same wait longer.
+      if (needed >= LOOKS_BEFORE_MOVE + Math.floor(Math.random() * LOOKS_BEFORE_MOVE)) {
+        needed = 0;
+        await this.#move(signal);
+      }
+    }
+    this.#phase({ name: "leaving" });
+    this.#announce("leaving");
+    const end = performance.now() + LEAVE_MS;
+    while (this.#users.size > 0 && !peers.expelled && performance.now() < end) await sleep(100);
+    this.#serves = false;
+    for (const link of this.#users) link.close("this peer leaves");
+    if (peers.expelled)
+      throw new SwarmError("not-a-member", "Cannot go on: this peer, or the invite by which it came, was expelled from the swarm");
+  }
+
+  /** Those who use it now. */
+  get users(): number {
+    return this.#users.size;
+  }
+
+  /** A link by which another peer uses the stage. */
+  async use(link: Link): Promise<void> {
+    if (!this.#serves) return link.close("this peer has no layers yet");
+    const far = linkChannel(link);
+    this.#users.add(link);
+    try {
+      const near = await this.#options.host.connect();
+      near.onFrame((frame) => far.send(frame));
+      far.onFrame((frame) => near.send(frame));
+      void near.closed.then((reason) => far.close(reason));
+      void far.closed.then((reason) => near.close(reason));
+    } catch (error) {
+      far.close(error instanceof Error ? error.message : String(error));
+    }
+    await far.closed;
+    this.#users.delete(link);
+  }
+
+  /** Says which layers it will take, hears whether somebody else says the same, and gives way to smaller names. */
+  async #claim(signal: AbortSignal): Promise<LayerRange> {
+    const { member, memoryBytes } = this.#options;
+    const { nLayers } = member.checkpoint.config;
+    await pause(SYSTEM_CLOCK, LISTEN_MS, signal);
+    for (;;) {
+      const range = this.#choose(() => true);
+      if (!range) {
+        const least = Math.min(...Array.from({ length: nLayers }, (_, begin) => this.#bytes({ begin, end: begin + 1 })));
+        throw new SwarmError(
+          "overloaded",
+          `Cannot contribute ${megabytes(memoryBytes)} of memory: one layer takes ${megabytes(least)}, expected at least as much`,
+          { field: "memory", actual: memoryBytes, expected: `at least ${least}` },
+        );
+      }
+      this.#range = range;
+      this.#announce("claiming");
+      await pause(SYSTEM_CLOCK, CLAIM_MS, signal);
+      const again = this.#choose(({ peer, state }) => state !== "claiming" || peer < member.peers.id);
+      if (again?.begin === range.begin && again.end === range.end) return range;
+    }
+  }
+
+  #choose(counts: (peer: Announcement) => boolean): LayerRange | undefined {
+    const { member, memoryBytes } = this.#options;
+    const others = member.peers.directory.peers().filter(({ layers }) => layers !== null);
+    return chooseRange({
+      nLayers: member.checkpoint.config.nLayers,
+      bytes: (range) => this.#bytes(range),
+      memoryBytes,
+      peers: others.filter((peer) => counts(peer)),
+    });
+  }
+
+  /** Of weights, KV cache and activations. */
+  #bytes(range: LayerRange): number {
+    const { checkpoint } = this.#options.member;
+    const { config } = checkpoint;
+    const plan = stagePlan(config, { ...this.#sizes, layers: range });
+    const { activations } = memoryRequirements(checkpoint, { ...plan, kvFormat: "f16" });
+    const kv = this.#sizes.kvTokens * kvBytesPerToken(config, "f16", range.end - range.begin);
+    return weightBytes(checkpoint, { range, mtp: false }) + kv + activations;
+  }
+
+  /** From wherever they are, where this machine has no copy. */
+  async #fetch(signal: AbortSignal): Promise<void> {
+    const { checkpoint, manifest, files, isWhole } = this.#options.member;
+    if (isWhole) return;
+    const chunks = [...neededChunks(checkpoint, manifest.manifest, this.#range)];
+    const fetchSome = async (): Promise<void> => {
+      for (let chunk = chunks.pop(); chunk; chunk = chunks.pop()) await files.chunk(chunk.file, chunk.index, signal);
+    };
+    await Promise.all(Array.from({ length: FETCHES }, fetchSome));
+  }
+
+  /** One token through the layers, as another peer sees it; without the way there. */
+  async #measure(): Promise<number> {
+    const stage = remoteStage(await this.#options.host.connect(), { peer: "this device" });
+    const { hiddenSize } = this.#options.member.checkpoint.config;
+    const sequence = await stage.open();
+    const times: number[] = [];
+    for (let i = 0; i < WARM_UP_STEPS; i++) {
+      const begin = performance.now();
+      const hidden = this.#range.begin > 0 ? { hidden: new Float32Array(hiddenSize) } : {};
+      await stage.forward({ entries: [{ sequence, tokens: [0], ...hidden }], output: "hidden" });
+      times.push(performance.now() - begin);
+    }
+    await stage.destroy();
+    return Math.min(...times);
+  }
+
+  #announce(state: "claiming" | "serving" | "leaving"): void {
+    const { maxSequences, kvTokens } = this.#sizes;
+    const { member, memoryBytes, kind } = this.#options;
+    member.peers.announce({
+      started: this.#started,
+      state,
+      layers: this.#range,
+      memoryBytes,
+      stepMs: this.#stepMs,
+      load: this.#users.size / maxSequences,
+      freeKvTokens: kvTokens,
+      kind,
+    });
+  }
+
+  /** Layers are missing, and would be no more so if this peer left its own. */
+  #isNeededElsewhere(): boolean {
+    const { peers, checkpoint } = this.#options.member;
+    const { nLayers } = checkpoint.config;
+    const others = peers.directory.peers().flatMap(({ layers, state }) => (layers && state !== "leaving" ? [layers] : []));
+    const missing = gaps(nLayers, [...others, this.#range]);
+    return missing.length > 0 && JSON.stringify(missing) === JSON.stringify(gaps(nLayers, others)) && this.#users.size === 0;
+  }
+
+  async #move(signal: AbortSignal): Promise<void> {
+    this.#phase({ name: "moving" });
+    this.#serves = false;
+    this.#announce("leaving");
+    await this.#options.host.unload();
+    await this.take(signal);
+  }
+
+  #phase(phase: ContributionPhase): void {
+    this.#options.onPhase?.(phase);
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MB`;
+}
+
+function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return pause(SYSTEM_CLOCK, ms, signal).catch(() => {});
+}
