@@ -93,6 +93,7 @@ test.describe("50 ms", () => {
   }
 
   test("the model itself, with the panel closed and open", async ({ browser }) => {
+    test.setTimeout(1_800_000);
     const page = await (await browser.newContext()).newPage();
     await page.goto(site.server.url);
     await page.getByRole("button", { name: "Download and start" }).click({ timeout: 120_000 });
@@ -100,11 +101,8 @@ test.describe("50 ms", () => {
     const found: number[] = [];
     for (const panel of ["closed", "open"]) {
       if (panel === "open") await page.getByRole("button", { name: "See the model work" }).click();
-      // The first answer compiles the model's kernels.
-      for (let times = 0; times < 2; times++) {
-        console.log(`panel ${panel}:`);
-        found.push(mostOf((await watchAnswer(browser, page, "Tell me a story about a brave fox and a lantern.")).computed));
-      }
+      console.log(`panel ${panel}:`);
+      found.push(mostOf((await watchAnswer(browser, page, "Tell me a story about a brave fox and a lantern.")).computed));
     }
     expect(mostOf(found)).toBeLessThan(LONG_MS);
     await page.context().close();

@@ -30,6 +30,11 @@ type OwnCallback<Arguments extends unknown[]> = Callback<Arguments> & { [release
 
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
+interface Needs extends Estimate, Pick<ModelCheck, "downloadBytes" | "missingBytes" | "streams"> {
+  /** Whether anything can be kept at all. */
+  readonly keeps: boolean;
+}
+
 interface Kept {
   readonly id: string;
   readonly listing: ModelListing;
@@ -55,14 +60,15 @@ export class EngineHost {
       const { quota, usage = 0 } = await navigator.storage.estimate();
       const { limits, adapter, dialect } = gpu;
       const description = adapter.description || [adapter.vendor, adapter.architecture].filter((part) => part !== "").join(" ");
+      const { keeps, ...needs } = await this.#needs(gpu, signal);
       return {
-        ...(await this.#needs(gpu, signal)),
+        ...needs,
         model: sourceName(this.#given()),
         adapter: description || "a GPU without a name",
         isSoftware: adapter.isSoftware,
         f16: dialect.f16,
         limits: { maxBufferSize: limits.maxBufferSize, maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize },
-        storageBytes: quota === undefined ? null : Math.max(0, quota - usage),
+        storageBytes: !keeps ? 0 : quota === undefined ? null : Math.max(0, quota - usage),
         persisted: await navigator.storage.persisted(),
       };
     });
@@ -165,14 +171,21 @@ export class EngineHost {
     return this.#gpu;
   }
 
-  async #needs(gpu: GpuContext, signal: AbortSignal): Promise<Estimate & Pick<ModelCheck, "downloadBytes" | "missingBytes" | "streams">> {
+  async #needs(gpu: GpuContext, signal: AbortSignal): Promise<Needs> {
     const source = this.#given();
     if (source.kind === "files") return { ...(await fromHeaders(gpu, openCheckpoint(source.files, { signal }))), ...NOTHING_TO_FETCH };
     const { listing, storage } = await this.#kept(source, signal);
     const downloadBytes = manifestBytes(listing.files);
     const stored = await storedFiles(listing.files, storage);
-    if (stored) return { ...(await fromHeaders(gpu, openCheckpoint(stored, { signal }))), downloadBytes, missingBytes: 0, streams: true };
-    const missing = { downloadBytes, missingBytes: await missingBytes(listing.files, storage) };
+    if (stored)
+      return {
+        ...(await fromHeaders(gpu, openCheckpoint(stored, { signal }))),
+        downloadBytes,
+        missingBytes: 0,
+        streams: true,
+        keeps: true,
+      };
+    const missing = { downloadBytes, missingBytes: await missingBytes(listing.files, storage), keeps: storage.refusal === undefined };
     try {
       return { ...(await fromHeaders(gpu, openCheckpoint(listing.base, { signal }))), ...missing, streams: true };
     } catch (error) {
@@ -259,7 +272,7 @@ export class EngineHost {
   }
 }
 
-const NOTHING_TO_FETCH = { downloadBytes: 0, missingBytes: 0, streams: false } as const;
+const NOTHING_TO_FETCH = { downloadBytes: 0, missingBytes: 0, streams: false, keeps: true } as const;
 
 async function fromHeaders(gpu: GpuContext, opening: Promise<CheckpointSource>): Promise<Estimate> {
   const checkpoint = await opening;

@@ -11,6 +11,8 @@ export interface AppendFile {
 }
 
 export interface ModelStorage {
+  /** Why nothing can be kept here: the disk is full, or the browser gives no storage. Nothing is found then, and no file opens. */
+  readonly refusal?: Error;
   /** Null where there is none. */
   read(name: string): Promise<File | null>;
   /** Made where there is none. One at a time for each name. */
@@ -50,11 +52,16 @@ export function modelLock(id: string): string {
   return `shoal-model:${id}`;
 }
 
-/** Where the files of a model are kept. In a worker only. */
+/** Where the files of a model are kept, or a place that refuses. In a worker only. */
 export async function opfsStorage(id: string): Promise<ModelStorage> {
-  const models = await modelsFolder(true);
-  if (!models) throw new WebError("QuotaError", "Cannot keep models: this browser gives no storage here");
-  const directory = (await models.getDirectoryHandle(id, { create: true })) as Directory;
+  let directory: Directory;
+  try {
+    directory = await modelFolder(id);
+  } catch (cause) {
+    // Browsers differ in what they call it.
+    if (!(cause instanceof DOMException)) throw cause;
+    return refusing(new WebError("QuotaError", `Cannot keep models: the browser gives this site no storage (${cause.message})`, { cause }));
+  }
   return {
     read: (name) => fileIn(directory, name),
     async open(name) {
@@ -72,7 +79,7 @@ export async function opfsStorage(id: string): Promise<ModelStorage> {
 
 /** All models that are kept here. Works in pages too. */
 export async function storedModels(): Promise<readonly StoredModel[]> {
-  const models = await modelsFolder(false);
+  const models = await modelsFolder();
   const found: StoredModel[] = [];
   if (!models) return found;
   for await (const [id, handle] of models.entries()) {
@@ -95,14 +102,30 @@ export async function storedModels(): Promise<readonly StoredModel[]> {
 export async function deleteModel(id: string): Promise<void> {
   await navigator.locks.request(modelLock(id), { ifAvailable: true }, async (lock) => {
     if (!lock) throw new WebError("BusyError", "Cannot delete the model: another tab is fetching it, expected it to be paused there");
-    const models = await modelsFolder(false);
+    const models = await modelsFolder();
     if (models) await ignoreMissing(models.removeEntry(id, { recursive: true }));
   });
 }
 
-async function modelsFolder(create: boolean): Promise<Directory | null> {
+function refusing(refusal: WebError): ModelStorage {
+  return {
+    refusal,
+    read: () => Promise.resolve(null),
+    open: () => Promise.reject(refusal),
+    names: () => Promise.resolve([]),
+    remove: () => Promise.resolve(),
+  };
+}
+
+async function modelFolder(id: string): Promise<Directory> {
   const root = await navigator.storage.getDirectory();
-  return orNull(root.getDirectoryHandle(FOLDER, { create })) as Promise<Directory | null>;
+  const models = await root.getDirectoryHandle(FOLDER, { create: true });
+  return (await models.getDirectoryHandle(id, { create: true })) as Directory;
+}
+
+async function modelsFolder(): Promise<Directory | null> {
+  const root = await navigator.storage.getDirectory();
+  return orNull(root.getDirectoryHandle(FOLDER)) as Promise<Directory | null>;
 }
 
 async function keptListing(directory: Directory): Promise<ModelListing | null> {

@@ -9,7 +9,7 @@ import { IncrementalMarkdown } from "./incremental.ts";
 import { MathView } from "./MathView.tsx";
 import type { Block, ElementNode, MarkdownNode } from "./nodes.ts";
 import { Part, Parts } from "./Part.tsx";
-import { partSize, sizeOf } from "./sizes.ts";
+import { partSize, sizeOf, sizeOfAll } from "./sizes.ts";
 
 interface MarkdownProps {
   readonly text: string;
@@ -76,11 +76,19 @@ function all(nodes: readonly MarkdownNode[], growing: boolean): readonly Compone
 /** The page has headings of its own above a model's. */
 const HEADINGS: Readonly<Record<string, string>> = { h1: "h3", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
 
+/** Of elements and texts. Columns of a longer table have equal widths: otherwise each row that comes lays out all that are there. */
+const LONG_TABLE = 1000;
+
 function element({ tag, align, start, children }: ElementNode, growing: boolean): VNode {
   const inside = children.length > 0 ? <Parts nodes={children} growing={growing} show={all} /> : null;
   const heading = HEADINGS[tag];
   if (heading !== undefined) return h(heading, { class: `heading ${tag}` }, inside);
   // Wide tables scroll by themselves, by keys too.
-  if (tag === "table") return h("div", { class: "table", tabIndex: 0, role: "region", "aria-label": "Table" }, h("table", null, inside));
+  if (tag === "table")
+    return h(
+      "div",
+      { class: "table", tabIndex: 0, role: "region", "aria-label": "Table" },
+      h("table", { class: sizeOfAll(children) > LONG_TABLE ? "long" : undefined }, inside),
+    );
   return h(tag, { ...(align && { class: `align-${align}` }), ...(start !== undefined && { start }) }, inside);
 }
