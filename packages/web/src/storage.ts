@@ -120,7 +120,7 @@ function refusing(refusal: WebError): ModelStorage {
 async function modelFolder(id: string): Promise<Directory> {
   const root = await navigator.storage.getDirectory();
   const models = await root.getDirectoryHandle(FOLDER, { create: true });
-  return (await models.getDirectoryHandle(id, { create: true })) as Directory;
+  return models.getDirectoryHandle(id, { create: true });
 }
 
 async function modelsFolder(): Promise<Directory | null> {
