@@ -16,9 +16,15 @@ const GAP = 1;
 export function ExpertMap({ layers, inspection: { nRoutedExperts, nActivatedExperts } }: ExpertMapProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const height = Math.max(1, layers.length) * ROW;
+  const drawn = useRef<{ readonly layers: readonly LayerHeat[]; readonly colours: string } | null>(null);
+  // Light and dark change without a word to the map, which is looked at a few times a second.
   useEffect(() => {
-    if (canvas.current) draw(canvas.current, layers, nRoutedExperts);
-  }, [layers, nRoutedExperts]);
+    if (!canvas.current) return;
+    const colours = coloursOf(canvas.current);
+    if (drawn.current?.layers === layers && drawn.current.colours === colours.join()) return;
+    drawn.current = { layers, colours: colours.join() };
+    draw(canvas.current, layers, nRoutedExperts, colours);
+  });
   const last = layers.at(-1);
   return (
     <>
@@ -45,14 +51,18 @@ export function ExpertMap({ layers, inspection: { nRoutedExperts, nActivatedExpe
   );
 }
 
-function draw(canvas: HTMLCanvasElement, layers: readonly LayerHeat[], experts: number): void {
+/** Of an expert that was not chosen, of one that was, and of the last token's. */
+function coloursOf(canvas: HTMLCanvasElement): readonly string[] {
+  const { borderTopColor, color, outlineColor } = getComputedStyle(canvas);
+  return [borderTopColor, color, outlineColor];
+}
+
+function draw(canvas: HTMLCanvasElement, layers: readonly LayerHeat[], experts: number, [back, accent, mark]: readonly string[]): void {
   const scale = Math.min(2, devicePixelRatio);
   canvas.width = WIDTH * scale;
   canvas.height = layers.length * ROW * scale;
   const context = canvas.getContext("2d");
   if (!context) return;
-  const style = getComputedStyle(canvas);
-  const [back, accent, mark] = ["--expert-cold", "--expert-hot", "--expert-last"].map((name) => style.getPropertyValue(name));
   context.scale(scale, scale);
   const step = WIDTH / experts;
   const width = Math.max(0.5, step - (step > 3 ? GAP : 0));
