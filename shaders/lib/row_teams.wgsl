@@ -47,6 +47,9 @@ fn add_dot(sum: f32, w: vec4<f32>, x: vec4<f32>) -> f32 {
 
 // The sum over a team's lanes, in every lane.
 fn lanes_sum(value: f32) -> f32 {
+#if LANES == 1
+  return value;
+#else
 #if WHOLE_SUBGROUP
   return subgroupAdd(value);
 #else
@@ -55,5 +58,6 @@ fn lanes_sum(value: f32) -> f32 {
     sum += subgroupShuffleXor(sum, mask);
   }
   return sum;
+#endif
 #endif
 }

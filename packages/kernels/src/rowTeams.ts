@@ -111,6 +111,17 @@ export function prefersTeams({ dialect, adapter }: GpuContext): boolean {
   return dialect.subgroups !== "none" && dialect.subgroupSize >= 32 && !adapter.isSoftware;
 }
 
+/**
+ * An invocation has four whole rows: no sums across lanes, no barriers. What software adapters should start with: there a barrier or a sum over a workgroup costs more than the
+ * products of a small matrix, and this takes a fifth to a tenth of the plain kernel's time (llvmpipe, `shoal tune`).
+ */
+export const WHOLE_ROWS: TeamsVariant = teamsVariant(4, 1, 1, 1, 8, 8);
+
+/** Whether a device should start with WHOLE_ROWS. */
+export function prefersWholeRows({ dialect, adapter }: GpuContext): boolean {
+  return adapter.isSoftware && dialect.subgroups !== "none";
+}
+
 /** The variants with the one named first, where it is among them; otherwise as they are. */
 export function withFirst<V extends Variant>(variants: readonly V[], name: string): readonly V[] {
   const first = variants.filter((variant) => variant.name === name);

@@ -1,11 +1,12 @@
 /** The shapes that the experts of a few tokens come in, and which one a device starts with. */
 import type { GpuContext } from "@shoal/gpu";
 import type { ExpertGroup } from "../experts.ts";
-import { PLAIN, type TeamsVariant, prefersTeams, sizeClass, teamsVariant, withFirst } from "../rowTeams.ts";
+import { PLAIN, type TeamsVariant, WHOLE_ROWS, prefersTeams, prefersWholeRows, sizeClass, teamsVariant, withFirst } from "../rowTeams.ts";
 
 /** `rows` are as many of gate and as many of up. */
 const GATE_UP: readonly TeamsVariant[] = [
   PLAIN,
+  WHOLE_ROWS,
   teamsVariant(4, 32, 4, 2, 1, 8),
   teamsVariant(4, 32, 1, 2, 1, 8),
   teamsVariant(4, 32, 4, 2, 1, 4),
@@ -23,6 +24,7 @@ const GATE_UP: readonly TeamsVariant[] = [
 /** The columns of a slot are not split: `split` parts take slots in turns. */
 const DOWN: readonly TeamsVariant[] = [
   PLAIN,
+  WHOLE_ROWS,
   teamsVariant(4, 32, 9, 2, 1, 8),
   teamsVariant(4, 32, 8, 2, 1, 8),
   teamsVariant(8, 32, 9, 1, 1, 8),
@@ -53,12 +55,14 @@ export function expertsFewOperation(which: "gateUp" | "down", { group, slots, to
 
 /** The device's default first. */
 export function gateUpVariants(gpu: GpuContext, { group }: Pick<ExpertsFewShape, "group">): readonly TeamsVariant[] {
+  if (prefersWholeRows(gpu)) return withFirst(GATE_UP, WHOLE_ROWS.name);
   if (!prefersTeams(gpu)) return GATE_UP;
   return withFirst(GATE_UP, group.hidden > 2048 ? "r2-l32x2-u4-c4" : "r4-l32x1-u1");
 }
 
 /** The device's default first. */
 export function downVariants(gpu: GpuContext, { slots }: ExpertsFewShape): readonly TeamsVariant[] {
+  if (prefersWholeRows(gpu)) return withFirst(DOWN, WHOLE_ROWS.name);
   if (!prefersTeams(gpu)) return DOWN;
   // Slots divide evenly among the parts.
   if (slots % 9 === 0) return withFirst(DOWN, "r4-l32x9-u2-c8");

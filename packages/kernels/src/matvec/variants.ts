@@ -1,9 +1,10 @@
 /** The shapes that matvec comes in, and which one a device starts with. */
 import type { GpuContext } from "@shoal/gpu";
-import { PLAIN, type TeamsVariant, prefersTeams, sizeClass, teamsVariant, withFirst } from "../rowTeams.ts";
+import { PLAIN, type TeamsVariant, WHOLE_ROWS, prefersTeams, prefersWholeRows, sizeClass, teamsVariant, withFirst } from "../rowTeams.ts";
 import type { WeightFormat } from "../weights.ts";
 
 const TEAMS: readonly TeamsVariant[] = [
+  WHOLE_ROWS,
   teamsVariant(4, 32, 4, 2, 1, 8),
   teamsVariant(4, 32, 2, 2, 1, 8),
   teamsVariant(8, 32, 1, 2, 1, 8),
@@ -50,6 +51,7 @@ export function matvecVariants(gpu: GpuContext, shape: MatvecShape): readonly Te
   const fits = ({ teams }: TeamsVariant): boolean =>
     teams !== undefined && teams.rows * shape.tokens <= MOST_SUMS && shape.rows <= most * teams.rows * teams.teams;
   const variants = [PLAIN, ...TEAMS.filter(fits)];
+  if (prefersWholeRows(gpu)) return withFirst(variants, WHOLE_ROWS.name);
   return prefersTeams(gpu) ? withFirst(variants, preferred(shape)) : variants;
 }
 
