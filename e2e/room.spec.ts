@@ -78,7 +78,7 @@ test("a disk that is full leads to the same choice", async ({ playwright }, { pr
     await expect(page.getByRole("heading", { name: "No room for the model" })).toBeVisible(OPEN);
     await page.getByRole("button", { name: "Run without keeping it", exact: true }).click();
     await expect(page.getByLabel("Message", { exact: true })).toBeVisible(OPEN);
-    // Not a byte is left on the next visit.
+    // Not a byte is left on the next visit: the write is meant to fail for want of room.
     await writeFile(path.join(profile, "rest"), Buffer.alloc(64 * 2 ** 20)).catch(() => {});
     await page.reload();
     await expect(page.getByText("The browser has too little room for the model")).toBeVisible(OPEN);

@@ -113,7 +113,7 @@ export function prefersTeams({ dialect, adapter }: GpuContext): boolean {
 
 /**
  * An invocation has four whole rows: no sums across lanes, no barriers. What software adapters should start with: there a barrier or a sum over a workgroup costs more than the
- * products of a small matrix, and this takes a fifth to a tenth of the plain kernel's time (llvmpipe, `shoal tune`).
+ * products of a small matrix, and this takes a third to a tenth of the plain kernel's time (llvmpipe, `shoal tune`).
  */
 export const WHOLE_ROWS: TeamsVariant = teamsVariant(4, 1, 1, 1, 8, 8);
 

@@ -16,6 +16,7 @@ const DEFAULT_SEQUENCES = 8;
 export async function contribute(invocation: Invocation, client: GpuClient, invite: Invite): Promise<void> {
   const { values, terminal, interrupts } = invocation;
   const opening = client.open(deviceRequest(values), interrupts.signal);
+  // Awaited below, once the swarm was entered; a failure before that must not end the process.
   opening.catch(() => {});
   let own: Contribution | undefined;
   const member = await enterSwarm(invite, values, interrupts.signal, (link) => {

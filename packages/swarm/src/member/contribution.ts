@@ -252,9 +252,10 @@ export class Contribution {
 }
 
 function megabytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(1)} MB`;
+  return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+/** Ends early where the signal is aborted; whoever waits looks at the signal next. */
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return pause(SYSTEM_CLOCK, ms, signal).catch(() => {});
 }

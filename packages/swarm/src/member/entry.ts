@@ -122,6 +122,7 @@ export async function savedManifest({ manifestDigest }: Invite, manifests: Manif
   try {
     return parseManifest((await manifests.get(manifestDigest)) ?? "", manifestDigest);
   } catch {
+    // None is saved, or a damaged one: peers have it.
     return undefined;
   }
 }
@@ -132,6 +133,7 @@ async function findManifest({ invite, makeManifest }: EntryOptions, givers: Chun
   try {
     return await givers.manifest(invite.manifestDigest, HEARD_BY_MS);
   } catch {
+    // Nobody had it in time.
     signal.throwIfAborted();
   }
   const made = await makeManifest(signal);
