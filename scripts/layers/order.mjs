@@ -21,7 +21,7 @@ export const BELOW = {
   swarm: ["cluster"],
   eval: ["engine"],
   api: ["engine"],
-  web: ["api"],
+  web: ["api", "swarm"],
   // Apps, and the end-to-end tests of apps.
   runner: ["api", "eval", "swarm", "tiny-model"],
   chat: ["api", "eval", "swarm", "tiny-model", "web"],

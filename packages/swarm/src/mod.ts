@@ -28,5 +28,5 @@ export { type Manifest, type NamedManifest, makeManifest, parseManifest } from "
 export { neededChunks } from "./weights/needed.ts";
 export { Auditor, type AuditorOptions } from "./pipeline/audit.ts";
 export { type EntryOptions, type ManifestStore, type SwarmMember, type WholeModel, enterSwarm, savedManifest } from "./member/entry.ts";
-export { type ClientOptions, announceClient, openSwarmStage } from "./member/client.ts";
+export { type ClientOptions, type OwnStage, announceClient, openSwarmStage } from "./member/client.ts";
 export { Contribution, type ContributionOptions, type ContributionPhase, type StageHost, type StageSizes } from "./member/contribution.ts";

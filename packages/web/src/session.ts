@@ -1,19 +1,14 @@
 /** A model that answers: device, stage, engine of many requests, and the server's own API over it. A device that is lost is replaced, and answers go on. */
-import { type Api, createApi } from "@shoal/api";
 import { type CheckpointSource, validateCheckpoint } from "@shoal/checkpoint";
-import { Engine, stopTokenIds } from "@shoal/engine";
-import { type ConstraintSource, GrammarConstraints, spawnGrammarWorker, vocabularyOf } from "@shoal/engine/constrained";
+import { Engine } from "@shoal/engine";
 import type { GpuContext } from "@shoal/gpu";
 import { type LoadProgress, type LocalStage, type Stage, type StageDescription, loadLocalStage } from "@shoal/model";
 import { type KernelTimes, decodeTimes } from "@shoal/model/profile";
-import { answerMarks, loadChatTemplate, loadTokenizer } from "@shoal/tokenizer";
+import { type ChatApi, openChatApi } from "./chatApi.ts";
 import { WebError } from "./errors.ts";
 import { stageOptions } from "./estimate.ts";
 import { StageObserver } from "./observedStage.ts";
 import type { Inspection } from "./protocol.ts";
-
-/** An answer of a slow device may take its time, and nobody else waits for it. Timers hold no more than this. */
-const TIMEOUT_MS = 2 ** 31 - 1;
 
 export interface SessionOptions {
   /** As requests name the model. */
@@ -34,9 +29,7 @@ interface Loaded {
 export class Session {
   readonly #options: SessionOptions;
   #loaded: Loaded | undefined;
-  #engine: Engine | undefined;
-  #constraints: GrammarConstraints | undefined;
-  #api: Api | undefined;
+  #api: ChatApi | undefined;
   #experts = { nRoutedExperts: 0, nActivatedExperts: 0 };
   #watching = false;
   #fault: string | null = null;
@@ -50,48 +43,20 @@ export class Session {
   /** @throws WebError, and whatever the packages below throw */
   async load(signal: AbortSignal): Promise<void> {
     const { checkpoint, loaded } = await this.#toDevice(signal);
-    const { config, tokenizerJson, tokenizerConfigJson, chatTemplate, generationConfig } = checkpoint;
-    if (tokenizerJson === null) throw new WebError("SourceError", "Cannot chat with this model: it has no 'tokenizer.json', expected one");
-    const tokenizer = loadTokenizer({ tokenizerJson, tokenizerConfigJson: tokenizerConfigJson ?? undefined });
-    const template = loadChatTemplate(tokenizer, { source: chatTemplate ?? undefined });
-    const stopIds = stopTokenIds(config, tokenizer);
-    // Of most visits none is asked for: the vocabulary is prepared, and the compiler of grammars fetched, with the first.
-    const constraints: ConstraintSource = {
-      open: (constraint, hearer) => {
-        this.#constraints ??= new GrammarConstraints({
-          spawn: spawnGrammarWorker,
-          vocabulary: vocabularyOf(tokenizer, { size: config.vocabSize, stopTokenIds: stopIds, marks: answerMarks }),
-        });
-        return this.#constraints.open(constraint, hearer);
-      },
-    };
-    const engine = await Engine.open(loaded.observer.stage, { constraints, reopen: () => this.#reopen() });
-    this.#engine = engine;
-    const { nRoutedExperts, nActivatedExperts } = config;
+    const { nRoutedExperts, nActivatedExperts } = checkpoint.config;
     this.#experts = { nRoutedExperts, nActivatedExperts };
-    this.#api = createApi({
-      engine,
-      tokenizer,
-      template,
-      model: {
-        id: this.#options.name,
-        vocabSize: config.vocabSize,
-        stopTokenIds: stopIds,
-        recommended: generationConfig,
-        created: Math.floor(Date.now() / 1000),
-      },
-      limits: { timeoutMs: TIMEOUT_MS },
-      onRequest: ({ fault }) => {
-        if (fault !== undefined)
-          this.#fault = fault instanceof Error ? `${fault.name}: ${fault.message}` : "Something that is no error was thrown";
-      },
+    this.#api = await openChatApi({
+      name: this.#options.name,
+      checkpoint,
+      openEngine: (constraints) => Engine.open(loaded.observer.stage, { constraints, reopen: () => this.#reopen() }),
+      onFault: (fault) => (this.#fault = fault),
     });
   }
 
   async answer(request: Request): Promise<Response> {
     await this.#gate;
     if (!this.#api) throw new WebError("RequestError", "Cannot answer: no model is loaded");
-    return this.#api(request);
+    return this.#api.answer(request);
   }
 
   /** Why the last answer failed that failed for no fault of its request. */
@@ -129,11 +94,9 @@ export class Session {
   }
 
   destroy(): void {
-    this.#constraints?.destroy();
-    this.#constraints = undefined;
+    this.#api?.destroy();
     this.#loaded?.gpu.destroy();
     this.#loaded = undefined;
-    this.#engine = undefined;
     this.#api = undefined;
   }
 
@@ -166,7 +129,7 @@ export class Session {
   }
 
   #parts(): { readonly engine: Engine; readonly loaded: Loaded } {
-    if (!this.#engine || !this.#loaded) throw new WebError("RequestError", "Cannot look inside: no model is loaded");
-    return { engine: this.#engine, loaded: this.#loaded };
+    if (!this.#api || !this.#loaded) throw new WebError("RequestError", "Cannot look inside: no model is loaded");
+    return { engine: this.#api.engine, loaded: this.#loaded };
   }
 }

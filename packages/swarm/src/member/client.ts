@@ -1,5 +1,6 @@
 /** Using a swarm: the model over a path of its peers, as one `Stage`. Needs no GPU. */
-import { type ActivationFormat, remoteStage } from "@shoal/cluster";
+import { type ActivationFormat, type FrameChannel, remoteStage } from "@shoal/cluster";
+import type { KnownPeer } from "../control/directory.ts";
 import { linkChannel } from "../link/linkChannel.ts";
 import { Auditor } from "../pipeline/audit.ts";
 import type { Fault, OpenedHop } from "../pipeline/hop.ts";
@@ -9,9 +10,17 @@ import { gaps } from "../plan/range.ts";
 import type { Peers } from "../peers.ts";
 import type { SwarmMember } from "./entry.ts";
 
+/** What this peer contributes itself: a hop without a link. */
+export interface OwnStage {
+  readonly known: KnownPeer;
+  connect(): Promise<FrameChannel>;
+}
+
 export interface ClientOptions {
   readonly kind: "deno" | "browser";
   readonly activations?: ActivationFormat;
+  /** Asked whenever a path is chosen. */
+  readonly own?: () => OwnStage | undefined;
   /** Layers are missing, and are waited for. */
   readonly onWait?: (what: string, patienceMs: number) => void;
   readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
@@ -27,11 +36,27 @@ export function announceClient(peers: Peers, kind: ClientOptions["kind"]): void 
 /** @throws SwarmError incomplete where layers are missing for longer than it waits */
 export async function openSwarmStage(
   { peers, checkpoint: { config } }: Pick<SwarmMember, "peers" | "checkpoint">,
-  { activations = "f32", onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
+  { activations = "f32", own = () => undefined, onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
   signal?: AbortSignal,
 ): Promise<SwarmStage> {
   const shape = { nLayers: config.nLayers, hiddenSize: config.hiddenSize, vocabSize: config.vocabSize };
+  const known = (): readonly KnownPeer[] => {
+    const mine = own();
+    return mine ? [...peers.directory.peers(), mine.known] : peers.directory.peers();
+  };
+  const openOwn = async (stage: OwnStage): Promise<OpenedHop> => {
+    const channel = await stage.connect();
+    const remote = remoteStage(channel, { peer: peers.id, silenceMs: Number.POSITIVE_INFINITY });
+    return {
+      stage: remote,
+      forwardTold: (batch) => remote.forwardTold(batch),
+      lost: remote.lost,
+      close: () => channel.close("not needed any more"),
+    };
+  };
   const open = async (hop: Hop): Promise<OpenedHop> => {
+    const mine = hop.peer === peers.id ? own() : undefined;
+    if (mine) return openOwn(mine);
     const link = await peers.connect(hop.peer, "stage", signal);
     const remote = remoteStage(linkChannel(link), { peer: hop.peer, activations, silenceMs: Number.POSITIVE_INFINITY });
     return {
@@ -62,12 +87,11 @@ export async function openSwarmStage(
     onStep: auditor.observe,
     plan: ({ layers, without }) => {
       const rtts = peers.rtts();
-      return choosePath({ nLayers: config.nLayers, peers: peers.directory.peers(), rttMs: (peer) => rtts.get(peer), layers, without });
+      const rttMs = (peer: string): number | undefined => (peer === peers.id ? 0 : rtts.get(peer));
+      return choosePath({ nLayers: config.nLayers, peers: known(), rttMs, layers, without });
     },
     missing: ({ layers: { begin, end }, without }) => {
-      const held = peers.directory
-        .peers()
-        .flatMap(({ peer, state, layers }) => (layers && state === "serving" && !without.has(peer) ? [layers] : []));
+      const held = known().flatMap(({ peer, state, layers }) => (layers && state === "serving" && !without.has(peer) ? [layers] : []));
       // Up to where the part begins there is a path.
       return gaps(end, begin > 0 ? [...held, { begin: 0, end: begin }] : held);
     },

@@ -12,6 +12,7 @@ import type { Link } from "../link/link.ts";
 import { linkChannel } from "../link/linkChannel.ts";
 import { chooseRange, gaps } from "../plan/range.ts";
 import { neededChunks } from "../weights/needed.ts";
+import type { OwnStage } from "./client.ts";
 import type { SwarmMember } from "./entry.ts";
 
 /** Full contexts that the KV cache holds at once. */
@@ -120,6 +121,21 @@ export class Contribution {
       throw new SwarmError("not-a-member", "Cannot go on: this peer, or the invite by which it came, was expelled from the swarm");
   }
 
+  /** For this peer's own use; undefined while it does not serve. */
+  get own(): OwnStage | undefined {
+    if (!this.#serves) return undefined;
+    const { member, host } = this.#options;
+    const known = {
+      ...this.#announcement("serving"),
+      peer: member.peers.id,
+      model: member.manifest.digest,
+      number: 0,
+      rtts: {},
+      heardAt: SYSTEM_CLOCK.now(),
+    };
+    return { known, connect: () => host.connect() };
+  }
+
   /** Those who use it now. */
   get users(): number {
     return this.#users.size;
@@ -215,18 +231,14 @@ export class Contribution {
   }
 
   #announce(state: "claiming" | "serving" | "leaving"): void {
+    this.#options.member.peers.announce(this.#announcement(state));
+  }
+
+  #announcement(state: "claiming" | "serving" | "leaving") {
     const { maxSequences, kvTokens } = this.#sizes;
-    const { member, memoryBytes, kind } = this.#options;
-    member.peers.announce({
-      started: this.#started,
-      state,
-      layers: this.#range,
-      memoryBytes,
-      stepMs: this.#stepMs,
-      load: this.#users.size / maxSequences,
-      freeKvTokens: kvTokens,
-      kind,
-    });
+    const { memoryBytes, kind } = this.#options;
+    const load = this.#users.size / maxSequences;
+    return { started: this.#started, state, layers: this.#range, memoryBytes, stepMs: this.#stepMs, load, freeKvTokens: kvTokens, kind };
   }
 
   /** Layers are missing, and would be no more so if this peer left its own. */

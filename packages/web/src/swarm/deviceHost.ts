@@ -1,0 +1,46 @@
+/** This browser's GPU as the host of a swarm's stage. */
+import { type FrameChannel, memoryChannel, serveStage } from "@shoal/cluster";
+import { openBrowserGpu } from "@shoal/gpu/browser";
+import { type LocalStage, loadLocalStage } from "@shoal/model";
+import type { StageHost } from "@shoal/swarm";
+import { WebError } from "../errors.ts";
+
+export interface DeviceHost extends StageHost {
+  readonly unload: () => Promise<void>;
+}
+
+/** @param onLost the device is gone, and with it the stage */
+export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void): DeviceHost {
+  let stage: LocalStage | undefined;
+  const channels = new Set<FrameChannel>();
+  const unload = async (): Promise<void> => {
+    const old = stage;
+    stage = undefined;
+    for (const channel of channels) channel.close("this peer's layers are gone");
+    await old?.destroy();
+  };
+  return {
+    async load(layers, sizes, { checkpoint }) {
+      const gpu = await openBrowserGpu();
+      try {
+        const { maxSequences } = sizes;
+        stage = await loadLocalStage(gpu, checkpoint, { ...sizes, kvFormat: "f16", maxOutputs: maxSequences, mtp: false, layers, signal });
+      } catch (error) {
+        gpu.destroy();
+        throw error;
+      }
+      const loaded = stage;
+      void gpu.lost.then((error) => {
+        if (stage === loaded) onLost(error);
+      });
+    },
+    async connect() {
+      if (!stage) throw new WebError("RequestError", "Cannot use this device's layers: none are loaded");
+      const [near, far] = memoryChannel();
+      channels.add(far);
+      void serveStage(far, stage, { ownsStage: false }).finally(() => channels.delete(far));
+      return near;
+    },
+    unload,
+  };
+}

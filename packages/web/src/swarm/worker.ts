@@ -1,0 +1,5 @@
+/** The worker of a swarm's member. WebRTC is the page's. */
+import { expose } from "comlink";
+import { SwarmHost } from "./host.ts";
+
+expose(new SwarmHost());
