@@ -1,7 +1,7 @@
 import { defineConfig } from "playwright/test";
 
 /** WebGPU on a software adapter counts as unsafe; the rest keeps the browser from fetching anything of its own. */
-const CHROMIUM_FLAGS = [
+export const CHROMIUM_FLAGS = [
   "--enable-unsafe-webgpu",
   "--no-sandbox",
   "--disable-quic",
@@ -10,6 +10,8 @@ const CHROMIUM_FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+
+export const CHROMIUM_PATH = process.env["CHROMIUM_PATH"] ?? "/usr/bin/chromium";
 
 export default defineConfig({
   testDir: ".",
@@ -20,6 +22,6 @@ export default defineConfig({
   timeout: 300_000,
   use: {
     browserName: "chromium",
-    launchOptions: { executablePath: process.env["CHROMIUM_PATH"] ?? "/usr/bin/chromium", args: CHROMIUM_FLAGS },
+    launchOptions: { executablePath: CHROMIUM_PATH, args: CHROMIUM_FLAGS },
   },
 });

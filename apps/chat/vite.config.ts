@@ -55,7 +55,9 @@ function serviceWorker(): Plugin {
     apply: "build",
     enforce: "post",
     async generateBundle(_options, bundle) {
-      const built = Object.keys(bundle).filter((name) => !/^(?:model\/|index\.html$)/.test(name) && !name.startsWith(GRAMMARS));
+      const built = Object.keys(bundle).filter(
+        (name) => !/^(?:model\/|index\.html$)/.test(name) && !ON_DEMAND.some((prefix) => name.startsWith(prefix)),
+      );
       const lying = await readdir(new URL("./public/", import.meta.url));
       const files = ["./", ...lying.map((name) => `./${name}`), ...built.map((name) => `./${name}`)];
       const page = bundle["index.html"];
@@ -70,9 +72,14 @@ function serviceWorker(): Plugin {
 
 /** All that an answer needs that must follow a grammar, which this page never asks for: fetched by whoever does. */
 const GRAMMARS = "assets/grammars-";
+/** A member of a swarm, libp2p and all: fetched when a swarm is entered. */
+const SWARM = "assets/swarm-worker-";
+const ON_DEMAND = [GRAMMARS, SWARM];
 
 function workerName({ facadeModuleId, moduleIds }: Chunk): string {
   const isGrammars = /engine\/src\/constrained\//.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("web-xgrammar"));
+  const isSwarm = /web\/src\/swarm\/worker/.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("/libp2p/"));
+  if (isSwarm) return `${SWARM}[hash].js`;
   return isGrammars ? `${GRAMMARS}[hash].js` : "assets/[name]-[hash].js";
 }
 

@@ -9,6 +9,7 @@ import { Turns } from "./markdown/turns.ts";
 import { ModelState } from "./modelState.ts";
 import { PLACES } from "./places.ts";
 import { firstTheme } from "./settings/saved.ts";
+import { SwarmState, takeInviteFromAddress } from "./swarm/swarmState.ts";
 import { App } from "./shell/App.tsx";
 import { allowOwnScripts } from "./trustedTypes.ts";
 import { ViewState } from "./viewState.ts";
@@ -17,13 +18,28 @@ import "./styles/all.css";
 allowOwnScripts();
 const model = new ModelState();
 const injected = injectedBackend();
-const backends = new BackendState(model);
+const swarm = new SwarmState();
+const backends = new BackendState(model, swarm);
 const backend = injected ? signal(injected) : backends.backend;
-const app: AppState = { model, backends, chat: new ChatState(backend), view: new ViewState(), texts: new TextWorker(), turns: new Turns() };
+const app: AppState = {
+  model,
+  swarm,
+  backends,
+  chat: new ChatState(backend),
+  view: new ViewState(),
+  texts: new TextWorker(),
+  turns: new Turns(),
+};
 app.chat.settings.value = { ...app.chat.settings.value, theme: firstTheme() };
+const invite = takeInviteFromAddress();
+if (invite !== null) {
+  swarm.invite.value = invite;
+  app.view.show("swarm");
+}
 const root = document.querySelector("#app");
 if (root) render(<App app={app} places={PLACES} />, root);
 // Without it the page works as well, with network.
 if (import.meta.env.PROD) navigator.serviceWorker?.register("./sw.js").catch(() => {});
 await app.chat.restore();
-if (!injected) await backends.start();
+// Who comes with an invite decides first what is to answer.
+if (!injected && invite === null) await backends.start();

@@ -17,6 +17,8 @@ export interface Places {
   readonly backendName?: Place;
   /** A screen beside the chat, reached from the sidebar: models of this device, their size, others to fetch. */
   readonly models?: Place;
+  /** Another one: a swarm, its peers, what this device gives. */
+  readonly swarm?: Place;
   /** A panel beside the conversation, off at first: how the model works. */
   readonly inspector?: Place;
   /** A section of the settings: what answers. */
@@ -28,5 +30,6 @@ export const PLACES: Places = {
   backendName: BackendName,
   backend: BackendSetting,
   inspector: lazy(() => import("./inspector/Inspector.tsx").then(({ Inspector }) => Inspector)),
+  swarm: lazy(() => import("./swarm/SwarmScreen.tsx").then(({ SwarmScreen }) => SwarmScreen)),
   models: lazy(() => import("./models/ModelsScreen.tsx").then(({ ModelsScreen }) => ModelsScreen)),
 };

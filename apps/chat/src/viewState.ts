@@ -1,7 +1,7 @@
 /** What of the page is to be seen. Nothing here lasts beyond a visit. */
 import { signal } from "@preact/signals";
 
-export type Screen = "chat" | "models";
+export type Screen = "chat" | "models" | "swarm";
 
 export class ViewState {
   readonly screen = signal<Screen>("chat");

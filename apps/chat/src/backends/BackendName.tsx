@@ -14,6 +14,15 @@ export function BackendName({ app }: { readonly app: AppState }) {
       </button>
     );
   }
+  if (choice.kind === "swarm") {
+    const { value: phase } = app.swarm.phase;
+    const name = phase.name === "in" ? `${phase.swarm.facts.model} over a swarm` : "a swarm";
+    return (
+      <button type="button" class="backend-name" title="Answers come from peers, who can see them" onClick={() => view.show("swarm")}>
+        {name}
+      </button>
+    );
+  }
   if (model.phase.value.name !== "ready") return null;
   const source = model.source.value;
   const name = isEmbedded(source) ? "" : `${sourceName(source)} `;

@@ -41,7 +41,7 @@ export function BackendSetting({ app }: { readonly app: AppState }) {
           <input
             type="radio"
             name="backend"
-            checked={!wantsServer.value}
+            checked={!wantsServer.value && choice.kind !== "swarm"}
             onChange={() => {
               wantsServer.value = false;
               status.value = null;
@@ -54,6 +54,7 @@ export function BackendSetting({ app }: { readonly app: AppState }) {
           <input type="radio" name="backend" checked={wantsServer.value} onChange={() => (wantsServer.value = true)} />
           An OpenAI-compatible server
         </label>
+        {choice.kind === "swarm" && !wantsServer.value && <p class="quiet">A swarm answers now: its screen says more.</p>}
         {wantsServer.value && (
           <div class="server">
             <label>

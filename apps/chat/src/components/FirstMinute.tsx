@@ -8,10 +8,26 @@ import { DownloadView, LoadView } from "../models/Progress.tsx";
 import "../styles/models.css";
 
 export function FirstMinute({ app }: { readonly app: AppState }) {
-  const { model } = app;
+  const { model, backends, swarm, view } = app;
   const phase = model.phase.value;
   const source = model.source.value;
   const from = source.kind === "files" ? "is read from this machine" : "is downloaded once";
+  if (backends.choice.value.kind === "swarm")
+    return (
+      <section class="first-minute" aria-labelledby="first-title">
+        <h1 id="first-title">Chat over a swarm</h1>
+        {swarm.phase.value.name === "entering" && <p role="status">Entering the swarm…</p>}
+        {swarm.phase.value.name === "failed" && <p role="alert">{swarm.phase.value.message}</p>}
+        <div class="choices">
+          <button type="button" class="primary" onClick={() => view.show("swarm")}>
+            See the swarm
+          </button>
+          <button type="button" onClick={() => void backends.useDevice()}>
+            Use this device alone
+          </button>
+        </div>
+      </section>
+    );
   return (
     <section class="first-minute" aria-labelledby="first-title">
       <h1 id="first-title">Chat on your own GPU</h1>

@@ -66,6 +66,16 @@ export function Sidebar({ app, places }: SidebarProps) {
             <Icon name="chip" /> Models
           </button>
         )}
+        {places.swarm && (
+          <button
+            type="button"
+            class="row"
+            aria-current={view.screen.value === "swarm" ? "page" : undefined}
+            onClick={() => view.show("swarm")}
+          >
+            <Icon name="swarm" /> Swarm
+          </button>
+        )}
         <button type="button" class="row" onClick={() => view.openSettings()}>
           <Icon name="settings" /> Settings
         </button>

@@ -28,7 +28,8 @@ export function App({ app, places }: AppProps) {
     document.title = chat.open.value ? `${chat.open.value.title} – Shoal` : "Shoal";
   });
   useEffect(() => listenForShortcuts(app), [app]);
-  const { models: Models, inspector: Inspector } = places;
+  const { inspector: Inspector } = places;
+  const Screen = view.screen.value === "chat" ? undefined : places[view.screen.value];
   return (
     <TextContext.Provider value={app}>
       <div class={`app${view.sidebarOpen.value ? " sidebar-open" : ""}${view.sidebarHidden.value ? " sidebar-hidden" : ""}`}>
@@ -39,7 +40,7 @@ export function App({ app, places }: AppProps) {
         {view.sidebarOpen.value && <div class="scrim" onClick={() => (view.sidebarOpen.value = false)} />}
         <div class="page" inert={view.sidebarOpen.value}>
           <TopBar app={app} places={places} />
-          <main>{view.screen.value === "models" && Models ? <Models app={app} /> : <ChatScreen app={app} places={places} />}</main>
+          <main>{Screen ? <Screen app={app} /> : <ChatScreen app={app} places={places} />}</main>
         </div>
         {Inspector && view.inspectorOpen.value && (
           <aside id="inspector" class="inspector" aria-label="The model at work">

@@ -1,12 +1,15 @@
 /** The page's head: the sidebar's button, what is open, what answers, the inspector's button. */
 import type { AppState } from "../appState.ts";
 import type { Places } from "../places.ts";
+import type { Screen } from "../viewState.ts";
 import { IconButton } from "./IconButton.tsx";
 
 interface TopBarProps {
   readonly app: AppState;
   readonly places: Places;
 }
+
+const TITLES: Partial<Record<Screen, string>> = { models: "Models", swarm: "Swarm" };
 
 export function TopBar({ app, places }: TopBarProps) {
   const { chat, view } = app;
@@ -21,7 +24,7 @@ export function TopBar({ app, places }: TopBarProps) {
         aria-controls="side"
         onClick={() => view.revealSidebar()}
       />
-      <strong class="top-title">{view.screen.value === "models" ? "Models" : (chat.open.value?.title ?? "")}</strong>
+      <strong class="top-title">{TITLES[view.screen.value] ?? chat.open.value?.title ?? ""}</strong>
       {BackendName && <BackendName app={app} />}
       {inspector && (
         <IconButton

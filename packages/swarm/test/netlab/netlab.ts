@@ -85,14 +85,19 @@ export class Netlab {
     return address(this.#index(name));
   }
 
+  /** What goes before a command that is to run on a host. */
+  prefix(name: string): readonly string[] {
+    return ["ip", "netns", "exec", this.#namespaces[this.#index(name)] ?? ""];
+  }
+
   /** Starts a command on a host. */
   spawn(
     name: string,
     command: readonly string[],
     options: { readonly env?: Record<string, string>; readonly cwd?: string } = {},
   ): ChildProcess {
-    const namespace = this.#namespaces[this.#index(name)] ?? "";
-    const child = spawn("ip", ["netns", "exec", namespace, ...command], {
+    const [program = "", ...args] = [...this.prefix(name), ...command];
+    const child = spawn(program, args, {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, ...options.env },
       ...(options.cwd !== undefined && { cwd: options.cwd }),

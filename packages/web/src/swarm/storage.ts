@@ -55,7 +55,7 @@ export async function storedSwarms(): Promise<readonly StoredSwarm[]> {
   if (!all) return found;
   for await (const [digest, entry] of all.entries()) {
     if (entry.kind !== "directory") continue;
-    const handle = entry as FileSystemDirectoryHandle;
+    const handle: FileSystemDirectoryHandle = entry;
     const manifest = await readFile(handle, MANIFEST);
     const chunks = await orUndefined<FileSystemDirectoryHandle>(handle.getDirectoryHandle(CHUNKS));
     let bytes = manifest?.byteLength ?? 0;
