@@ -1,7 +1,7 @@
 /** Swarms in the page, the browser on a host of its own in a network lab: ICE binds every interface that it finds. Needs Linux, root, gcc and iproute2. */
 import { type Page, expect, test } from "playwright/test";
 import { type ChatSite, expectAccessible, problemsOf, serveChat } from "./chatSite.ts";
-import { SwarmLab } from "./swarmLab.ts";
+import { SwarmLab } from "./test/swarmLab.ts";
 
 const QUESTION = "What is the capital of France?";
 const ANSWER = "The capital of France is Paris.";

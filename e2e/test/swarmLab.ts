@@ -5,13 +5,13 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { type BrowserContext, type Page, chromium } from "playwright/test";
-import { Netlab } from "../packages/swarm/test/netlab/netlab.ts";
-import { CHROMIUM_FLAGS, CHROMIUM_PATH } from "./playwright.config.ts";
+import { Netlab } from "../../packages/swarm/test/netlab/netlab.ts";
+import { CHROMIUM_FLAGS, CHROMIUM_PATH } from "../playwright.config.ts";
 
 const LIMIT_MS = 120_000;
-const deno = fileURLToPath(new URL("../node_modules/deno/deno", import.meta.url));
-const runner = fileURLToPath(new URL("../apps/runner/src/main.ts", import.meta.url));
-const siteHost = fileURLToPath(new URL("siteHost.ts", import.meta.url));
+const deno = fileURLToPath(new URL("../../node_modules/deno/deno", import.meta.url));
+const runner = fileURLToPath(new URL("../../apps/runner/src/main.ts", import.meta.url));
+const siteHost = fileURLToPath(new URL("../siteHost.ts", import.meta.url));
 
 export class SwarmLab {
   readonly #lab: Netlab;
