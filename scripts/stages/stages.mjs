@@ -29,6 +29,8 @@ import { gpuCounts, playwrightCounts, playwrightParts, vitestCounts } from "./co
 
 /** Driver and shader compiler of a software adapter keep one processor busy, seldom two, in Chromium too: these stages run at once. The long ones come first. */
 const GPU_LANE = "gpu";
+/** Programs on the hosts of network labs mostly wait for one another. */
+const NET_LANE = "net";
 
 /** A stage that hangs must not hang a build machine for hours. */
 const TIMEOUT_MS = 40 * 60_000;
@@ -37,6 +39,8 @@ const SHADER_COMPILER = "packages/kernels/test/compile-shaders.ts";
 
 /** Playwright's files that are not about the chat page. */
 const OTHER_SITES = ["e2e/kernels.spec.ts", "e2e/library.spec.ts"];
+/** Those whose browsers run in network namespaces. */
+const IN_NAMESPACES = ["e2e/swarm.spec.ts"];
 
 /** @type {Stage[]} */
 export const STAGES = [
@@ -66,7 +70,15 @@ export const STAGES = [
     name: "net",
     about: "peers over WebRTC in network namespaces of their own, in Deno; needs Linux, root, gcc and iproute2",
     inOk: false,
+    lane: NET_LANE,
     run: runNetTests,
+  },
+  {
+    name: "e2e:swarm",
+    about: "the chat page in a swarm, Chromium in network namespaces of its own; needs what net needs",
+    inOk: false,
+    lane: NET_LANE,
+    run: (context) => runPlaywright(context, "swarm", (file) => IN_NAMESPACES.includes(file)),
   },
   {
     name: "gpu:wgpu",
@@ -81,7 +93,7 @@ export const STAGES = [
     about: "the chat page in Chromium, with Playwright",
     inOk: false,
     lane: GPU_LANE,
-    run: (context) => runPlaywright(context, "page", (file) => !OTHER_SITES.includes(file)),
+    run: (context) => runPlaywright(context, "page", (file) => !OTHER_SITES.includes(file) && !IN_NAMESPACES.includes(file)),
   },
   {
     name: "e2e:kernels",

@@ -9,6 +9,7 @@ import {
   type ManifestStore,
   type NamedManifest,
   type RtcOptions,
+  SwarmError,
   type SwarmMember,
   enterSwarm as enter,
   filesSource,
@@ -43,7 +44,7 @@ export async function enterSwarm(
   onStage?: (link: Link) => void,
 ): Promise<LocatedMember> {
   const local = await localModel(invite, values);
-  const member = await enter(
+  const entering = enter(
     {
       invite,
       rtc: rtcOptions(values),
@@ -54,7 +55,13 @@ export async function enterSwarm(
     },
     signal,
   );
-  return { ...member, location: local?.location };
+  try {
+    return { ...(await entering), location: local?.location };
+  } catch (error) {
+    if (error instanceof SwarmError && error.field === "model" && local === undefined)
+      throw new RunnerError(`${error.message}; join with '--model' where its files are`, { cause: error });
+    throw error;
+  }
 }
 
 /** The files of a model that a swarm's manifest lists: all but a list of their digests. */

@@ -32,7 +32,9 @@ export class ChunkPeers {
         // The next one may have it.
       }
     }
-    throw new SwarmError("incomplete", "Cannot enter the swarm: no peer has the model's manifest, expected one that has joined with it");
+    throw new SwarmError("incomplete", "Cannot enter the swarm: no peer has the model's manifest, expected one that has joined with it", {
+      field: "model",
+    });
   }
 
   /** Waits until somebody is there who has weights. @throws SwarmError incomplete */
@@ -56,6 +58,7 @@ export class ChunkPeers {
     throw new SwarmError(
       "incomplete",
       "Cannot enter the swarm: nobody who has the model is there, expected a peer that joined with its files",
+      { field: "model" },
     );
   }
 
