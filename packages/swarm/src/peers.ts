@@ -72,6 +72,10 @@ export interface PeersOptions {
 interface Held {
   readonly link: StripedLink;
   readonly remote: string;
+  /** Lanes that the side that dials makes. */
+  lanes: number;
+  /** Begins those that are missing. */
+  offer?: () => void;
   /** By which it came into the swarm: known when it has proven that. */
   invite?: string;
 }
@@ -130,8 +134,11 @@ export class Peers {
     return [...this.#links.values()].map(({ link }) => link);
   }
 
-  /** @throws SwarmError not-a-member, link-lost */
-  async connect(peer: string, purpose: LinkPurpose, signal?: AbortSignal): Promise<Link> {
+  /**
+   * @param lanes fewer for a link that is only kept ready
+   * @throws SwarmError not-a-member, link-lost
+   */
+  async connect(peer: string, purpose: LinkPurpose, signal?: AbortSignal, lanes = LANES): Promise<Link> {
     if (this.#closed) throw new SwarmError("closed", "Cannot connect: this peer has left the swarm");
     if (this.directory.isBanned(peer)) throw new SwarmError("not-a-member", `Cannot connect to '${peer}': it is banned`);
     const id = crypto.randomUUID();
@@ -142,7 +149,7 @@ export class Peers {
       reconnectMs: CONNECT_MS,
       onLaneLost: () => void redial(),
     });
-    this.#hold(id, link, peer);
+    this.#hold(id, link, peer, lanes);
     const redial = async (): Promise<void> => {
       if (state.dialling || !this.#links.has(id)) return;
       state.dialling = true;
@@ -164,6 +171,14 @@ export class Peers {
       state.dialling = false;
     }
     return link;
+  }
+
+  /** All the lanes for a link that was made with fewer. */
+  widen(link: Link): void {
+    const held = [...this.#links.values()].find((one) => one.link === link);
+    if (!held || held.lanes >= LANES) return;
+    held.lanes = LANES;
+    held.offer?.();
   }
 
   /** Bans here, and ends what links there are. Others make up their own minds. */
@@ -248,8 +263,8 @@ export class Peers {
     for (const { link, remote } of this.#links.values()) if (remote === peer) link.close(reason);
   }
 
-  #hold(id: string, link: StripedLink, remote: string): void {
-    this.#links.set(id, { link, remote });
+  #hold(id: string, link: StripedLink, remote: string, lanes = LANES): void {
+    this.#links.set(id, { link, remote, lanes });
     void link.closed.then(() => this.#links.delete(id));
   }
 
@@ -265,7 +280,7 @@ export class Peers {
       channel.close();
       throw error;
     }
-    await this.#negotiate(channel, link, true);
+    await this.#negotiate(channel, link, this.#links.get(id));
   }
 
   async #accept(channel: PeerChannel): Promise<void> {
@@ -285,7 +300,7 @@ export class Peers {
       const link = held?.link ?? this.#acceptLink(id, channel.remote, purpose);
       this.#cameBy(id, membership.member.by);
       channel.send(JSON.stringify({ accepted: true }));
-      await this.#negotiate(channel, link, false);
+      await this.#negotiate(channel, link, undefined);
     } catch {
       channel.close();
     }
@@ -325,8 +340,12 @@ export class Peers {
     }
   }
 
-  /** Signals until the channel ends. Resolves when a lane is open, for the side that dials; for the other when it has ended. */
-  async #negotiate(channel: PeerChannel, link: StripedLink, dials: boolean): Promise<void> {
+  /**
+   * Signals until the channel ends. Resolves when a lane is open, for the side that dials; for the other when it has ended.
+   * @param held the link, for the side that dials
+   */
+  async #negotiate(channel: PeerChannel, link: StripedLink, held: Held | undefined): Promise<void> {
+    const dials = held !== undefined;
     const { rtc } = this.#options;
     let opened: () => void = () => {};
     let failed: (error: Error) => void = () => {};
@@ -338,7 +357,7 @@ export class Peers {
     const state = { ended: false };
     // Under loss a connection may not come about in time while its sisters do: the one that dials tries again, else the link is thinner for its whole life.
     const offerAgain = (): void => {
-      if (dials) this.#clock.after(REDIAL_MS, () => void (!state.ended && link.lanes < LANES && negotiator?.offer()));
+      if (held) this.#clock.after(REDIAL_MS, () => void (!state.ended && link.lanes < held.lanes && negotiator?.offer()));
     };
     const negotiator: Negotiator | undefined = rtc && this.#negotiator(rtc, channel, link, opened, offerAgain);
     const relay = (): void => {
@@ -356,7 +375,12 @@ export class Peers {
       failed(error);
       channel.close();
     });
-    if (dials) for (let missing = LANES - link.lanes; missing > 0; missing--) void negotiator?.offer();
+    if (held) {
+      held.offer = () => {
+        for (let missing = held.lanes - link.lanes; missing > 0 && !state.ended; missing--) void negotiator?.offer();
+      };
+      held.offer();
+    }
     const signals = async (): Promise<void> => {
       for (;;) {
         const signal = parseJson(await channel.receive(), signalSchema, "a signal");

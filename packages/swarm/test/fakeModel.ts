@@ -166,6 +166,32 @@ export async function forwardTold(stage: Stage, batch: Batch): Promise<ToldStep>
   return { output, tokens, ...(logprobs && { logprobs }) };
 }
 
+/** Greedy text of a prompt, by steps as the engine makes them. */
+export async function answer(
+  stage: Stage,
+  prompt: readonly number[],
+  count: number,
+  between: (token: number) => void | Promise<void> = () => {},
+): Promise<readonly number[]> {
+  const sequence = await stage.open();
+  const { maxTokens } = await stage.describe();
+  let step = 0;
+  for (let at = 0; at < prompt.length; at += maxTokens)
+    ({ step } = await stage.forward({
+      entries: [{ sequence, tokens: prompt.slice(at, at + maxTokens), quiet: at + maxTokens < prompt.length }],
+      output: "sample",
+    }));
+  const ids: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const [[id = -1] = []] = await stage.sampled(step, 1);
+    ids.push(id);
+    await between(i);
+    ({ step } = await stage.forward({ entries: [{ sequence, tokens: stage instanceof FakeStage ? [id] : "sampled" }], output: "sample" }));
+  }
+  await stage.close(sequence);
+  return ids;
+}
+
 function logprobsOf(id: number): ChosenLogprobs {
   return { logprob: -0.5, top: [{ id, logprob: -0.5 }] };
 }

@@ -7,7 +7,7 @@ import { Auditor } from "../src/pipeline/audit.ts";
 import { SwarmStage, type SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
 import { choosePath } from "../src/plan/path.ts";
 import { gaps } from "../src/plan/range.ts";
-import { FAKE, FakeStage, forwardTold } from "./fakeModel.ts";
+import { FAKE, FakeStage, answer, forwardTold } from "./fakeModel.ts";
 import { SimulatedClock } from "./simulatedClock.ts";
 import { MODEL, serving } from "./swarmFixture.ts";
 
@@ -91,27 +91,6 @@ async function fleet(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): 
     ...more,
   });
   return { peers, faults, clock, stage };
-}
-
-/** Greedy text of a prompt, by steps as the engine makes them. */
-async function answer(stage: Stage, prompt: readonly number[], count: number, between: (token: number) => void | Promise<void> = () => {}) {
-  const sequence = await stage.open();
-  const { maxTokens } = await stage.describe();
-  let step = 0;
-  for (let at = 0; at < prompt.length; at += maxTokens)
-    ({ step } = await stage.forward({
-      entries: [{ sequence, tokens: prompt.slice(at, at + maxTokens), quiet: at + maxTokens < prompt.length }],
-      output: "sample",
-    }));
-  const ids: number[] = [];
-  for (let i = 0; i < count; i++) {
-    const [[id = -1] = []] = await stage.sampled(step, 1);
-    ids.push(id);
-    await between(i);
-    ({ step } = await stage.forward({ entries: [{ sequence, tokens: stage instanceof FakeStage ? [id] : "sampled" }], output: "sample" }));
-  }
-  await stage.close(sequence);
-  return ids;
 }
 
 const PROMPT = Array.from({ length: 40 }, (_, index) => (index * 31) % FAKE.vocabSize);

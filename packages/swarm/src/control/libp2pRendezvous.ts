@@ -17,7 +17,7 @@ import { SwarmError } from "../errors.ts";
 import type { Identity } from "./identity.ts";
 import type { PeerChannel, Rendezvous, RendezvousEvents } from "./rendezvous.ts";
 import { streamChannel } from "./streamChannel.ts";
-import { HANDSHAKE_MS, TIMEOUTS } from "./timeouts.ts";
+import { HANDSHAKE_MS, INBOUND, SCORES, TIMEOUTS } from "./timeouts.ts";
 
 export const LINK_PROTOCOL = "/shoal/link/1.0.0";
 const RELAY_LOOK_MS = 1000;
@@ -54,13 +54,18 @@ function createNode({ identity, relays }: Libp2pOptions) {
     transports: [webSockets(), circuitRelayTransport({ reservationCompletionTimeout: HANDSHAKE_MS })],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
-    connectionManager: TIMEOUTS,
+    connectionManager: { ...TIMEOUTS, ...INBOUND },
     connectionGater: { denyDialMultiaddr: () => false },
     services: {
       identify: identify(),
       ping: ping(),
       // A swarm is small, and its peers are connected to a relay alone: every message goes to every topic peer.
-      pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, floodPublish: true, maxInboundDataLength: 2 * MAX_MESSAGE_BYTES }),
+      pubsub: gossipsub({
+        allowPublishToZeroTopicPeers: true,
+        floodPublish: true,
+        scoreParams: SCORES,
+        maxInboundDataLength: 2 * MAX_MESSAGE_BYTES,
+      }),
     },
   });
 }

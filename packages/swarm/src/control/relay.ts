@@ -11,7 +11,7 @@ import { webSockets } from "@libp2p/websockets";
 import { yamux } from "@libp2p/yamux";
 import { createLibp2p } from "libp2p";
 import type { Identity } from "./identity.ts";
-import { HANDSHAKE_MS, TIMEOUTS } from "./timeouts.ts";
+import { HANDSHAKE_MS, INBOUND, SCORES, TIMEOUTS } from "./timeouts.ts";
 
 /** Peers that may be reached through one relay at once. */
 const MAX_RESERVATIONS = 1024;
@@ -45,11 +45,11 @@ export async function startRelay({ identity, host, port, tls }: RelayOptions): P
     transports: [webSockets(tls ? { https: { key: tls.key, cert: tls.cert } } : {})],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
-    connectionManager: { ...TIMEOUTS, maxConnections: 2 * MAX_RESERVATIONS },
+    connectionManager: { ...TIMEOUTS, ...INBOUND, maxConnections: 2 * MAX_RESERVATIONS },
     services: {
       identify: identify(),
       ping: ping(),
-      pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, floodPublish: true }),
+      pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, floodPublish: true, scoreParams: SCORES }),
       relay: circuitRelayServer({
         hopTimeout: HANDSHAKE_MS,
         reservations: { maxReservations: MAX_RESERVATIONS, defaultDataLimit: CIRCUIT_BYTES, defaultDurationLimit: CIRCUIT_MS },

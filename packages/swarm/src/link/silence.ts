@@ -2,12 +2,12 @@
  * For how long nothing has been heard, and when that is more than usual. What is usual a link shows by itself: on a busy machine signs of life come late, and a bound that is quick
  * on an idle one would call everybody dead there. (The idea of accrual failure detectors, without their distribution.)
  */
-/** At least: four heartbeats. */
-const LEAST_MS = 1000;
+/** At least: five heartbeats. */
+const LEAST_MS = 1250;
 /** Whatever the link has shown. */
 const MOST_MS = 6000;
 /** Of the longest silence of late after which something came. */
-const FACTOR = 3;
+const FACTOR = 2.5;
 /** In which a silence of the past counts half. */
 const HALF_LIFE_MS = 30_000;
 

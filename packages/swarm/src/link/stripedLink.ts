@@ -15,6 +15,8 @@ import { Silence } from "./silence.ts";
 /** Bytes. A message up to this goes in one frame; less is not worth a packet of its own (an Ethernet frame carries about 1,200 of SCTP's bytes). */
 export const STRIPE_BYTES = 1152;
 export const HEARTBEAT_MS = 250;
+/** Of beats: so often a round trip is measured also where the other end's signs of life would do. */
+const MEASURE_BEATS = 8;
 /** A lane that has said nothing for so long is closed: six heartbeats. */
 export const SILENCE_MS = 1500;
 export const RECONNECT_MS = 3000;
@@ -47,6 +49,8 @@ interface OpenLane {
   rttMs: number | undefined;
   pingAt: number;
   pingNumber: number;
+  /** The last acknowledgement that went over it. */
+  acknowledged: number;
 }
 
 /** A message that waits for room in the window. */
@@ -107,7 +111,7 @@ export class StripedLink implements Link {
       lane.close();
       return;
     }
-    const open: OpenLane = { lane, heardAt: this.#clock.now(), rttMs: undefined, pingAt: 0, pingNumber: 0 };
+    const open: OpenLane = { lane, heardAt: this.#clock.now(), rttMs: undefined, pingAt: 0, pingNumber: 0, acknowledged: 0 };
     this.#lanes.add(open);
     this.#silence ??= new Silence(open.heardAt);
     this.#kind = lane.kind;
@@ -270,8 +274,11 @@ export class StripedLink implements Link {
     this.#early.push(message);
   }
 
-  #acknowledge({ lane }: OpenLane): void {
-    if (this.#reassembly.next > 0) lane.send(encodeFrame({ kind: "ack", next: this.#reassembly.next }));
+  #acknowledge(open: OpenLane): void {
+    const { next } = this.#reassembly;
+    if (next === 0) return;
+    open.acknowledged = next;
+    open.lane.send(encodeFrame({ kind: "ack", next }));
   }
 
   #takeAcknowledgement(next: number): void {
@@ -318,8 +325,11 @@ export class StripedLink implements Link {
         this.#lose(open, `silent for ${Math.round(now - open.heardAt)} ms`);
         continue;
       }
-      this.#acknowledge(open);
-      this.#ping(open);
+      // What was said over a lane that is lost since.
+      if (open.acknowledged < this.#reassembly.next) this.#acknowledge(open);
+      // Whoever is pinged hears as much as whoever pings: one end's pings are enough for both.
+      if (now - open.heardAt >= this.#options.heartbeatMs || now - open.pingAt >= MEASURE_BEATS * this.#options.heartbeatMs)
+        this.#ping(open);
     }
     // Not every lane tells when it drains.
     this.#pump();

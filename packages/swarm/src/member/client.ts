@@ -3,12 +3,12 @@ import { type ActivationFormat, type FrameChannel, remoteStage } from "@shoal/cl
 import type { KnownPeer } from "../control/directory.ts";
 import { linkChannel } from "../link/linkChannel.ts";
 import { Auditor } from "../pipeline/audit.ts";
-import type { Fault, OpenedHop } from "../pipeline/hop.ts";
+import type { Fault, ModelShape, OpenedHop } from "../pipeline/hop.ts";
+import { Spares } from "../pipeline/spares.ts";
 import { SwarmStage } from "../pipeline/swarmStage.ts";
 import { type Hop, choosePath } from "../plan/path.ts";
 import { gaps } from "../plan/range.ts";
 import type { Peers } from "../peers.ts";
-import type { SwarmMember } from "./entry.ts";
 
 /** What this peer contributes itself: a hop without a link. */
 export interface OwnStage {
@@ -28,6 +28,9 @@ export interface ClientOptions {
   readonly onLiar?: (peer: string, reason: string) => void;
 }
 
+/** Of a link that is only kept ready. */
+const SPARE_LANES = 1;
+
 /** A peer that holds no layers says so. */
 export function announceClient(peers: Peers, kind: ClientOptions["kind"]): void {
   peers.announce({ started: Date.now(), state: "client", layers: null, memoryBytes: 0, stepMs: 0, load: 0, freeKvTokens: 0, kind });
@@ -35,7 +38,7 @@ export function announceClient(peers: Peers, kind: ClientOptions["kind"]): void 
 
 /** @throws SwarmError incomplete where layers are missing for longer than it waits */
 export async function openSwarmStage(
-  { peers, checkpoint: { config } }: Pick<SwarmMember, "peers" | "checkpoint">,
+  { peers, checkpoint: { config } }: { readonly peers: Peers; readonly checkpoint: { readonly config: ModelShape } },
   { activations = "f32", own = () => undefined, onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
   signal?: AbortSignal,
 ): Promise<SwarmStage> {
@@ -54,10 +57,13 @@ export async function openSwarmStage(
       close: () => channel.close("not needed any more"),
     };
   };
+  const spares = new Spares({ connect: (peer) => peers.connect(peer, "stage", signal, SPARE_LANES) });
   const open = async (hop: Hop): Promise<OpenedHop> => {
     const mine = hop.peer === peers.id ? own() : undefined;
     if (mine) return openOwn(mine);
-    const link = await peers.connect(hop.peer, "stage", signal);
+    const spare = spares.take(hop.peer);
+    if (spare) peers.widen(spare);
+    const link = spare ?? (await peers.connect(hop.peer, "stage", signal));
     const remote = remoteStage(linkChannel(link), { peer: hop.peer, activations, silenceMs: Number.POSITIVE_INFINITY });
     return {
       stage: remote,
@@ -85,6 +91,7 @@ export async function openSwarmStage(
     ...shape,
     open,
     onStep: auditor.observe,
+    prepare: (others) => spares.want(new Set([...others].filter((peer) => peer !== peers.id))),
     plan: ({ layers, without }) => {
       const rtts = peers.rtts();
       const rttMs = (peer: string): number | undefined => (peer === peers.id ? 0 : rtts.get(peer));

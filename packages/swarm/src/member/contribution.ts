@@ -145,11 +145,14 @@ export class Contribution {
   async use(link: Link): Promise<void> {
     if (!this.#serves) return link.close("this peer has no layers yet");
     const far = linkChannel(link);
-    this.#users.add(link);
     try {
       const near = await this.#options.host.connect();
       near.onFrame((frame) => far.send(frame));
-      far.onFrame((frame) => near.send(frame));
+      far.onFrame((frame) => {
+        // Over links that are only kept ready nothing comes.
+        this.#users.add(link);
+        near.send(frame);
+      });
       void near.closed.then((reason) => far.close(reason));
       void far.closed.then((reason) => near.close(reason));
     } catch (error) {

@@ -3,7 +3,7 @@
  * place is given again what the old ones were given.
  */
 import type { SequenceSlot } from "@shoal/model";
-import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
+import { type Clock, SYSTEM_CLOCK, every, pause } from "../clock.ts";
 import { ANNOUNCE_MS } from "../control/directory.ts";
 import { SwarmError } from "../errors.ts";
 import type { Hop } from "../plan/path.ts";
@@ -16,24 +16,28 @@ export const STALL_MS = 15_000;
 /** How long a step waits for somebody who takes the place of a lost stage. */
 export const PATIENCE_MS = 60_000;
 const LOOK_AGAIN_MS = 250;
+const PREPARE_MS = 1000;
 /** For so long somebody else is looked for; then those who failed may be asked again: they may be what is left. */
 const FORGIVE_MS = 5000;
 /** Whoever has just come has not heard of everybody yet. */
 const HEARD_ALL_MS = ANNOUNCE_MS + 500;
 
-interface PathQuestion {
+/** For which layers somebody is looked for, and who is out of the question. */
+export interface Route {
   readonly layers: LayerRange;
   readonly without: ReadonlySet<string>;
 }
 
 export interface ActivePathOptions extends ModelShape {
   /** A chain of peers for these layers, without those. Undefined where there is none at the moment. */
-  readonly plan: (question: PathQuestion) => readonly Hop[] | undefined;
+  readonly plan: (question: Route) => readonly Hop[] | undefined;
   /** Of these layers, what no chain of peers but those leads through: for the message where there is none. */
-  readonly missing: (question: PathQuestion) => readonly LayerRange[];
+  readonly missing: (question: Route) => readonly LayerRange[];
   /** There is no path at the moment: what is waited for, and how long at most. Once for each thing that is missing. */
   readonly onWait?: (what: string, patienceMs: number) => void;
   readonly open: (hop: Hop) => Promise<OpenedHop>;
+  /** Who would have to take over from those of the path, now and then; nobody once it is closed. */
+  readonly prepare?: (peers: ReadonlySet<string>) => void;
   /** Who was replaced, and why. */
   readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
   readonly clock?: Clock;
@@ -48,11 +52,13 @@ export class ActivePath {
   readonly #closing = new AbortController();
   #hops: ActiveHop[] = [];
   #replaced = 0;
+  readonly #stopPreparing: () => void;
 
   private constructor(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>) {
     this.#options = options;
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     this.#sequences = sequences;
+    this.#stopPreparing = options.prepare ? every(this.#clock, PREPARE_MS, () => this.#prepare()) : () => {};
   }
 
   /**
@@ -61,8 +67,13 @@ export class ActivePath {
    */
   static async open(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>): Promise<ActivePath> {
     const path = new ActivePath(options, sequences);
-    path.#hops = await path.#openPath({ begin: 0, end: options.nLayers }, new Set());
-    return path;
+    try {
+      path.#hops = await path.#openPath({ begin: 0, end: options.nLayers }, new Set());
+      return path;
+    } catch (error) {
+      path.close();
+      throw error;
+    }
   }
 
   get hops(): readonly ActiveHop[] {
@@ -94,7 +105,16 @@ export class ActivePath {
 
   close(): void {
     this.#closing.abort(new SwarmError("closed", "The stage was closed"));
+    this.#stopPreparing();
+    this.#options.prepare?.(new Set());
     for (const hop of this.#hops) hop.close();
+  }
+
+  #prepare(): void {
+    const { plan, prepare } = this.#options;
+    const used = new Set(this.#hops.map(({ hop }) => hop.peer));
+    const others = this.#hops.flatMap(({ hop: { peer, layers } }) => plan({ layers, without: new Set([peer]) }) ?? []);
+    prepare?.(new Set(others.map(({ peer }) => peer).filter((peer) => !used.has(peer))));
   }
 
   /** The same for all stages; one that fails is replaced, and asked in its new place. */
@@ -187,6 +207,7 @@ export class ActivePath {
     const began = this.#clock.now();
     const until = began + patienceMs;
     const wait = this.#waiting(layers, patienceMs);
+    let failedAt = began;
     for (;;) {
       this.#closing.signal.throwIfAborted();
       const hops = plan({ layers, without });
@@ -199,12 +220,14 @@ export class ActivePath {
           });
         if (this.#clock.now() - began >= HEARD_ALL_MS) wait(without);
         await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
+        if (this.#clock.now() - failedAt >= FORGIVE_MS) without.clear();
         continue;
       }
       const results = await Promise.allSettled(hops.map((hop) => this.#openHop(hop)));
       const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
       if (opened.length === hops.length) return opened;
       for (const hop of opened) hop.close();
+      failedAt = this.#clock.now();
       for (const [index, result] of results.entries()) {
         const peer = hops[index]?.peer;
         if (result.status !== "rejected" || peer === undefined) continue;
