@@ -47,7 +47,7 @@ interface Peer {
 
 export function tests(): readonly GpuTest[] {
   const long = Deno.env.get("SHOAL_LONG") === "1";
-  const [everyMs, forMs] = long ? [20_000, 300_000] : [10_000, 20_000];
+  const [everyMs, forMs] = long ? [20_000, 300_000] : [8000, 16_000];
   return [
     {
       name: `peers are killed or added every ${everyMs / 1000} s for ${forMs / 1000} s while eight clients ask: no answer is lost or altered`,
