@@ -78,8 +78,8 @@ test("the page without the engine is small, and heavy parts wait until they are 
     [...sizes].filter(([name]) => wanted(name)).reduce((bytes, [, size]) => bytes + size, gzipSync(html).length);
   const first = sum((name) => html.includes(name));
   const reading = sum((name) => html.includes(name) || name.startsWith("text.worker"));
-  // The engine's worker, grammars, and what comes with a swarm are fetched by whoever uses them.
-  const all = sum((name) => !/^(?:worker|grammars|swarm|swarm-worker|SwarmScreen)-/.test(name));
+  // The engine's worker, grammars, a second GPU, and what comes with a swarm are fetched by whoever uses them.
+  const all = sum((name) => !/^(?:worker|grammars|second|swarm|swarm-worker|SwarmScreen)-/.test(name));
   console.log(
     `gzipped bytes: ${first} at first paint, ${reading} once an answer is shown, ${all} with highlighting, formulas, and all else`,
   );

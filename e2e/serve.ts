@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { createServer } from "vite";
 
 /** Of the packages that the pages use. */
-const WORKERS = ["web/src/worker.ts", "engine/src/constrained/worker.ts"];
+const WORKERS = ["web/src/worker.ts", "web/src/stageWorker.ts", "engine/src/constrained/worker.ts"];
 
 export interface PageServer {
   /** With a slash at its end. */

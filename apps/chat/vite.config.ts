@@ -74,12 +74,15 @@ function serviceWorker(): Plugin {
 const GRAMMARS = "assets/grammars-";
 /** A member of a swarm, libp2p and all: fetched when a swarm is entered. */
 const SWARM = "assets/swarm-worker-";
-const ON_DEMAND = [GRAMMARS, SWARM];
+/** What only a page with two GPUs needs. */
+const SECOND = "assets/second-";
+const ON_DEMAND = [GRAMMARS, SWARM, SECOND];
 
 function workerName({ facadeModuleId, moduleIds }: Chunk): string {
   const isGrammars = /engine\/src\/constrained\//.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("web-xgrammar"));
   const isSwarm = /web\/src\/swarm\/worker/.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("/libp2p/"));
   if (isSwarm) return `${SWARM}[hash].js`;
+  if (/web\/src\/(?:stageWorker|secondDevice|loadBoth)\.ts$/.test(facadeModuleId ?? "")) return `${SECOND}[hash].js`;
   return isGrammars ? `${GRAMMARS}[hash].js` : "assets/[name]-[hash].js";
 }
 

@@ -23,3 +23,4 @@ export { type Device, type Fleet, type Link, parseFleet } from "./placement/flee
 export { type LoadablePlan, devicesOfPlan, parsePlan } from "./placement/planFile.ts";
 export { type ModelCosts, modelCosts } from "./placement/modelCosts.ts";
 export { type NoPlan, type Plan, type PlannedStage, place } from "./placement/place.ts";
+export { shares } from "./placement/shares.ts";

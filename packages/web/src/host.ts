@@ -8,8 +8,9 @@ import { downloadModel, missingBytes, storedFiles } from "./download.ts";
 import { WebError } from "./errors.ts";
 import { Exchanges } from "./exchanges.ts";
 import { type Estimate, estimate } from "./estimate.ts";
+import { type Kept, keptModel, openModel } from "./kept.ts";
 import { whileLocked } from "./lock.ts";
-import { LISTING_NAME, type ModelListing, listingText, manifestBytes, parseListing } from "./manifest.ts";
+import { LISTING_NAME, type ModelListing, listingText, manifestBytes } from "./manifest.ts";
 import type {
   DownloadProgress,
   Inspection,
@@ -21,8 +22,8 @@ import type {
   PortResponse,
 } from "./protocol.ts";
 import { Session } from "./session.ts";
-import { folderManifest, fileUrl, listFiles, sourceName, storageId } from "./sources.ts";
-import { type ModelStorage, modelLock, opfsStorage } from "./storage.ts";
+import { fileUrl, sourceName } from "./sources.ts";
+import { type ModelStorage, modelLock } from "./storage.ts";
 import { type Callback, throttled } from "./throttled.ts";
 
 /** Freed when it is of no more use. */
@@ -33,12 +34,6 @@ const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 interface Needs extends Estimate, Pick<ModelCheck, "downloadBytes" | "missingBytes" | "streams"> {
   /** Whether anything can be kept at all. */
   readonly keeps: boolean;
-}
-
-interface Kept {
-  readonly id: string;
-  readonly listing: ModelListing;
-  readonly storage: ModelStorage;
 }
 
 export class EngineHost {
@@ -80,7 +75,7 @@ export class EngineHost {
     if (source.kind === "files") return;
     await this.#abortable(async (signal) => {
       const report = throttled(onProgress, ({ bytes, totalBytes }: DownloadProgress) => bytes >= totalBytes);
-      const kept = await this.#kept(source, signal);
+      const kept = await keptModel(source, signal);
       const totalBytes = manifestBytes(kept.listing.files);
       const look = async (): Promise<void> => {
         const bytes = totalBytes - (await missingBytes(kept.listing.files, kept.storage));
@@ -99,16 +94,19 @@ export class EngineHost {
     });
   }
 
-  async load(onProgress: OwnCallback<[LoadProgress]>, { stream = false }: LoadOptions): Promise<void> {
+  async load(onProgress: OwnCallback<[LoadProgress]>, { stream = false, spread }: LoadOptions): Promise<void> {
+    const source = this.#given();
     await this.#abortable(async (signal) => {
       const report = throttled(onProgress, ({ loadedBytes, totalBytes }: LoadProgress) => loadedBytes >= totalBytes);
       let progress: ((value: LoadProgress) => void) | undefined = report;
       this.#session?.destroy();
       this.#session = undefined;
       const session = new Session({
-        name: sourceName(this.#given()),
+        name: sourceName(source),
         openGpu: () => this.#device(),
-        openCheckpoint: (aborting) => this.#checkpoint(stream, aborting),
+        openCheckpoint: (aborting) => openModel(source, stream, aborting),
+        openSecond: async () => (await import("./secondDevice.ts")).openSecondDevice(navigator.gpu, source, stream),
+        spread: spread ?? "if-needed",
         onProgress: (value) => progress?.(value),
       });
       try {
@@ -174,7 +172,7 @@ export class EngineHost {
   async #needs(gpu: GpuContext, signal: AbortSignal): Promise<Needs> {
     const source = this.#given();
     if (source.kind === "files") return { ...(await fromHeaders(gpu, openCheckpoint(source.files, { signal }))), ...NOTHING_TO_FETCH };
-    const { listing, storage } = await this.#kept(source, signal);
+    const { listing, storage } = await keptModel(source, signal);
     const downloadBytes = manifestBytes(listing.files);
     const stored = await storedFiles(listing.files, storage);
     if (stored)
@@ -193,17 +191,6 @@ export class EngineHost {
       // The config tells as much, unless the files are not what it says.
       return { ...estimate(gpu, await fetchConfig(listing, signal)), ...missing, streams: false };
     }
-  }
-
-  async #checkpoint(stream: boolean, signal?: AbortSignal): Promise<CheckpointSource> {
-    const options = signal ? { signal } : {};
-    const source = this.#given();
-    if (source.kind === "files") return openCheckpoint(source.files, options);
-    const { listing, storage } = await this.#kept(source, signal);
-    const files = await storedFiles(listing.files, storage);
-    if (files) return openCheckpoint(files, options);
-    if (!stream) throw new WebError("DownloadError", "Cannot load the model: it is not downloaded, expected all of its files");
-    return openCheckpoint(listing.base, options);
   }
 
   async #fetch({ listing, storage }: Kept, report: (progress: DownloadProgress) => void, signal: AbortSignal): Promise<void> {
@@ -226,28 +213,6 @@ export class EngineHost {
       },
       signal,
     });
-  }
-
-  /**
-   * The list of the model's files. A folder with a manifest is asked on every visit, so that a new version is seen; what is kept counts where there is no network, and
-   * for all that was found without a manifest.
-   */
-  async #kept(source: ModelListing["source"], signal?: AbortSignal): Promise<Kept> {
-    const id = storageId(source);
-    const storage = await opfsStorage(id);
-    const kept = await keptListing(storage);
-    if (kept) {
-      const files = source.kind === "folder" ? await orOffline(folderManifest(source.url, { signal })) : null;
-      return { id, storage, listing: files ? { ...kept, files } : kept };
-    }
-    try {
-      return { id, storage, listing: await listFiles(source, { signal }) };
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!(error instanceof TypeError)) throw error;
-      const message = `Cannot fetch the list of the model's files: ${error.message}; none is kept from an earlier visit`;
-      throw new WebError("DownloadError", message, { cause: error });
-    }
   }
 
   #given(): ModelSource {
@@ -298,27 +263,6 @@ async function fetchConfig({ base }: ModelListing, signal: AbortSignal): Promise
       `Cannot read the model's config: the server answered ${response.status} with ${text.length} characters`,
     );
   return parseConfigText(text, "config.json");
-}
-
-/** Undefined where there is no network. */
-async function orOffline<T>(asking: Promise<T>): Promise<T | null> {
-  try {
-    return await asking;
-  } catch (error) {
-    if (error instanceof TypeError) return null;
-    throw error;
-  }
-}
-
-async function keptListing(storage: ModelStorage): Promise<ModelListing | null> {
-  const text = await (await storage.read(LISTING_NAME))?.text();
-  if (text === undefined) return null;
-  try {
-    return parseListing(text);
-  } catch {
-    // As if it were not there: it is written anew.
-    return null;
-  }
 }
 
 async function writeText(storage: ModelStorage, name: string, text: string): Promise<void> {

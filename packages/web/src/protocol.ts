@@ -49,7 +49,11 @@ export interface DownloadProgress {
 export interface LoadOptions {
   /** Straight from the network to the GPU, keeping nothing: for where there is no room. Every visit fetches it anew. */
   readonly stream?: boolean;
+  /** Whether layers go to a second GPU too, where the browser has one: if the first has too little memory for all (default), always, or never. */
+  readonly spread?: Spread;
 }
+
+export type Spread = "if-needed" | "always" | "never";
 
 export interface LayerRouting {
   readonly layer: number;

@@ -2,13 +2,15 @@
 import { type CheckpointSource, validateCheckpoint } from "@shoal/checkpoint";
 import { Engine } from "@shoal/engine";
 import type { GpuContext } from "@shoal/gpu";
-import { type LoadProgress, type LocalStage, type Stage, type StageDescription, loadLocalStage } from "@shoal/model";
+import type { LoadProgress, LocalStage, Stage, StageDescription } from "@shoal/model";
 import { type KernelTimes, decodeTimes } from "@shoal/model/profile";
 import { type ChatApi, openChatApi } from "./chatApi.ts";
 import { WebError } from "./errors.ts";
 import { stageOptions } from "./estimate.ts";
 import { StageObserver } from "./observedStage.ts";
-import type { Inspection } from "./protocol.ts";
+import type { Inspection, Spread } from "./protocol.ts";
+import type { SecondDevice } from "./secondDevice.ts";
+import { loadSpread } from "./spread.ts";
 
 export interface SessionOptions {
   /** As requests name the model. */
@@ -16,12 +18,17 @@ export interface SessionOptions {
   readonly openGpu: () => Promise<GpuContext>;
   /** Also for a device in place of a lost one. */
   readonly openCheckpoint: (signal?: AbortSignal) => Promise<CheckpointSource>;
+  /** Undefined where there is none. */
+  readonly openSecond?: () => Promise<SecondDevice | undefined>;
+  readonly spread?: Spread;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
 interface Loaded {
   readonly gpu: GpuContext;
+  /** All layers or the first. */
   readonly stage: LocalStage;
+  readonly second: SecondDevice | undefined;
   readonly observer: StageObserver;
   readonly description: StageDescription;
 }
@@ -70,10 +77,10 @@ export class Session {
     this.#watching = watching;
     loaded.observer.watch(watching);
     return {
-      memory: loaded.gpu.memory.byKind(),
+      memory: loaded.second ? loaded.description.memory : loaded.gpu.memory.byKind(),
       status: engine.status(),
       hasMtp: loaded.description.hasMtp,
-      timestamps: loaded.gpu.dialect.timestampQuery,
+      timestamps: loaded.gpu.dialect.timestampQuery && !loaded.second,
       ...this.#experts,
       routing: watching ? loaded.observer.take() : undefined,
     };
@@ -87,6 +94,7 @@ export class Session {
     const timing = (async () => {
       // The sequence that is timed needs blocks that the engine does not know of.
       await engine.clearPrefixCache();
+      if (loaded.second) return null;
       return decodeTimes(loaded.stage);
     })();
     this.#gate = timing.catch(() => {});
@@ -95,14 +103,13 @@ export class Session {
 
   destroy(): void {
     this.#api?.destroy();
-    this.#loaded?.gpu.destroy();
-    this.#loaded = undefined;
+    this.#forget();
     this.#api = undefined;
   }
 
   async #reopen(): Promise<Stage> {
     // Of a lost device nothing can be freed.
-    this.#loaded?.gpu.destroy();
+    this.#forget();
     const { loaded } = await this.#toDevice();
     return loaded.observer.stage;
   }
@@ -113,19 +120,28 @@ export class Session {
     try {
       const { config } = checkpoint;
       validateCheckpoint(config, checkpoint.tensors.tensors, checkpoint.location);
-      const gpu = await openGpu();
-      const stage = await loadLocalStage(gpu, checkpoint, {
-        ...stageOptions(config, gpu.adapter),
-        ...(onProgress && { onProgress }),
-        ...(signal && { signal }),
+      const { adapter } = await openGpu();
+      const { gpu, stage, second, whole } = await loadSpread({
+        openGpu,
+        checkpoint,
+        options: { ...stageOptions(config, adapter), ...(signal && { signal }) },
+        spread: this.#options.spread ?? "never",
+        openSecond: this.#options.openSecond,
+        onProgress,
       });
-      const observer = new StageObserver(stage, config);
+      const observer = new StageObserver(whole, config);
       observer.watch(this.#watching);
-      this.#loaded = { gpu, stage, observer, description: await stage.describe() };
+      this.#loaded = { gpu, stage, second, observer, description: await whole.describe() };
       return { checkpoint, loaded: this.#loaded };
     } finally {
       await checkpoint.close();
     }
+  }
+
+  #forget(): void {
+    this.#loaded?.second?.close();
+    this.#loaded?.gpu.destroy();
+    this.#loaded = undefined;
   }
 
   #parts(): { readonly engine: Engine; readonly loaded: Loaded } {

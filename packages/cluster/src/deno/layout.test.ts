@@ -5,7 +5,8 @@ import { parseFleet } from "../placement/fleet.ts";
 import { modelCosts } from "../placement/modelCosts.ts";
 import { place } from "../placement/place.ts";
 import { devicesOfPlan, parsePlan } from "../placement/planFile.ts";
-import { type StageLayout, layoutOfPlan, layoutOfSplit, shares } from "./layout.ts";
+import { shares } from "../placement/shares.ts";
+import { type StageLayout, layoutOfPlan, layoutOfSplit } from "./layout.ts";
 
 const config = parseConfig(JSON.parse(readFileSync(new URL("../../../tiny-model/model/config.json", import.meta.url), "utf8")));
 

@@ -1,0 +1,53 @@
+/** A model on one GPU, or its first layers on one and its last on a second. */
+import type { CheckpointSource } from "@shoal/checkpoint";
+import type { GpuContext } from "@shoal/gpu";
+import { type LoadProgress, type LocalStage, type LocalStageOptions, type Stage, loadLocalStage } from "@shoal/model";
+import type { Spread } from "./protocol.ts";
+import type { SecondDevice } from "./secondDevice.ts";
+
+export interface SpreadRequest {
+  /** A new one where the last was destroyed. */
+  readonly openGpu: () => Promise<GpuContext>;
+  readonly checkpoint: CheckpointSource;
+  readonly options: LocalStageOptions;
+  readonly spread: Spread;
+  readonly openSecond: (() => Promise<SecondDevice | undefined>) | undefined;
+  readonly onProgress: ((progress: LoadProgress) => void) | undefined;
+}
+
+export interface SpreadStage {
+  readonly gpu: GpuContext;
+  /** What is on the first GPU. */
+  readonly stage: LocalStage;
+  readonly second: SecondDevice | undefined;
+  /** The model. */
+  readonly whole: Stage;
+}
+
+/** @throws what loading throws: GpuOutOfMemoryError where there is no second GPU that could help */
+export async function loadSpread(request: SpreadRequest): Promise<SpreadStage> {
+  const { checkpoint, options, spread, onProgress, openGpu } = request;
+  if (spread === "always") {
+    const second = await request.openSecond?.();
+    if (second) return both(request, second);
+  }
+  const gpu = await openGpu();
+  try {
+    const stage = await loadLocalStage(gpu, checkpoint, { ...options, ...(onProgress && { onProgress }) });
+    return { gpu, stage, second: undefined, whole: stage };
+  } catch (error) {
+    // How much memory a GPU has no browser tells: trying is the only way.
+    if (spread !== "if-needed" || !(error instanceof Error) || error.name !== "GpuOutOfMemoryError") throw error;
+    const second = await request.openSecond?.();
+    if (!second) throw error;
+    // With what was loaded onto it.
+    gpu.destroy();
+    return both(request, second);
+  }
+}
+
+/** What only pages with a second GPU need, they fetch. */
+async function both(request: SpreadRequest, second: SecondDevice): Promise<SpreadStage> {
+  const { loadBoth } = await import("./loadBoth.ts");
+  return loadBoth(request, second);
+}
