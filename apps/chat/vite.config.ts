@@ -82,7 +82,9 @@ function workerName({ facadeModuleId, moduleIds }: Chunk): string {
   const isGrammars = /engine\/src\/constrained\//.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("web-xgrammar"));
   const isSwarm = /web\/src\/swarm\/worker/.test(facadeModuleId ?? "") || moduleIds.some((id) => id.includes("/libp2p/"));
   if (isSwarm) return `${SWARM}[hash].js`;
-  if (/web\/src\/(?:stageWorker|secondDevice|loadBoth)\.ts$/.test(facadeModuleId ?? "")) return `${SECOND}[hash].js`;
+  const isSecond = /web\/src\/(?:stageWorker|secondDevice|loadBoth)\.ts$/.test(facadeModuleId ?? "");
+  // A swarm's worker has these too, within its own.
+  if (isSecond || moduleIds.some((id) => id.includes("/packages/cluster/"))) return `${SECOND}[hash].js`;
   return isGrammars ? `${GRAMMARS}[hash].js` : "assets/[name]-[hash].js";
 }
 
