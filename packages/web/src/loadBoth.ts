@@ -3,7 +3,7 @@ import { PipelineStage, shares } from "@shoal/cluster";
 import { measureDevice } from "@shoal/gpu";
 import { type LoadProgress, loadLocalStage } from "@shoal/model";
 import type { SecondDevice } from "./secondDevice.ts";
-import type { SpreadRequest, SpreadStage } from "./spread.ts";
+import type { SpreadRequest, SpreadStage } from "./spreadTypes.ts";
 
 /** Layers in proportion to what each copies in a second. */
 export async function loadBoth({ openGpu, checkpoint, options, onProgress }: SpreadRequest, second: SecondDevice): Promise<SpreadStage> {

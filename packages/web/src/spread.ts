@@ -1,28 +1,7 @@
 /** A model on one GPU, or its first layers on one and its last on a second. */
-import type { CheckpointSource } from "@shoal/checkpoint";
-import type { GpuContext } from "@shoal/gpu";
-import { type LoadProgress, type LocalStage, type LocalStageOptions, type Stage, loadLocalStage } from "@shoal/model";
-import type { Spread } from "./protocol.ts";
+import { loadLocalStage } from "@shoal/model";
 import type { SecondDevice } from "./secondDevice.ts";
-
-export interface SpreadRequest {
-  /** A new one where the last was destroyed. */
-  readonly openGpu: () => Promise<GpuContext>;
-  readonly checkpoint: CheckpointSource;
-  readonly options: LocalStageOptions;
-  readonly spread: Spread;
-  readonly openSecond: (() => Promise<SecondDevice | undefined>) | undefined;
-  readonly onProgress: ((progress: LoadProgress) => void) | undefined;
-}
-
-export interface SpreadStage {
-  readonly gpu: GpuContext;
-  /** What is on the first GPU. */
-  readonly stage: LocalStage;
-  readonly second: SecondDevice | undefined;
-  /** The model. */
-  readonly whole: Stage;
-}
+import type { SpreadRequest, SpreadStage } from "./spreadTypes.ts";
 
 /** @throws what loading throws: GpuOutOfMemoryError where there is no second GPU that could help */
 export async function loadSpread(request: SpreadRequest): Promise<SpreadStage> {
