@@ -305,6 +305,33 @@ test("conversations are searched, renamed, deleted and had back, by keys alone",
   await expect(rows()).toHaveText(["Clouds", "Boats", "Fruit"]);
 });
 
+test("keys that come one upon another find the focus where they are meant for", async () => {
+  await open();
+  for (const text of ["One", "Two"]) {
+    await page.keyboard.press("Control+Shift+O");
+    await say(text);
+    await expect(answers()).toHaveText(`You said: ${text}`);
+  }
+  // None waits for what the one before it brings onto the page.
+  const press = async (...keys: readonly string[]): Promise<void> => {
+    for (const key of keys) await page.keyboard.press(key);
+  };
+  await press("Control+k", "T", "w", "o", "Tab", "F2", "N", "e", "w", "Enter", "Tab", "Enter", "ArrowDown");
+  await expect(page.getByRole("menuitem", { name: "Markdown" })).toBeFocused();
+  await press("Escape");
+  await expect(rows()).toHaveText(["New"]);
+  await press("Enter", "Enter", "Escape", "Tab", "Enter", "End", "Escape", "Shift+Tab", "Delete");
+  await expect(page.getByLabel("Search conversations")).toBeFocused();
+  await press("Control+a", "Delete", "Tab", "Delete");
+  await expect(rows()).toHaveCount(0);
+  await press("Control+Shift+O", "a", "Control+,", "Escape", "Control+/", "Escape", "b", "Enter");
+  await expect(page.locator(".message.user")).toHaveText("ab");
+  await expect(answers()).toHaveText("You said: ab");
+  await press("ArrowUp", "c", "Escape", "Enter", "d", "Enter");
+  await expect(answers()).toHaveText("You said: abd");
+  await expect(field()).toBeFocused();
+});
+
 test("conversations go out as JSON and Markdown and come back; a broken file says where, and nothing is lost", async () => {
   await open({ answers: { Hi: [{ reasoning_content: "greet" }, "Hello **you**."] } });
   await say("Hi");

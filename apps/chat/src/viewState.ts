@@ -12,6 +12,8 @@ export class ViewState {
   sidebarOpener: Element | null = null;
   readonly settingsOpen = signal(false);
   readonly shortcutsOpen = signal(false);
+  /** The id of what gets the focus with the next rendering, which may be the one that brings it. */
+  readonly focusing = signal<string | null>(null);
 
   show(screen: Screen): void {
     this.screen.value = screen;

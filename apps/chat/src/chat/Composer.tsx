@@ -1,17 +1,23 @@
 /** Where a person writes. Enter sends, once an answer that is being written has ended; Shift+Enter breaks the line, Escape stops the answer, Arrow up in an empty field edits the last question. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
+import { isField } from "../shell/fields.ts";
 import { Icon } from "../shell/Icon.tsx";
 import type { ChatState } from "./chatState.ts";
 
 export const COMPOSER_ID = "message";
 
+/** On a touch screen the keyboard would cover the conversation. */
+export function focusComposer(): void {
+  if (matchMedia("(pointer: fine)").matches) document.getElementById(COMPOSER_ID)?.focus();
+}
+
 export function Composer({ chat }: { readonly chat: ChatState }) {
   const field = useRef<HTMLTextAreaElement>(null);
   const writing = chat.writing.value;
   const answers = chat.backend.value !== null;
-  useEffect(() => {
-    // On a touch screen the keyboard would cover the conversation.
-    if (matchMedia("(pointer: fine)").matches) field.current?.focus();
+  useLayoutEffect(() => {
+    // Who writes elsewhere goes on there.
+    if (!isField(document.activeElement)) focusComposer();
   }, [chat.openId.value]);
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {

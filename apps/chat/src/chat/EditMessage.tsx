@@ -1,27 +1,30 @@
 /** A question in another wording. The old one and its answers stay, one branch beside. */
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Message } from "../conversations/tree.ts";
 import type { ChatState } from "./chatState.ts";
+import { focusComposer } from "./Composer.tsx";
 
 interface EditMessageProps {
   readonly chat: ChatState;
   readonly message: Message;
+  /** It stays as it was. */
+  readonly onLeave: () => void;
 }
 
-export function EditMessage({ chat, message }: EditMessageProps) {
+export function EditMessage({ chat, message, onLeave }: EditMessageProps) {
   const field = useRef<HTMLTextAreaElement>(null);
   const text = useSignal(message.content);
-  useEffect(() => {
+  useLayoutEffect(() => {
     field.current?.focus();
     field.current?.setSelectionRange(message.content.length, message.content.length);
-  }, [message]);
-  const leave = (): void => {
-    chat.editing.value = null;
-    // The button comes back with the next rendering.
-    requestAnimationFrame(() => document.querySelector<HTMLElement>(`[data-edit="${CSS.escape(message.id)}"]`)?.focus());
+  }, []);
+  const cannotSend = text.value.trim() === "" || chat.backend.value === null || chat.writing.value !== null;
+  const send = (): void => {
+    if (cannotSend) return;
+    void chat.resend(message.id, text.value);
+    focusComposer();
   };
-  const send = (): void => void chat.resend(message.id, text.value);
   return (
     <form
       class="edit"
@@ -40,7 +43,7 @@ export function EditMessage({ chat, message }: EditMessageProps) {
         onKeyDown={(event) => {
           if (event.key === "Escape") {
             event.stopPropagation();
-            leave();
+            onLeave();
           } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
             event.preventDefault();
             send();
@@ -48,10 +51,10 @@ export function EditMessage({ chat, message }: EditMessageProps) {
         }}
       />
       <div class="buttons">
-        <button type="button" onClick={leave}>
+        <button type="button" onClick={onLeave}>
           Cancel
         </button>
-        <button type="submit" class="primary" disabled={text.value.trim() === "" || chat.backend.value === null}>
+        <button type="submit" class="primary" disabled={cannotSend}>
           Send as a new branch
         </button>
       </div>

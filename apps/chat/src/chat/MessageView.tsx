@@ -1,5 +1,6 @@
 /** One message: what was said, and what can be done with it. */
 import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Message } from "../conversations/tree.ts";
 import { siblingsOf } from "../conversations/tree.ts";
 import { Markdown } from "../markdown/Markdown.tsx";
@@ -23,15 +24,27 @@ export function MessageView({ chat, message }: MessageViewProps) {
 }
 
 function UserMessage({ chat, message }: MessageViewProps) {
-  if (chat.editing.value === message.id) return <EditMessage chat={chat} message={message} />;
+  const article = useRef<HTMLElement>(null);
+  const isEditing = chat.editing.value === message.id;
+  const left = useRef(false);
+  useLayoutEffect(() => {
+    if (isEditing || !left.current) return;
+    left.current = false;
+    article.current?.querySelector<HTMLElement>("button.edit-button")?.focus();
+  }, [isEditing]);
+  const leave = (): void => {
+    left.current = true;
+    chat.editing.value = null;
+  };
+  if (isEditing) return <EditMessage chat={chat} message={message} onLeave={leave} />;
   return (
-    <article class="message user" aria-label="You">
+    <article ref={article} class="message user" aria-label="You">
       <div class="bubble plain">{message.content}</div>
       <Actions chat={chat} message={message} text={message.content}>
         <IconButton
           icon="edit"
           label="Edit"
-          data-edit={message.id}
+          class="edit-button"
           disabled={chat.writing.value !== null || chat.backend.value === null}
           onClick={() => (chat.editing.value = message.id)}
         />

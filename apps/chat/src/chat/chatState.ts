@@ -162,8 +162,9 @@ export class ChatState {
   /** The question in another wording: a sibling, with an answer of its own. */
   async resend(messageId: string, content: string): Promise<void> {
     const message = this.#message(messageId);
-    this.editing.value = null;
+    // What was written is not lost where it cannot be sent.
     if (!message || !this.open.value || content.trim() === "" || this.writing.value || !this.backend.value) return;
+    this.editing.value = null;
     await this.#ask(this.open.value, message.parent, { role: "user", content: content.trim() });
   }
 

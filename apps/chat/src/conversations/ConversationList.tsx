@@ -1,11 +1,14 @@
 /** The conversations that were found, by when they were last spoken in. Each is a button, with a menu of what else can be done. */
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { AppState } from "../appState.ts";
 import { MenuButton } from "../shell/MenuButton.tsx";
 import { saveFile } from "../shell/saveFile.ts";
 import { toJson, toMarkdown } from "./files.ts";
 import type { Conversation } from "./tree.ts";
+
+/** Of the field that finds them. */
+export const SEARCH_ID = "search";
 
 export function ConversationList({ app }: { readonly app: AppState }) {
   const { chat } = app;
@@ -39,18 +42,32 @@ interface ConversationRowProps {
 
 function ConversationRow({ app: { chat, view }, conversation }: ConversationRowProps) {
   const { id, title } = conversation;
+  const button = useRef<HTMLButtonElement>(null);
   const renaming = useSignal(false);
+  const isRenaming = renaming.value;
+  /** Whether the row gets the focus as it comes back. */
+  const returns = useRef(false);
+  useLayoutEffect(() => {
+    if (isRenaming || !returns.current) return;
+    returns.current = false;
+    button.current?.focus();
+  }, [isRenaming]);
+  const remove = (): void => {
+    const next = beside(button.current);
+    chat.remove(id);
+    next?.focus();
+  };
   const isWriting = chat.writing.value?.conversationId === id;
   const isOpen = chat.openId.value === id && view.screen.value === "chat";
-  if (renaming.value)
+  if (isRenaming)
     return (
       <li>
         <Rename
           title={title}
-          onEnd={(wanted) => {
+          onEnd={(wanted, byKey) => {
             if (wanted !== null) chat.rename(id, wanted);
+            returns.current = byKey;
             renaming.value = false;
-            requestAnimationFrame(() => document.getElementById(`open-${id}`)?.focus());
           }}
         />
       </li>
@@ -58,8 +75,8 @@ function ConversationRow({ app: { chat, view }, conversation }: ConversationRowP
   return (
     <li class={isOpen ? "current" : ""}>
       <button
+        ref={button}
         type="button"
-        id={`open-${id}`}
         class="open"
         title={title}
         aria-current={isOpen ? "page" : undefined}
@@ -69,7 +86,7 @@ function ConversationRow({ app: { chat, view }, conversation }: ConversationRowP
         }}
         onKeyDown={({ key }) => {
           if (key === "F2") renaming.value = true;
-          if (key === "Delete") chat.remove(id);
+          if (key === "Delete") remove();
         }}
       >
         <span>{title}</span>
@@ -82,22 +99,39 @@ function ConversationRow({ app: { chat, view }, conversation }: ConversationRowP
           { name: "Rename", icon: "edit", run: () => (renaming.value = true) },
           { name: "Save as Markdown", icon: "download", run: () => saveFile(`${title}.md`, "text/markdown", toMarkdown(conversation)) },
           { name: "Export as JSON", icon: "download", run: () => saveFile(`${title}.json`, "application/json", toJson([conversation])) },
-          { name: "Delete", icon: "trash", danger: true, run: () => chat.remove(id) },
+          { name: "Delete", icon: "trash", danger: true, run: remove },
         ]}
       />
     </li>
   );
 }
 
+/** What has the focus once this row is gone: the next one, the last one, or the field that found them. */
+function beside(button: HTMLElement | null): HTMLElement | null {
+  const all = [...document.querySelectorAll<HTMLElement>(".conversations .open")];
+  const at = all.findIndex((other) => other === button);
+  return all[at + 1] ?? all[at - 1] ?? document.getElementById(SEARCH_ID);
+}
+
 interface RenameProps {
   readonly title: string;
-  /** Null: as it was. */
-  readonly onEnd: (title: string | null) => void;
+  /** Once. Without a title it stays as it was; ended by a key, the focus has no other place yet. */
+  readonly onEnd: (title: string | null, byKey: boolean) => void;
 }
 
 function Rename({ title, onEnd }: RenameProps) {
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.select(), []);
+  const ended = useRef(false);
+  const end = (wanted: string | null, byKey: boolean): void => {
+    // A field that goes loses the focus, which is an end as well.
+    if (ended.current) return;
+    ended.current = true;
+    onEnd(wanted, byKey);
+  };
+  useLayoutEffect(() => {
+    field.current?.focus();
+    field.current?.select();
+  }, []);
   return (
     <input
       ref={field}
@@ -105,12 +139,15 @@ function Rename({ title, onEnd }: RenameProps) {
       aria-label="Title"
       defaultValue={title}
       maxLength={200}
-      onBlur={({ currentTarget }) => onEnd(currentTarget.value)}
+      onBlur={({ currentTarget }) => end(currentTarget.value, false)}
       onKeyDown={(event) => {
-        if (event.key === "Enter") onEnd(event.currentTarget.value);
-        else if (event.key === "Escape") {
+        if (event.key === "Enter" && !event.isComposing) {
+          // It is not meant for what has the focus next.
+          event.preventDefault();
+          end(event.currentTarget.value, true);
+        } else if (event.key === "Escape") {
           event.stopPropagation();
-          onEnd(null);
+          end(null, true);
         }
       }}
     />

@@ -1,24 +1,22 @@
 /** Beside the conversation: new ones, earlier ones, and the way to models and settings. Over it on narrow windows. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { AppState } from "../appState.ts";
 import type { Places } from "../places.ts";
 import { Icon } from "../shell/Icon.tsx";
 import { IconButton } from "../shell/IconButton.tsx";
 import { Logo } from "../shell/Logo.tsx";
-import { ConversationList } from "./ConversationList.tsx";
+import { ConversationList, SEARCH_ID } from "./ConversationList.tsx";
 
 interface SidebarProps {
   readonly app: AppState;
   readonly places: Places;
 }
 
-export const SEARCH_ID = "search";
-
 export function Sidebar({ app, places }: SidebarProps) {
   const { chat, view } = app;
   const sidebar = useRef<HTMLElement>(null);
   const isOver = view.sidebarOpen.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!isOver) return;
     sidebar.current?.querySelector<HTMLElement>("button.new")?.focus();
     return () => {

@@ -1,6 +1,6 @@
 /** The page's frame: sidebar, head, the screen in the middle, the inspector. What fills it is named in `places.ts`. */
 import { useSignalEffect } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import type { AppState } from "../appState.ts";
 import type { ChatState } from "../chat/chatState.ts";
 import { COMPOSER_ID, Composer } from "../chat/Composer.tsx";
@@ -27,7 +27,13 @@ export function App({ app, places }: AppProps) {
   useSignalEffect(() => {
     document.title = chat.open.value ? `${chat.open.value.title} – Shoal` : "Shoal";
   });
-  useEffect(() => listenForShortcuts(app), [app]);
+  useLayoutEffect(() => listenForShortcuts(app), [app]);
+  const focusing = view.focusing.value;
+  useLayoutEffect(() => {
+    if (focusing === null) return;
+    document.getElementById(focusing)?.focus();
+    view.focusing.value = null;
+  }, [focusing, view]);
   const { inspector: Inspector } = places;
   const Screen = view.screen.value === "chat" ? undefined : places[view.screen.value];
   return (

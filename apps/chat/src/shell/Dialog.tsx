@@ -1,6 +1,6 @@
 /** A modal dialog: the browser's own keeps the focus inside, closes on Escape and gives the focus back. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { COMPOSER_ID } from "../chat/Composer.tsx";
 import { IconButton } from "./IconButton.tsx";
 
@@ -13,10 +13,12 @@ interface DialogProps {
 /** Open as long as it is there. */
 export function Dialog({ title, onClose, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const opener = document.activeElement;
     dialog.current?.showModal();
     return () => {
+      // The browser has given it back, or a person has moved it on since.
+      if (document.activeElement !== document.body && !dialog.current?.contains(document.activeElement)) return;
       if (opener instanceof HTMLElement && opener.checkVisibility({ visibilityProperty: true })) opener.focus();
       else document.getElementById(COMPOSER_ID)?.focus();
     };

@@ -1,5 +1,5 @@
 /** A button with a menu. The browser's popover lies over all else and closes by itself; arrow keys, Home, End and Escape work as in any menu. */
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Icon, type IconName } from "./Icon.tsx";
 
 export interface MenuItem {
@@ -26,15 +26,25 @@ export function MenuButton({ label, icon, items, class: className = "" }: MenuBu
   const choices = (): readonly HTMLElement[] => [...(menu.current?.querySelectorAll<HTMLElement>("[role=menuitem]") ?? [])];
   // Lists have many menus, and a person opens one.
   const [isOpen, setIsOpen] = useState(false);
-  useEffect(() => {
-    if (!isOpen || !button.current || !menu.current) return;
+  /** With its items rendered: whatever key comes next finds the first of them focused. */
+  const show = (): void => {
+    if (!button.current || !menu.current) return;
+    menu.current.showPopover();
     const { bottom, top, right } = button.current.getBoundingClientRect();
     const height = menu.current.offsetHeight;
     const under = bottom + height + MARGIN < innerHeight;
     menu.current.style.left = `${Math.max(MARGIN, Math.min(right - WIDTH, innerWidth - WIDTH - MARGIN))}px`;
     menu.current.style.top = `${under ? bottom + 4 : Math.max(MARGIN, top - height - 4)}px`;
     choices()[0]?.focus();
+  };
+  useLayoutEffect(() => {
+    if (isOpen) show();
   }, [isOpen]);
+  const toggle = (): void => {
+    if (menu.current?.matches(":popover-open")) menu.current.hidePopover();
+    else if (isOpen) show();
+    else setIsOpen(true);
+  };
   const onKeyDown = (event: KeyboardEvent): void => {
     const all = choices();
     const at = all.findIndex((item) => item === document.activeElement);
@@ -55,6 +65,11 @@ export function MenuButton({ label, icon, items, class: className = "" }: MenuBu
         aria-haspopup="menu"
         aria-expanded={isOpen}
         popovertarget={id}
+        onClick={(event) => {
+          // The browser would show it before it has items.
+          event.preventDefault();
+          toggle();
+        }}
       >
         <Icon name={icon} />
       </button>

@@ -1,7 +1,8 @@
 /** Keys that work everywhere on the page. */
 import type { AppState } from "../appState.ts";
 import { COMPOSER_ID } from "../chat/Composer.tsx";
-import { SEARCH_ID } from "../conversations/Sidebar.tsx";
+import { SEARCH_ID } from "../conversations/ConversationList.tsx";
+import { isField } from "./fields.ts";
 
 export const SHORTCUTS = [
   ["Ctrl K", "Search conversations"],
@@ -37,13 +38,13 @@ function onKey({ chat, view }: AppState, event: KeyboardEvent): void {
     if (key === "k") {
       does(() => {
         view.revealSidebar();
-        requestAnimationFrame(() => document.getElementById(SEARCH_ID)?.focus());
+        view.focusing.value = SEARCH_ID;
       });
     } else if (key === "shift o") {
       does(() => {
         chat.show(null);
         view.show("chat");
-        focusComposer();
+        view.focusing.value = COMPOSER_ID;
       });
     } else if (key === "b") does(() => view.toggleSidebar());
     else if (key === ",") does(() => view.openSettings());
@@ -54,13 +55,5 @@ function onKey({ chat, view }: AppState, event: KeyboardEvent): void {
     if (isModal || document.querySelector(":popover-open") !== null) return;
     if (view.sidebarOpen.value) view.sidebarOpen.value = false;
     else if (chat.writing.value) chat.stop();
-  } else if (event.key === "/" && !isModal && !isField(event.target)) does(focusComposer);
-}
-
-function focusComposer(): void {
-  requestAnimationFrame(() => document.getElementById(COMPOSER_ID)?.focus());
-}
-
-function isField(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && target.matches("input, textarea, select, [contenteditable]");
+  } else if (event.key === "/" && !isModal && !isField(event.target)) does(() => (view.focusing.value = COMPOSER_ID));
 }
