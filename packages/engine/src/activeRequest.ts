@@ -15,9 +15,9 @@ export interface Placement {
   readonly nodes: Set<PrefixNode>;
   /** Blocks of the sequence that belong to the prefix cache. */
   sharedBlocks: number;
-  /** Positions of the sequence, submitted steps included. */
+  /** Positions of the sequence, submitted steps included; while these chain, as if all their drafts were right. */
   length: number;
-  /** Tokens that submitted steps choose, those that are known included. */
+  /** Tokens that submitted steps choose, those that are known included; likewise. */
   chosen: number;
   /** Made after its last token, to be verified by its next step. */
   drafts: StreamDrafts | undefined;

@@ -37,6 +37,12 @@ function randomOf(seed: number): (below: number) => number {
 
 const STAGE: FakePagedStageOptions = { maxSequences: 4, blocks: 40, blockSize: 4, contextTokens: 64, maxTokens: 16, rule };
 
+/** Steps that verify drafts, as the host learns which were right before the next, or behind it. */
+const WAITING_OR_CHAINED = [
+  { how: "waiting", chains: false },
+  { how: "chained", chains: true },
+] as const;
+
 function request(promptIds: readonly number[], more: Partial<EngineRequest> = {}): EngineRequest {
   return { promptIds, maxNewTokens: 20, sampling: GREEDY, stopTokenIds: [STOP], ...more };
 }
@@ -259,9 +265,9 @@ describe("Engine", () => {
     expect(stages[1]?.freeBlocks).toBe(40);
   });
 
-  it("verifies no more drafts than a step has room for when another request joins", () =>
+  it.each(WAITING_OR_CHAINED)("verifies no more drafts than a step has room for when another request joins, $how", ({ chains }) =>
     withEngine(
-      { mistaken: () => false, maxOutputs: 4, maxSequences: 2, maxTokens: 8 },
+      { chains, mistaken: () => false, maxOutputs: 4, maxSequences: 2, maxTokens: 8 },
       async (engine, stage) => {
         const first = request(range(1, 3), { maxNewTokens: 50, stopTokenIds: [] });
         const running = engine.submit(first)[Symbol.asyncIterator]();
@@ -280,37 +286,41 @@ describe("Engine", () => {
         expect(ids).toEqual(expected(first, 64));
       },
       { drafts: { least: 3 } },
-    ));
+    ),
+  );
 
-  it("gives the same tokens and log probabilities wherever the device is lost, also between a step and its drafts", async () => {
-    const options = { ...STAGE, mistaken: (ids: readonly number[]) => ids.length % 5 === 0, maxOutputs: 16 };
-    const asked: readonly Partial<EngineRequest>[] = [
-      {},
-      { sampling: { ...GREEDY, presencePenalty: 1 } },
-      { sampling: { ...GREEDY, logitBias: new Map([[3, 1]]), seed: 4n } },
-      { topLogprobs: 2, promptLogprobs: true },
-      { sampling: { ...GREEDY, repetitionPenalty: 2 }, topLogprobs: 1 },
-    ];
-    const wishes = asked.map((more, index) => request(range(index * 30 + 1, 9), { maxNewTokens: 6, stopTokenIds: [], ...more }));
-    const answer = async (lostAtCall: number): Promise<number> => {
-      const stages = [new FakePagedStage({ ...options, lostAtCall })];
-      const reopen = async (): Promise<FakePagedStage> => {
-        const stage = new FakePagedStage(options);
-        stages.push(stage);
-        return stage;
+  it.each(WAITING_OR_CHAINED)(
+    "gives the same tokens and log probabilities wherever the device is lost, also between a step and its drafts, $how",
+    async ({ chains }) => {
+      const options = { ...STAGE, chains, mistaken: (ids: readonly number[]) => ids.length % 5 === 0, maxOutputs: 16 };
+      const asked: readonly Partial<EngineRequest>[] = [
+        {},
+        { sampling: { ...GREEDY, presencePenalty: 1 } },
+        { sampling: { ...GREEDY, logitBias: new Map([[3, 1]]), seed: 4n } },
+        { topLogprobs: 2, promptLogprobs: true },
+        { sampling: { ...GREEDY, repetitionPenalty: 2 }, topLogprobs: 1 },
+      ];
+      const wishes = asked.map((more, index) => request(range(index * 30 + 1, 9), { maxNewTokens: 6, stopTokenIds: [], ...more }));
+      const answer = async (lostAtCall: number): Promise<number> => {
+        const stages = [new FakePagedStage({ ...options, lostAtCall })];
+        const reopen = async (): Promise<FakePagedStage> => {
+          const stage = new FakePagedStage(options);
+          stages.push(stage);
+          return stage;
+        };
+        const engine = await Engine.open(stages[0] ?? (await reopen()), { drafts: { least: 3 }, reopen });
+        const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
+        expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
+        const calls = stages[0]?.calls ?? 0;
+        await engine.close();
+        if (stages.length > 1) expect(stages.at(-1)?.freeBlocks).toBe(STAGE.blocks);
+        return calls;
       };
-      const engine = await Engine.open(stages[0] ?? (await reopen()), { drafts: { least: 3 }, reopen });
-      const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
-      expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
-      const calls = stages[0]?.calls ?? 0;
-      await engine.close();
-      if (stages.length > 1) expect(stages.at(-1)?.freeBlocks).toBe(STAGE.blocks);
-      return calls;
-    };
-    const calls = await answer(0);
-    expect(calls).toBeGreaterThan(30);
-    for (let call = 1; call <= calls; call++) await answer(call);
-  });
+      const calls = await answer(0);
+      expect(calls).toBeGreaterThan(30);
+      for (let call = 1; call <= calls; call++) await answer(call);
+    },
+  );
 
   it("goes on when the stage that takes a lost one's place is lost before its first step, three times in a row at most", async () => {
     const attempt = async (stillborn: number): Promise<readonly number[]> => {
@@ -340,9 +350,9 @@ describe("Engine", () => {
     await expect(engine.submit(request([1, 2])).result).rejects.toThrow("pulled out");
   });
 
-  it("takes two tokens from steps whose draft was right, and the same tokens as without", () =>
+  it.each(WAITING_OR_CHAINED)("takes two tokens from steps whose draft was right, and the same tokens as without, $how", ({ chains }) =>
     withEngine(
-      { mistaken: (ids) => ids.length % 3 === 0, maxOutputs: 8 },
+      { chains, mistaken: (ids) => ids.length % 3 === 0, maxOutputs: 8 },
       async (engine, stage) => {
         const wishes = [1, 2, 3].map((start) => request(range(start * 50, 10), { maxNewTokens: 40, stopTokenIds: [] }));
         const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
@@ -351,25 +361,29 @@ describe("Engine", () => {
         expect(stage.steps.length).toBeLessThan(32);
       },
       { drafts: { least: 1, most: 1 } },
-    ));
+    ),
+  );
 
-  it("takes up to four tokens from a step, to the last of the context and of the answer, and the same tokens as without", () =>
-    withEngine(
-      { mistaken: (ids) => ids.length % 7 === 0, maxOutputs: 12 },
-      async (engine, stage) => {
-        const wishes = [54, 40, 17].map((most, index) => request(range(index * 50 + 1, 10), { maxNewTokens: most, stopTokenIds: [] }));
-        const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
-        expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
-        // Of seven tokens one is drafted wrong, which takes two steps of 4 and 3 tokens: 54 in some 16.
-        expect(stage.steps.length).toBeLessThan(24);
-        const before = { steps: stage.steps.length, drafts: stage.drafts.length };
-        await collect(engine.submit(request([7], { maxNewTokens: 1, stopTokenIds: [] })));
-        expect({ steps: stage.steps.length, drafts: stage.drafts.length }).toEqual({ ...before, steps: before.steps + 1 });
-        const whole = request(range(1, 60), { maxNewTokens: 1000, stopTokenIds: [] });
-        expect(await collect(engine.submit(whole))).toEqual(expected(whole, 64));
-      },
-      { drafts: { least: 3 } },
-    ));
+  it.each(WAITING_OR_CHAINED)(
+    "takes up to four tokens from a step, to the last of the context and of the answer, and the same tokens as without, $how",
+    ({ chains }) =>
+      withEngine(
+        { chains, mistaken: (ids) => ids.length % 7 === 0, maxOutputs: 12 },
+        async (engine, stage) => {
+          const wishes = [54, 40, 17].map((most, index) => request(range(index * 50 + 1, 10), { maxNewTokens: most, stopTokenIds: [] }));
+          const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
+          expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+          // Of seven tokens one is drafted wrong, which takes two steps of 4 and 3 tokens: 54 in some 16.
+          expect(stage.steps.length).toBeLessThan(24);
+          const before = { steps: stage.steps.length, drafts: stage.drafts.length };
+          await collect(engine.submit(request([7], { maxNewTokens: 1, stopTokenIds: [] })));
+          expect({ steps: stage.steps.length, drafts: stage.drafts.length }).toEqual({ ...before, steps: before.steps + 1 });
+          const whole = request(range(1, 60), { maxNewTokens: 1000, stopTokenIds: [] });
+          expect(await collect(engine.submit(whole))).toEqual(expected(whole, 64));
+        },
+        { drafts: { least: 3 } },
+      ),
+  );
 
   it("gives log probabilities to those who ask for them, of the prompt's tokens too, in steps that have few rows for that", () =>
     withEngine({ maxOutputs: 5 }, async (engine, stage) => {
@@ -387,35 +401,39 @@ describe("Engine", () => {
       expect(stage.steps.slice(begin).flatMap(({ logprobs }) => logprobs)).toEqual([]);
     }));
 
-  it("drafts for those whose tokens do not depend on what came before, in the same steps as the others", () =>
-    withEngine(
-      { mistaken: () => false, maxOutputs: 8 },
-      async (engine, stage) => {
-        const penalized = { ...GREEDY, presencePenalty: 1 };
-        const alone = request(range(1, 10), { maxNewTokens: 20, stopTokenIds: [], sampling: penalized });
-        expect(await collect(engine.submit(alone))).toEqual(expected(alone, 64));
-        expect(stage.drafts.length).toBe(0);
-        const biased = { ...GREEDY, logitBias: new Map([[3, 1]]) };
-        const wishes = [GREEDY, penalized, biased].map((sampling, index) =>
-          request(range(index * 50 + 20, 10), { maxNewTokens: 40, stopTokenIds: [], sampling, topLogprobs: 1 }),
-        );
-        const begin = stage.steps.length;
-        const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
-        expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
-        // A step that verifies two drafts and chooses one token more.
-        expect(stage.steps.slice(begin).filter(({ sampled }) => sampled.length === 5).length).toBeGreaterThan(10);
-      },
-      { drafts: { least: 1, most: 1 } },
-    ));
+  it.each(WAITING_OR_CHAINED)(
+    "drafts for those whose tokens do not depend on what came before, in the same steps as the others, $how",
+    ({ chains }) =>
+      withEngine(
+        { chains, mistaken: () => false, maxOutputs: 8 },
+        async (engine, stage) => {
+          const penalized = { ...GREEDY, presencePenalty: 1 };
+          const alone = request(range(1, 10), { maxNewTokens: 20, stopTokenIds: [], sampling: penalized });
+          expect(await collect(engine.submit(alone))).toEqual(expected(alone, 64));
+          expect(stage.drafts.length).toBe(0);
+          const biased = { ...GREEDY, logitBias: new Map([[3, 1]]) };
+          const wishes = [GREEDY, penalized, biased].map((sampling, index) =>
+            request(range(index * 50 + 20, 10), { maxNewTokens: 40, stopTokenIds: [], sampling, topLogprobs: 1 }),
+          );
+          const begin = stage.steps.length;
+          const answers = await Promise.all(wishes.map((wish) => collectTokens(engine.submit(wish))));
+          expect(answers).toEqual(wishes.map((wish) => expectedTokens(wish, 64)));
+          // A step that verifies two drafts and chooses one token more.
+          expect(stage.steps.slice(begin).filter(({ sampled }) => sampled.length === 5).length).toBeGreaterThan(10);
+        },
+        { drafts: { least: 1, most: 1 } },
+      ),
+  );
 
-  it("tries drafts and plain steps, and keeps the answers", () =>
-    withEngine({ mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 200 }, async (engine, stage) => {
+  it.each(WAITING_OR_CHAINED)("tries drafts and plain steps, and keeps the answers, $how", ({ chains }) =>
+    withEngine({ chains, mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 200 }, async (engine, stage) => {
       const wish = request(range(1, 5), { maxNewTokens: 390, stopTokenIds: [] });
       expect(await collect(engine.submit(wish))).toEqual(expected(wish, 400));
       const plain = stage.steps.filter(({ sampled }) => sampled.length === 1).length;
       expect(plain).toBeGreaterThan(20);
       expect(stage.drafts.length).toBeGreaterThan(1);
-    }));
+    }),
+  );
 
   for (const seed of range(1, 40))
     it(`answers a random crowd as each alone would be, with seed ${seed}`, async () => {
@@ -424,7 +442,8 @@ describe("Engine", () => {
       const maxSequences = 1 + random(6);
       const pause = (): Promise<void> =>
         new Promise((resolve) => (random(3) === 0 ? setTimeout(resolve, random(3)) : queueMicrotask(resolve)));
-      const drafts = random(2) === 0 ? { mistaken: (ids: readonly number[]) => ids.length % 4 === 0, maxOutputs: 2 * maxSequences } : {};
+      const mistaken = (ids: readonly number[]): boolean => ids.length % 4 === 0;
+      const drafts = [{ mistaken, maxOutputs: 2 * maxSequences, chains: seed % 4 > 1 }, {}][random(2)];
       const stage = { blocks, maxSequences, maxTokens: 2 * maxSequences + random(20), beforeRead: pause, ...drafts };
       await withEngine(
         stage,

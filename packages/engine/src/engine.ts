@@ -10,6 +10,7 @@ import type { ConstraintSource } from "./constrained/grammar.ts";
 import { EngineError } from "./errors.ts";
 import { MOST_REOPENS } from "./losses.ts";
 import type { MadeDrafts } from "./madeDrafts.ts";
+import { settle, submitChained } from "./chainedStep.ts";
 import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
 import { checkSampling } from "./sampling.ts";
@@ -190,12 +191,14 @@ export class Engine implements InferenceEngine {
     await this.#admit();
     const step = await this.#plan();
     if (step.entries.length > 0) {
-      if (step.drafts > 0) {
+      if (step.chain) await this.#submitChained(step);
+      else if (step.drafts > 0) {
         await this.#submitVerified(step);
         return true;
+      } else {
+        this.#forgetDrafts();
+        await this.#submit(step);
       }
-      this.#forgetDrafts();
-      await this.#submit(step);
       if (!this.#readings.full) return true;
     } else this.#readings.read();
     if (await this.#learnDrafts()) return true;
@@ -270,15 +273,16 @@ export class Engine implements InferenceEngine {
   async #plan(): Promise<ScheduledStep> {
     for (;;) {
       const next = this.#nextDrafts;
-      // Before drafts every token must be known.
-      if (next > 0 && this.#readings.pending) {
+      const chain = next > 0 && this.#chains;
+      // Before drafts every token must be known, unless these chain; and every place before what does not.
+      if (!chain && (next > 0 ? this.#readings.pending : this.#readings.unsettled)) {
         this.#readings.read();
         await this.#take();
         continue;
       }
       const { contextTokens, maxOutputs } = this.#description;
       const limits = { stepTokens: this.#stepTokens, maxOutputs, blockSize: this.#blocks.blockSize, readAtOnce: this.#readings.due };
-      const step = schedule(this.#running, next > 0 ? { ...limits, drafting: { contextTokens, next } } : limits);
+      const step = schedule(this.#running, next > 0 ? { ...limits, drafting: { contextTokens, next, chain } } : limits);
       const missing = step.blocks - this.#free;
       if (missing <= 0 || (await this.#blocks.evict(missing)) >= missing) return step;
       if (this.#readings.pending) {
@@ -322,6 +326,20 @@ export class Engine implements InferenceEngine {
     const most = Math.min(maxDrafts, drafts.most ?? maxDrafts, room);
     if (most < 1) return 0;
     return this.#speculation.next(streams, Math.min(drafts.least ?? 0, most), most);
+  }
+
+  /** Whether a step that verifies drafts need not wait for the one before: nobody's prompt is computed, and nobody's next token depends on what is known here. */
+  get #chains(): boolean {
+    return (
+      this.#description.chainsDrafts &&
+      this.#running.every(({ request, placement }) => placement.length >= placement.prefillTokens && !request.bound)
+    );
+  }
+
+  async #submitChained(step: ScheduledStep): Promise<void> {
+    this.#draftedAt = undefined;
+    await submitChained(this.#stage, this.#readings, step);
+    this.#count({ steps: 1 });
   }
 
   #forgetDrafts(): void {
@@ -368,9 +386,12 @@ export class Engine implements InferenceEngine {
 
   /** Waits for the oldest reading and gives its tokens out. */
   async #take(): Promise<void> {
-    const { tokens, steps, decodeMs } = await this.#readings.next();
+    const { tokens, steps, decodeMs, settled } = await this.#readings.next();
+    if (settled) await settle(this.#stage, settled);
     await this.#giveOut(tokens);
-    if (decodeMs !== undefined) this.#speculation.record({ drafts: 0, steps, ms: decodeMs, verified: [] });
+    if (decodeMs === undefined) return;
+    const verified = (settled?.entries ?? []).filter(({ verify }) => verify > 0).map(({ verify, right }) => ({ drafts: verify, right }));
+    this.#speculation.record({ drafts: settled?.drafts ?? 0, steps, ms: decodeMs, verified });
   }
 
   async #giveOut(tokens: KnownTokens["tokens"]): Promise<void> {

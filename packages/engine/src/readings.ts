@@ -1,5 +1,5 @@
 /** Steps whose tokens are not known here yet: submitted and unread, or being read. At most two readings are under way, one behind the other. */
-import type { ChosenLogprobs, Stage } from "@shoal/model";
+import { type ChosenLogprobs, NO_TOKEN, type Stage } from "@shoal/model";
 import type { ActiveRequest, Placement } from "./activeRequest.ts";
 import { ReadPacer } from "./readPacer.ts";
 
@@ -28,6 +28,21 @@ export interface SubmittedStep {
   readonly logprobs: boolean;
   /** Somebody's next token waits for one of it. */
   readonly masked: boolean;
+  /** Of a step that chains: which drafts were right is told by which rows got a token. */
+  readonly chain?: ChainedRows;
+}
+
+export interface ChainedRows {
+  /** Made after it, for each stream. */
+  readonly drafts: number;
+  /** Each with a row, and one more for each draft that it verified. */
+  readonly entries: readonly (SampledRow & { readonly verify: number })[];
+}
+
+/** What of a chained step's drafts came true. */
+export interface SettledRows {
+  readonly drafts: number;
+  readonly entries: readonly (SampledRow & { readonly verify: number; readonly right: number })[];
 }
 
 export interface KnownTokens {
@@ -35,6 +50,8 @@ export interface KnownTokens {
   readonly steps: number;
   /** Since the reading before arrived, if nothing but decoding was in between. */
   readonly decodeMs: number | undefined;
+  /** If the step chained. */
+  readonly settled?: SettledRows | undefined;
 }
 
 interface Reading {
@@ -66,6 +83,11 @@ export class Readings {
     return this.#unread.length + 1 >= this.#pacer.steps;
   }
 
+  /** Whether places are not known here, because steps that chain are still to be read. */
+  get unsettled(): boolean {
+    return this.#readings.some(({ steps }) => steps.some(({ chain }) => chain));
+  }
+
   get full(): boolean {
     return this.#readings.length >= MOST_READINGS;
   }
@@ -76,7 +98,13 @@ export class Readings {
    */
   add(step: SubmittedStep): void {
     this.#unread.push(step);
-    if (!step.decodes || step.masked || this.#unread.length >= this.#pacer.steps) this.read();
+    if (step.chain) {
+      // What came before is read by itself: chained steps' numbers do not follow one another.
+      this.#unread.pop();
+      this.read();
+      this.#unread.push(step);
+    }
+    if (!step.decodes || step.masked || step.chain || this.#unread.length >= this.#pacer.steps) this.read();
   }
 
   /** Starts reading what is unread, right behind its steps. */
@@ -106,13 +134,20 @@ export class Readings {
     this.#readings.shift();
     const now = performance.now();
     const decodeMs = this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes) ? now - this.#arrivedAt : undefined;
-    if (decodeMs !== undefined) this.#pacer.record(reading.steps.length, decodeMs);
+    const chain = reading.steps[0]?.chain;
+    if (decodeMs !== undefined && !chain) this.#pacer.record(reading.steps.length, decodeMs);
     this.#arrivedAt = now;
-    const known = reading.steps.flatMap(({ rows }, index) => {
+    const all = reading.steps.flatMap(({ rows }, index) => {
       const ids = tokens[index] ?? [];
       if (ids.length !== rows.length) throw new Error(`The stage gave ${ids.length} tokens for a step that chose ${rows.length}`);
       return rows.map((row, place) => ({ row, id: ids[place] ?? 0, logprobs: logprobs?.[index]?.[place] }));
     });
-    return { tokens: known, steps: reading.steps.length, decodeMs };
+    if (!chain) return { tokens: all, steps: reading.steps.length, decodeMs };
+    let at = 0;
+    const entries = chain.entries.map((entry) => {
+      const own = all.slice(at, (at += 1 + entry.verify));
+      return { ...entry, right: own.filter(({ id }) => id !== NO_TOKEN).length - 1 };
+    });
+    return { tokens: all.filter(({ id }) => id !== NO_TOKEN), steps: 1, decodeMs, settled: { drafts: chain.drafts, entries } };
   }
 }

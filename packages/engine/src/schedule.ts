@@ -29,6 +29,8 @@ export interface ScheduledStep {
   readonly blocks: number;
   /** Tokens to draft after it, where drafts are made. */
   readonly drafts: number;
+  /** Which of the drafts before were right is settled on the device (`Batch.chain`). */
+  readonly chain: boolean;
 }
 
 export interface ScheduleLimits {
@@ -37,8 +39,11 @@ export interface ScheduleLimits {
   /** Most rows of logits in a step; at least one for each that runs. */
   readonly maxOutputs: number;
   readonly blockSize: number;
-  /** Steps wait for one another, so every token is known here; drafts that were made before are verified, and new ones made. */
-  readonly drafting?: { readonly contextTokens: number; readonly next: number };
+  /**
+   * Drafts that were made before are verified, and `next` new ones made. Steps wait for one another, so every token is known here; or they `chain`, and places are as if all drafts
+   * on their way were right.
+   */
+  readonly drafting?: { readonly contextTokens: number; readonly next: number; readonly chain: boolean };
   /** The step is read as soon as it is computed, so that streams which follow a grammar are not held up by it, nor hold others up that are read several steps at once. */
   readonly readAtOnce: boolean;
 }
@@ -108,7 +113,7 @@ export function schedule(
     const further = entry.quiet ? 0 : Math.max(0, drafts - 1);
     return sum + blocksToGrow(entry.placement.length, rowCount(entry) + further, blockSize);
   }, 0);
-  return { entries, blocks, drafts };
+  return { entries, blocks, drafts, chain: drafting?.chain ?? false };
 }
 
 /** Whether it is a stream that chooses another token. */

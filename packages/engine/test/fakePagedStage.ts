@@ -6,6 +6,7 @@ import {
   type Batch,
   type ChosenLogprobs,
   type KvBlock,
+  NO_TOKEN,
   type SamplingParameters,
   type SequenceSlot,
   type Stage,
@@ -28,6 +29,8 @@ export interface FakePagedStageOptions {
   readonly rule: (ids: readonly number[], sampling: SamplingParameters, history: TokenHistory) => number;
   /** An MTP module that is right about the token after these unless it says so. */
   readonly mistaken?: (ids: readonly number[]) => boolean;
+  /** It takes steps that chain. */
+  readonly chains?: boolean;
   /** The device is lost at this call, counted from 1, and stays so. */
   readonly lostAtCall?: number;
   /** Awaited by every reading. */
@@ -44,6 +47,8 @@ interface FakeSequence {
   drafts: number[];
   /** Rows of the step before, for drafts. */
   rows: number;
+  /** After a step that chained: positions that stand, which nobody else knows. Behind them, up to `length`, lies what is not the sequence's. */
+  stands: number | undefined;
 }
 
 const GREEDY: SamplingParameters = { temperature: 0, topP: 1, topK: 0, minP: 0, seed: 0n };
@@ -108,6 +113,7 @@ export class FakePagedStage implements Stage {
       hasHead: true,
       hasMtp: this.#options.mistaken !== undefined,
       maxDrafts: this.#options.mistaken ? MOST_DRAFTS : 0,
+      chainsDrafts: this.#options.chains ?? false,
       vocabSize: 1000,
       contextTokens,
       maxSequences,
@@ -135,6 +141,7 @@ export class FakePagedStage implements Stage {
       last: -1,
       drafts: [],
       rows: 0,
+      stands: undefined,
     });
     return slot as SequenceSlot;
   }
@@ -159,9 +166,15 @@ export class FakePagedStage implements Stage {
   /** By drafts, those that were wrong and the positions of further ones; or by what was computed before a grammar began to hold. */
   async truncate(slot: SequenceSlot, length: number): Promise<void> {
     this.#check();
-    const { blockSize } = this.#options;
     const sequence = this.#sequence(slot);
     if (length >= sequence.length) throw new Error(`cut from ${sequence.length} to ${length}`);
+    // As when a grammar begins to hold: what it goes on with is named.
+    if (sequence.stands !== undefined && length < sequence.stands) sequence.stands = length;
+    this.#cut(sequence, length);
+  }
+
+  #cut(sequence: FakeSequence, length: number): void {
+    const { blockSize } = this.#options;
     while (sequence.length > length) {
       sequence.length--;
       const block = sequence.blocks.at(-1);
@@ -188,7 +201,7 @@ export class FakePagedStage implements Stage {
     });
   }
 
-  async forward({ entries, output, logprobs = false }: Batch): Promise<StepOutput> {
+  async forward({ entries, output, logprobs = false, chain = false }: Batch): Promise<StepOutput> {
     this.#check();
     const { maxTokens, maxOutputs = this.#options.maxSequences } = this.#options;
     if (output !== "sample") throw new Error(`output ${output}`);
@@ -203,8 +216,9 @@ export class FakePagedStage implements Stage {
     if (entries.some(({ masks }) => masks)) this.masked.add(this.steps.length);
     const sampled: number[] = [];
     const probabilities: ChosenLogprobs[] = [];
-    const give = (sequence: FakeSequence, id: number): void => {
-      sampled.push(id);
+    if (chain && this.#options.chains !== true) throw new Error("steps do not chain here");
+    const give = (sequence: FakeSequence, id: number, stands = true): void => {
+      sampled.push(stands ? id : NO_TOKEN);
       if (logprobs) probabilities.push(ruleLogprobs(this.#ids(sequence), id));
     };
     for (const sequence of this.#sequences.values()) sequence.rows = 0;
@@ -212,6 +226,10 @@ export class FakePagedStage implements Stage {
       const sequence = this.#sequence(slot);
       if (masks && (quiet || masks.length !== 1 + verify)) throw new Error(`${masks.length} masks`);
       const ids = tokens === "sampled" ? [sequence.last] : tokens;
+      const end = sequence.length + ids.length + verify;
+      const { stands = sequence.length } = sequence;
+      if (chain && tokens === "sampled") this.#cut(sequence, stands);
+      if (stands !== sequence.length) throw new Error(`a step goes on from position ${sequence.length}, but ${stands} stand`);
       if (ids.some((id) => id < 0)) throw new Error("nothing was sampled for this sequence");
       if (followedBy.length > ids.length - (quiet ? 0 : 1)) throw new Error("more followers than tokens");
       for (const [index, id] of ids.entries()) {
@@ -226,42 +244,68 @@ export class FakePagedStage implements Stage {
       if (verify > 0 && penalizes(sequence.sampling)) throw new Error("a draft is verified for a sequence with penalties");
       if (verify > 0) this.verified.set(slot, (this.verified.get(slot) ?? 0) + verify);
       if (verify > sequence.drafts.length) throw new Error(`${verify} drafts to verify, but ${sequence.drafts.length} were made`);
+      let right = 0;
       for (const [index, draft] of sequence.drafts.slice(0, verify).entries()) {
+        if (right === index && draft === sequence.last) right++;
         // A stage would do it, in vain.
         if (masks && !allows(masks[index], draft)) throw new Error("a draft is verified that cannot be right");
         this.#append(sequence, draft);
-        sequence.last = this.#choose(sequence, masks?.[index + 1]);
-        give(sequence, sequence.last);
+        const chosen = this.#choose(sequence, masks?.[index + 1]);
+        const counts = !chain || right === index + 1;
+        if (counts) sequence.last = chosen;
+        give(sequence, chosen, counts);
       }
+      sequence.stands = chain ? sequence.length - verify + right : undefined;
+      if (chain) this.#hide(sequence, end);
     }
     this.steps.push({ tokens: entries.map(({ tokens }) => (tokens === "sampled" ? 1 : tokens.length)), sampled, logprobs: probabilities });
     return { step: this.steps.length - 1 };
   }
 
-  async draft({ entries, drafts: count = 1 }: Batch): Promise<StepOutput> {
+  async draft({ entries, drafts: count = 1, chain = false }: Batch): Promise<StepOutput> {
     this.#check();
     const drafts: number[][] = Array.from({ length: count }, () => []);
-    for (const [index, { sequence: slot, tokens, quiet = false, draftAfter }] of entries.entries()) {
+    for (const [index, { sequence: slot, tokens, quiet = false, draftAfter, verify = 0 }] of entries.entries()) {
       const sequence = this.#sequence(slot);
+      if (chain) {
+        if (tokens !== "sampled" || sequence.stands === undefined || sequence.rows !== 1 + verify)
+          throw new Error(`chained drafts of ${1 + verify} rows, not ${sequence.rows}`);
+        const { length, stands } = sequence;
+        this.#guess(sequence, [...this.#ids(sequence).slice(0, stands), sequence.last], drafts);
+        this.#hide(sequence, length + count - 1);
+        continue;
+      }
       const missing = sequence.rows - tokens.length;
       if (tokens === "sampled" || missing < 0 || (missing > 0 && index < entries.length - 1))
         throw new Error(`drafts of ${tokens.length} rows, not ${sequence.rows}`);
       if (quiet) continue;
       const row = draftAfter ?? tokens.length - 1;
       const known = [...this.#ids(sequence).slice(0, sequence.length - sequence.rows + row + 1), tokens[row] ?? -1];
-      sequence.drafts = [];
-      for (const step of drafts) {
-        // A draft lies beside the token before the one that it follows.
-        if (known.length - 1 > sequence.length) this.#append(sequence, -1);
-        const right = this.#options.rule(known, sequence.sampling, sequence);
-        const draft = this.#options.mistaken?.(known) === true ? (right + 1) % 900 : right;
-        sequence.drafts.push(draft);
-        step.push(draft);
-        known.push(draft);
-      }
+      // A draft lies beside the token before the one that it follows.
+      const { length } = sequence;
+      this.#guess(sequence, known, drafts);
+      this.#hide(sequence, Math.max(length, known.length + count - 2));
     }
     this.drafts.push(...drafts);
     return { step: this.drafts.length - count };
+  }
+
+  /** Drafts after these ids, one for each of the steps. */
+  #guess(sequence: FakeSequence, ids: readonly number[], steps: readonly number[][]): void {
+    const known = [...ids];
+    sequence.drafts = [];
+    for (const step of steps) {
+      const right = this.#options.rule(known, sequence.sampling, sequence);
+      const draft = this.#options.mistaken?.(known) === true ? (right + 1) % 900 : right;
+      sequence.drafts.push(draft);
+      step.push(draft);
+      known.push(draft);
+    }
+  }
+
+  /** Positions up to `length` are taken, by nothing that counts. */
+  #hide(sequence: FakeSequence, length: number): void {
+    while (sequence.length < length) this.#append(sequence, -1);
   }
 
   async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {

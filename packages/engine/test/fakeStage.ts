@@ -53,6 +53,7 @@ export class FakeStage implements Stage {
       hasHead: true,
       hasMtp: false,
       maxDrafts: 0,
+      chainsDrafts: false,
       vocabSize: 1 << 20,
       contextTokens,
       maxSequences: 1,

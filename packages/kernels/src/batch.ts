@@ -16,6 +16,32 @@ export function draftOf(id: number): number | undefined {
   const index = FIRST_DRAFT - id;
   return index >= 0 && index < MAX_DRAFTS ? index : undefined;
 }
+/** What stands for places that the last verified step left and that only the device knows (`placeRows` puts them in): */
+const FROM_RING = 0xf0000000;
+const FROM_FIRST = 0x80000000;
+const FROM_LAST = 0xc0000000;
+const MOVES = 0x80000000;
+
+/** the token that its output number `output` chose, */
+export function tokenFromRing(output: number): number {
+  return FROM_RING + output;
+}
+
+/** the position `offset` behind the sequence's first row in it, */
+export function positionFromFirst(offset: number): number {
+  return FROM_FIRST + offset;
+}
+
+/** or behind the last of its rows that stands, */
+export function positionFromLast(offset: number): number {
+  return FROM_LAST + offset;
+}
+
+/** and an output row that is as many rows behind `first`, its sequence's first row in this step, as drafts were right. */
+export function rowAfterRight(first: number): number {
+  return MOVES + first;
+}
+
 /** In place of the token that is known to follow an output row: one is chosen. */
 const CHOSEN = 0xffffffff;
 
@@ -26,18 +52,20 @@ export interface Step {
 }
 
 export interface BatchRows {
-  /** Token ids, TOKEN_FROM_SAMPLER or tokenFromDraft(). */
+  /** Token ids, TOKEN_FROM_SAMPLER, tokenFromDraft() or tokenFromRing(). */
   readonly tokens: readonly number[];
-  /** Place in the sequence, from 0. */
+  /** Place in the sequence, from 0; or positionFromFirst(), positionFromLast(). */
   readonly positions: readonly number[];
   /** Slot of the sequence. */
   readonly sequences: readonly number[];
-  /** Rows of the batch whose logits are wanted. */
+  /** Rows of the batch whose logits are wanted; or rowAfterRight(). */
   readonly outputRows: readonly number[];
   /** Of each of these: the token that is known to follow it, which stands for one that is chosen. None by default. */
   readonly given?: readonly (number | undefined)[];
   /** Row of the ring of sampled tokens that this step writes. */
   readonly ringRow?: number;
+  /** Row of the ring that tokenFromRing() is about. */
+  readonly verifiedRow?: number;
 }
 
 export function batchBytes(maxTokens: number): number {
@@ -46,7 +74,7 @@ export function batchBytes(maxTokens: number): number {
 
 /** @throws RangeError if there are more rows than `maxTokens`, or the columns' lengths differ. */
 export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<ArrayBuffer> {
-  const { tokens, positions, sequences, outputRows, given = [], ringRow = 0 } = rows;
+  const { tokens, positions, sequences, outputRows, given = [], ringRow = 0, verifiedRow = 0 } = rows;
   if (tokens.length > maxTokens || outputRows.length > maxTokens)
     throw new RangeError(
       `Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`,
@@ -57,6 +85,7 @@ export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<Arr
   words[0] = tokens.length;
   words[1] = outputRows.length;
   words[2] = ringRow;
+  words[3] = verifiedRow;
   for (const [column, values] of [
     tokens,
     positions,

@@ -22,6 +22,7 @@ import { exactContract } from "./exact/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
 import { adjustContract } from "./adjust/contract.ts";
+import { settleContract } from "./settle/contract.ts";
 import { logprobsContract } from "./logprobs/contract.ts";
 import type { ContractCase } from "./testing/mod.ts";
 
@@ -47,6 +48,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   sample: sampleContract,
   adjust: adjustContract,
   logprobs: logprobsContract,
+  settle: settleContract,
   bandwidth: bandwidthContract,
   matrixRate: matrixRateContract,
 };

@@ -1,4 +1,17 @@
-export { type BatchRows, MAX_DRAFTS, type Step, TOKEN_FROM_SAMPLER, batchBytes, encodeBatch, tokenFromDraft } from "./batch.ts";
+export {
+  type BatchRows,
+  MAX_DRAFTS,
+  type Step,
+  TOKEN_FROM_SAMPLER,
+  batchBytes,
+  encodeBatch,
+  positionFromFirst,
+  positionFromLast,
+  rowAfterRight,
+  tokenFromDraft,
+  tokenFromRing,
+} from "./batch.ts";
+export { type SettleDraftsSpec, placeRows, settleDrafts, settledBytes } from "./settle/kernel.ts";
 export { type AttendedRows, type MlaAttendSpec, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
 export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";

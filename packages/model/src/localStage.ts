@@ -1,7 +1,17 @@
 /** A Stage on this thread's device. */
 import type { CheckpointSource, ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { GREEDY, type KvFormat, MAX_DRAFTS, encodeBatch, encodeSamplingParams, isShortContext, tokenFromDraft } from "@shoal/kernels";
+import {
+  GREEDY,
+  type KvFormat,
+  MAX_DRAFTS,
+  encodeBatch,
+  encodeSamplingParams,
+  isShortContext,
+  positionFromLast,
+  settledBytes,
+  tokenFromDraft,
+} from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
 import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
@@ -109,7 +119,9 @@ export class LocalStage implements Stage {
   #trace: Trace | undefined;
   #step = 0;
   /** Rows of the step before, for `draft`. */
-  #previous: PlannedStep | undefined;
+  #previous: { readonly plan: PlannedStep; readonly step: number; readonly chain: boolean } | undefined;
+  /** Sequences whose last step was chained. */
+  readonly #settled = new Set<SequenceSlot>();
   /** Steps are planned and submitted one after the other, in the order of the calls. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -143,7 +155,13 @@ export class LocalStage implements Stage {
     const { vocabSize: vocab } = config;
     this.#adjuster = new LogitAdjuster(gpu, { vocab, maxSequences, maxOutputs, logitsStride: this.activations.logits.stride });
     this.#logprobs = logprobRing(gpu, maxOutputs);
-    this.#planner = new StepPlanner({ plan, vocab, adjuster: this.#adjuster, lengthOf: (sequence) => this.kv.length(sequence) });
+    this.#planner = new StepPlanner({
+      plan,
+      vocab,
+      adjuster: this.#adjuster,
+      lengthOf: (sequence) => this.kv.length(sequence),
+      isSettled: (sequence) => this.#settled.has(sequence),
+    });
     this.#programs = new Programs({
       gpu,
       config,
@@ -156,6 +174,7 @@ export class LocalStage implements Stage {
       draftSampler: this.#draftSampler,
       adjuster: this.#adjuster,
       logprobRing: this.#logprobs,
+      settled: plan.mtp ? gpu.buffer({ label: "settled drafts", size: settledBytes(maxSequences), kind: "tables" }) : undefined,
     });
   }
 
@@ -167,6 +186,8 @@ export class LocalStage implements Stage {
       hasHead: this.#weights.head !== undefined,
       hasMtp: mtp,
       maxDrafts: mtp ? MAX_DRAFTS : 0,
+      // Rows of a stage in the middle are placed by whoever sends them.
+      chainsDrafts: mtp && layers.begin === 0,
       vocabSize: this.config.vocabSize,
       contextTokens,
       maxSequences,
@@ -179,7 +200,7 @@ export class LocalStage implements Stage {
   }
 
   async open(prefix?: readonly KvBlock[]): Promise<SequenceSlot> {
-    const slot = await this.#inTurn(() => this.kv.open(prefix));
+    const slot = await this.#inTurn(() => this.#opened(this.kv.open(prefix)));
     await this.setSampling(slot, GREEDY);
     return slot;
   }
@@ -197,8 +218,13 @@ export class LocalStage implements Stage {
   }
 
   async importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
-    const slot = await this.#inTurn(() => importKv(this.gpu, this.kv, snapshot));
+    const slot = await this.#inTurn(() => this.#opened(importKv(this.gpu, this.kv, snapshot)));
     await this.setSampling(slot, GREEDY);
+    return slot;
+  }
+
+  #opened(slot: SequenceSlot): SequenceSlot {
+    this.#settled.delete(slot);
     return slot;
   }
 
@@ -253,6 +279,9 @@ export class LocalStage implements Stage {
   }
 
   async #submitForward(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
+    const { chain = false } = batch;
+    if (chain && !(this.#plan.mtp && this.#plan.layers.begin === 0))
+      throw new ModelError("unsupported", "Cannot chain steps: expected a stage of all layers with an MTP module");
     const plan = this.#planner.plan(batch);
     const hidden = this.#plan.layers.begin > 0 ? hiddenRows(batch, this.config.hiddenSize, this.activations.residual.stride) : undefined;
     let begun = false;
@@ -260,7 +289,8 @@ export class LocalStage implements Stage {
       return await this.#submit(batch, plan, { kind: "forward" }, () => {
         this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
         begun = true;
-        this.#previous = plan;
+        this.#previous = { plan, step: this.#step, chain };
+        for (const { sequence } of batch.entries) this.#settled[chain ? "add" : "delete"](sequence);
         if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
       });
     } catch (error) {
@@ -272,7 +302,9 @@ export class LocalStage implements Stage {
 
   async #submitDraft(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
     if (!this.#plan.mtp) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
-    const previous = this.#previous;
+    const { drafts = 1, output, chain = false } = batch;
+    const previous = this.#previous?.plan;
+    if (chain && this.#previous?.chain !== true) throw new ModelError("bad-batch", "Cannot chain a draft: the step before was not chained");
     const plan = this.#planner.plan(batch, previous);
     const fits = plan.sequences.every((sequence, row) => {
       const position = plan.positions[row] ?? 0;
@@ -281,11 +313,10 @@ export class LocalStage implements Stage {
       return held && previous?.sequences[row] === sequence && previous.positions[row] === position;
     });
     if (!fits) throw new ModelError("bad-batch", "Cannot draft: the rows are not those of the step before, expected a prefix of them");
-    const { drafts = 1, output } = batch;
     if (!Number.isInteger(drafts) || drafts < 1 || drafts > MAX_DRAFTS || (drafts > 1 && output !== "sample"))
       throw new ModelError("bad-batch", `Cannot draft ${drafts} tokens in a row, expected 1 to ${MAX_DRAFTS} in a step that samples`);
     // Nothing goes on where every entry is quiet.
-    const further = Array.from({ length: plan.chosenRows.length > 0 ? drafts - 1 : 0 }, (_, index) => furtherDraft(plan, index + 1));
+    const further = Array.from({ length: plan.chosenRows.length > 0 ? drafts - 1 : 0 }, (_, index) => furtherDraft(plan, index + 1, chain));
     const submitted = await this.#submit(batch, plan, { kind: "draft", recycles: further.length > 0 }, () => this.#extendFor(further));
     for (const [index, chain] of further.entries())
       await this.#submit(batch, chain, { kind: "draft", depth: index + 1, recycles: index + 1 < further.length });
@@ -310,7 +341,7 @@ export class LocalStage implements Stage {
     which: Pick<StepShape, "kind" | "depth" | "recycles">,
     begin: () => void = () => undefined,
   ): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
-    const { output, capture } = batch;
+    const { output, capture, chain = false } = batch;
     const { kind } = which;
     const sampler = kind === "forward" ? this.#sampler : this.#draftSampler;
     const tokens = plan.tokens.length;
@@ -337,11 +368,14 @@ export class LocalStage implements Stage {
       // A draft that is adjusted would be counted, as if it had been chosen.
       adjusts: chooses && kind === "forward" && this.#adjuster.needed(slots, plan.masks),
       logprobs: chooses && kind === "forward" && (batch.logprobs ?? false),
+      chain,
     };
     const recorded = await this.#programs.get(shape, this.#trace);
     begin();
     const step = this.#step++;
-    const rows = encodeBatch({ ...plan, outputRows, ringRow: step % RING_STEPS }, this.#plan.maxTokens);
+    const told = { ...plan, positions: plan.places, outputRows: outputRows === plan.chosenRows ? plan.chosenPlaces : outputRows };
+    const verifiedRow = (this.#previous?.step ?? 0) % RING_STEPS;
+    const rows = encodeBatch({ ...told, ringRow: step % RING_STEPS, verifiedRow }, this.#plan.maxTokens);
     this.gpu.write(this.activations.step.batch, 0, rows);
     if (shape.adjusts) this.#adjuster.mask(plan.masks);
     if (output === "sample") sampler.ring.note(step, outputRows.length);
@@ -422,12 +456,16 @@ export class LocalStage implements Stage {
 }
 
 /** After a drafting step, draft number `index`: a row for each token that was drafted, one position further. */
-function furtherDraft({ chosenRows, positions, sequences }: PlannedStep, index: number): PlannedStep {
+function furtherDraft({ chosenRows, positions: before, sequences }: PlannedStep, index: number, chain: boolean): PlannedStep {
+  const positions = chosenRows.map((row) => (before[row] ?? 0) + index);
+  const rows = chosenRows.map((_, row) => row);
   return {
     tokens: chosenRows.map(() => tokenFromDraft(index - 1)),
-    positions: chosenRows.map((row) => (positions[row] ?? 0) + index),
+    positions,
+    places: chain ? positions.map(() => positionFromLast(index)) : positions,
     sequences: chosenRows.map((row) => sequences[row] ?? 0),
-    chosenRows: chosenRows.map((_, row) => row),
+    chosenRows: rows,
+    chosenPlaces: rows,
     masks: chosenRows.map(() => undefined),
     given: chosenRows.map(() => undefined),
   };

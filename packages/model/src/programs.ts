@@ -4,7 +4,18 @@
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
-import { adjustLogits, countTokens, embedding, gatherRows, logprobs, mtpInput, sample, type WeightMatrix } from "@shoal/kernels";
+import {
+  adjustLogits,
+  countTokens,
+  embedding,
+  gatherRows,
+  logprobs,
+  mtpInput,
+  placeRows,
+  sample,
+  settleDrafts,
+  type WeightMatrix,
+} from "@shoal/kernels";
 import type { Activations, Matrix2D } from "./activations.ts";
 import type { PagedKvCache } from "./kvCache.ts";
 import { recordLayer } from "./layer.ts";
@@ -34,6 +45,8 @@ export interface StepShape {
   readonly adjusts?: boolean;
   /** Log-probabilities are kept; false by default. */
   readonly logprobs?: boolean;
+  /** `Batch.chain`; false by default. */
+  readonly chain?: boolean;
 }
 
 export interface ProgramParts {
@@ -49,6 +62,8 @@ export interface ProgramParts {
   readonly draftSampler: SamplerBuffers;
   readonly adjuster: LogitAdjuster;
   readonly logprobRing: StepRing;
+  /** What chained steps leave for the next; absent without an MTP module. */
+  readonly settled: GPUBuffer | undefined;
 }
 
 /**
@@ -87,8 +102,9 @@ export class Programs {
       capture,
       adjusts = false,
       logprobs: keeps = false,
+      chain = false,
     } = shape;
-    const key = [kind, depth, recycles, tokens, outputs, identity, short, choose, capture, adjusts, keeps].join(" ");
+    const key = [kind, depth, recycles, tokens, outputs, identity, short, choose, capture, adjusts, keeps, chain].join(" ");
     let program = this.#programs.get(key);
     if (!program) {
       program = shape.kind === "forward" ? await recordForward(this.#parts, shape, trace) : await recordDraft(this.#parts, shape);
@@ -105,6 +121,8 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
   const { tokens } = shape;
   const recorder = new Recorder(gpu, config, activations, mode, tokens, shape.short);
   const { residual, finalNormed } = activations;
+  const settling = shape.chain === true ? settlingOf(parts) : undefined;
+  if (settling) recorder.add(await placeRows(gpu, { ...settling, label: "places" }));
   if (weights.embedding && weights.layers[0]?.index === 0) await recordEmbedding(recorder, parts, weights.embedding, residual);
   for (const [index, layer] of weights.layers.entries()) {
     const cache = kv.layers[index];
@@ -116,7 +134,17 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
     await recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");
   if (weights.head && shape.outputs > 0)
     await recordHead(recorder, parts, shape, weights.head.norm, weights.head.projection, parts.sampler);
+  if (settling) {
+    const { lastTokens } = parts.sampler;
+    const { lastTokens: lastDrafts, slotStride: draftStride } = parts.draftSampler;
+    recorder.add(await settleDrafts(gpu, { ...settling, lastTokens, lastDrafts, draftStride, label: "right drafts" }));
+  }
   return { commands: recorder.commands, marks: recorder.marks };
+}
+
+function settlingOf({ activations, sampler, settled }: ProgramParts): Omit<Parameters<typeof placeRows>[1], "label"> {
+  if (!settled) throw new RangeError("This stage has no MTP module");
+  return { step: activations.step, ring: sampler.ring.buffer, ringRows: sampler.ring.rows, settled };
 }
 
 /** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
@@ -128,6 +156,7 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<Recor
   const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
   const { mtpEmbedding, mtpInput: joined, finalNormed, recycled, residual } = activations;
   const before = (shape.depth ?? 0) > 0 ? recycled : finalNormed;
+  if (shape.chain === true) recorder.add(await placeRows(gpu, { ...settlingOf(parts), label: "places" }));
   await recordEmbedding(recorder, parts, table, mtpEmbedding);
   recorder.add(
     await mtpInput(gpu, {

@@ -72,6 +72,13 @@ export interface Batch {
   readonly drafts?: number;
   /** With output `sample`, in `forward`: keeps log-probabilities for `logprobs`. */
   readonly logprobs?: boolean;
+  /**
+   * With output `sample`, on a stage that `chainsDrafts`: which drafts are right is settled on the device, so that steps follow one another before it is known here.
+   * In `forward`, "sampled" is then the token after the last draft of the sequence that was right in its last step, at the position after that; `sampled` gives NO_TOKEN for
+   * what was chosen after wrong ones. In `draft`, right after such a step, entries name no tokens: "sampled", with the `verify` that they had, stands for all their rows, each with
+   * the token chosen after it, and drafts go on from the last that stands. Lengths, and rooms for them, are what they are if all drafts were right, until `truncate` says otherwise.
+   */
+  readonly chain?: boolean;
 }
 
 export interface RoutingCapture {
@@ -100,6 +107,8 @@ export interface StageDescription {
   readonly hasMtp: boolean;
   /** Most tokens that `draft` gives for a sequence at once, and that a step verifies; 0 without an MTP module. */
   readonly maxDrafts: number;
+  /** Whether it takes batches that `chain`. */
+  readonly chainsDrafts: boolean;
   readonly vocabSize: number;
   readonly contextTokens: number;
   readonly maxSequences: number;
@@ -142,7 +151,7 @@ export interface Stage {
   draft(batch: Batch): Promise<StepOutput>;
   /**
    * Tokens sampled by steps `first .. first + count`: for each step, in the order of its entries, those that were said to follow and one for each entry that was not quiet, or one
-   * for each token of an entry that was verified. Waits for the device.
+   * for each token of an entry that was verified; NO_TOKEN where a chained step chose after a wrong draft. Waits for the device.
    */
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
   /** Log-probabilities of what `sampled` gives, in the same order; nothing for steps whose batch did not ask for them. */

@@ -1,5 +1,13 @@
 /** The rows of a step: what a batch asks for, checked before anything changes. */
-import { MAX_DRAFTS, TOKEN_FROM_SAMPLER, tokenFromDraft } from "@shoal/kernels";
+import {
+  MAX_DRAFTS,
+  TOKEN_FROM_SAMPLER,
+  positionFromFirst,
+  positionFromLast,
+  rowAfterRight,
+  tokenFromDraft,
+  tokenFromRing,
+} from "@shoal/kernels";
 import { ModelError } from "./errors.ts";
 import type { SequenceSlot } from "./kvCache.ts";
 import type { LogitAdjuster } from "./logitAdjuster.ts";
@@ -7,10 +15,15 @@ import type { Batch, BatchEntry } from "./stage.ts";
 
 export interface PlannedStep {
   readonly tokens: number[];
+  /** Where they are; in a chain, where they are if all drafts were right. */
   readonly positions: number[];
+  /** As the device is told: these, or what stands for places that it knows alone. */
+  readonly places: number[];
   readonly sequences: number[];
   /** Rows after which a token is chosen, or whose logits are wanted: the last of each entry, unless it says otherwise. */
   readonly chosenRows: number[];
+  /** As the device is told, like `places`. */
+  readonly chosenPlaces: number[];
   /** Of each of these: which tokens may be chosen, */
   readonly masks: (Uint32Array<ArrayBuffer> | undefined)[];
   /** or the token that is known to follow. */
@@ -22,6 +35,8 @@ export interface StepPlannerParts {
   readonly vocab: number;
   readonly adjuster: LogitAdjuster;
   readonly lengthOf: (sequence: SequenceSlot) => number;
+  /** Whether the device alone knows where the last step of a sequence left it. */
+  readonly isSettled: (sequence: SequenceSlot) => boolean;
 }
 
 export class StepPlanner {
@@ -35,10 +50,20 @@ export class StepPlanner {
    * @param at the rows whose positions are repeated, by a draft, instead of those that continue each sequence
    * @throws ModelError
    */
-  plan({ entries, output }: Batch, at?: PlannedStep): PlannedStep {
+  plan({ entries, output, chain = false }: Batch, at?: PlannedStep): PlannedStep {
     const { adjuster, lengthOf } = this.#parts;
     const { contextTokens, maxTokens } = this.#parts.plan;
-    const plan: PlannedStep = { tokens: [], positions: [], sequences: [], chosenRows: [], masks: [], given: [] };
+    const plan: PlannedStep = {
+      tokens: [],
+      positions: [],
+      places: [],
+      sequences: [],
+      chosenRows: [],
+      chosenPlaces: [],
+      masks: [],
+      given: [],
+    };
+    if (chain && output !== "sample") throw new ModelError("bad-batch", `Cannot chain a step with output '${output}', expected 'sample'`);
     const seen = new Set<number>();
     for (const entry of entries) {
       const { sequence } = entry;
@@ -46,16 +71,25 @@ export class StepPlanner {
       seen.add(sequence);
       const start = at ? at.positions[at.sequences.indexOf(sequence)] : lengthOf(sequence);
       if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
-      const ids = this.#checkedIds(entry);
-      const chosen = chosenRows(entry, output, at !== undefined);
+      const chained = chain && at ? chainedRows(entry, at) : undefined;
+      const ids = chained ?? this.#checkedIds(entry);
+      const follows = chain && !at && entry.tokens === "sampled" && this.#parts.isSettled(sequence);
+      const placeOf = (index: number): number =>
+        chained ? positionFromFirst(index) : follows ? positionFromLast(1 + index) : start + index;
+      const chosen = chained ? [ids.length - 1] : chosenRows(entry, output, at !== undefined);
       if (entry.masks && (output !== "sample" || at)) throw new ModelError("bad-batch", "Cannot mask in a step that chooses no token");
       const given = this.#checkedFollowers(entry, output, at !== undefined);
-      for (const row of [...given.keys(), ...chosen]) plan.chosenRows.push(plan.tokens.length + row);
+      const first = plan.tokens.length;
+      for (const row of [...given.keys(), ...chosen]) {
+        plan.chosenRows.push(first + row);
+        plan.chosenPlaces.push(chained ? rowAfterRight(first) : first + row);
+      }
       plan.masks.push(...given.map(() => undefined), ...adjuster.checkedMasks(entry, chosen.length));
       plan.given.push(...given, ...chosen.map(() => undefined));
       for (const [index, id] of ids.entries()) {
         plan.tokens.push(id);
         plan.positions.push(start + index);
+        plan.places.push(placeOf(index));
         plan.sequences.push(sequence);
       }
       const end = start + ids.length;
@@ -95,6 +129,20 @@ export class StepPlanner {
     checkIds(followedBy, this.#parts.vocab);
     return followedBy;
   }
+}
+
+/** What an entry of a chained draft stands for: every row that its sequence had in the step before, whose tokens were all followed by a choice. */
+function chainedRows({ sequence, tokens, verify = 0 }: BatchEntry, at: PlannedStep): readonly number[] {
+  const outputs = at.chosenRows.flatMap((row, output) =>
+    at.sequences[row] === sequence && at.given[output] === undefined ? [output] : [],
+  );
+  const rows = at.sequences.filter((slot) => slot === sequence).length;
+  if (tokens !== "sampled" || outputs.length !== rows || rows !== verify + 1)
+    throw new ModelError(
+      "bad-batch",
+      `Cannot draft after a chained step: sequence ${sequence} had ${rows} rows in it and ${outputs.length} choices, expected "sampled" and verify ${rows - 1} for as many choices`,
+    );
+  return outputs.map(tokenFromRing);
 }
 
 function checkIds(ids: readonly number[], vocab: number): void {

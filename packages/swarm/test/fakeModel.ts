@@ -46,6 +46,7 @@ export class FakeStage implements Stage {
       maxTokens: 16,
       maxOutputs: 16,
       maxDrafts: 0,
+      chainsDrafts: false,
       memory: {},
       freeKvBlocks: 100,
       kvBlockSize: 16,

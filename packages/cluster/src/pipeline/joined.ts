@@ -32,6 +32,8 @@ export function joinDescriptions(descriptions: readonly StageDescription[]): Sta
     contextTokens: least(({ contextTokens }) => contextTokens),
     maxSequences: least(({ maxSequences }) => maxSequences),
     maxTokens: least(({ maxTokens }) => maxTokens),
+    // The first stage has to be told the tokens that the last one chose.
+    chainsDrafts: false,
     memory,
     freeKvBlocks: least(({ freeKvBlocks }) => freeKvBlocks),
   };

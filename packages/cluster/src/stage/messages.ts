@@ -11,7 +11,7 @@ export function entryRows({ tokens, verify = 0 }: Pick<BatchEntry, "tokens" | "v
   return (tokens === "sampled" ? 1 : tokens.length) + verify;
 }
 
-export function batchBody({ entries, output, capture, drafts, logprobs }: Batch, activations: ActivationFormat): unknown {
+export function batchBody({ entries, output, capture, drafts, logprobs, chain }: Batch, activations: ActivationFormat): unknown {
   return {
     batch: {
       entries: entries.map(({ hidden, masks, ...entry }) => ({
@@ -23,12 +23,13 @@ export function batchBody({ entries, output, capture, drafts, logprobs }: Batch,
       ...(capture && { capture }),
       ...(drafts !== undefined && { drafts }),
       ...(logprobs !== undefined && { logprobs }),
+      ...(chain !== undefined && { chain }),
     },
     activations,
   };
 }
 
-export function batchOf({ entries, output, capture, drafts, logprobs }: z.infer<typeof schemas.batch>): Batch {
+export function batchOf({ entries, output, capture, drafts, logprobs, chain }: z.infer<typeof schemas.batch>): Batch {
   return {
     entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, followedBy, draftAfter }) => ({
       sequence: sequence as SequenceSlot,
@@ -49,6 +50,7 @@ export function batchOf({ entries, output, capture, drafts, logprobs }: z.infer<
     }),
     ...(drafts !== undefined && { drafts }),
     ...(logprobs !== undefined && { logprobs }),
+    ...(chain !== undefined && { chain }),
   };
 }
 

@@ -38,6 +38,7 @@ export const batch = z.strictObject({
   capture: z.strictObject({ hidden: z.boolean().optional(), routing: z.boolean().optional() }).optional(),
   drafts: z.int().min(1).max(MAX_DRAFTS).optional(),
   logprobs: z.boolean().optional(),
+  chain: z.boolean().optional(),
 });
 
 export const samplingParameters = z.strictObject({
@@ -82,6 +83,7 @@ export const stageDescription = z.strictObject({
   hasHead: z.boolean(),
   hasMtp: z.boolean(),
   maxDrafts: index,
+  chainsDrafts: z.boolean(),
   vocabSize: index,
   contextTokens: index,
   maxSequences: index,

@@ -62,6 +62,7 @@ function stageOf(index: number, count: number): Stage {
     hasHead: index === count - 1,
     hasMtp: false,
     maxDrafts: 0,
+    chainsDrafts: false,
     vocabSize: 100,
     contextTokens: 256,
     maxSequences: 4,

@@ -231,7 +231,7 @@ describe("Engine, of requests with a constraint", () => {
 
   it("keeps drafting for free requests beside bound ones, and for those where a grammar begins in the middle", () =>
     withEngine(
-      { mistaken: (ids) => ids.length % 3 === 0, maxOutputs: 8 },
+      { mistaken: (ids) => ids.length % 3 === 0, maxOutputs: 8, chains: true },
       async (engine, stage) => {
         const wishes = [
           request(range(1, 9), { constraint: constraint(6), stopTokenIds: [] }),
@@ -273,7 +273,7 @@ describe("Engine, of requests with a constraint", () => {
           blocks: 20,
           maxOutputs: 8,
           beforeRead: wait,
-          ...(seed % 2 === 0 && { mistaken: (ids: readonly number[]) => ids.length % 4 === 1 }),
+          ...(seed % 2 === 0 && { mistaken: (ids: readonly number[]) => ids.length % 4 === 1, chains: seed % 4 === 0 }),
         },
         async (engine) => {
           const client = async (): Promise<void> => {

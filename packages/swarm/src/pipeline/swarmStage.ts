@@ -82,6 +82,7 @@ export class SwarmStage implements Stage {
       maxTokens: least(({ maxTokens }) => maxTokens),
       maxOutputs: last.maxOutputs,
       maxDrafts: 0,
+      chainsDrafts: false,
       memory: {},
       freeKvBlocks: least(({ freeKvBlocks }) => freeKvBlocks),
       kvBlockSize: Math.max(...all.map(({ kvBlockSize }) => kvBlockSize)),
