@@ -1,5 +1,5 @@
 /** Decoding with drafts of the MTP module that the model verifies: what is chosen is what it chooses without them, greedy or drawn. */
-import type { LocalStage, MtpRecycling, SamplingParameters, SequenceSlot } from "@shoal/model";
+import { type LocalStage, ModelError, type MtpRecycling, NO_TOKEN, type SamplingParameters, type SequenceSlot } from "@shoal/model";
 import { check, report } from "../support/compare.ts";
 import { continuation, prefill, withSequence } from "../support/drive.ts";
 import { readGolden } from "../support/golden.ts";
@@ -55,6 +55,35 @@ async function decodeVerified(
   return { tokens: tokens.slice(0, count), steps };
 }
 
+/** Likewise, with steps that chain: nothing is read before all are submitted. */
+async function decodeChained(
+  on: LocalStage,
+  sequence: SequenceSlot,
+  ids: readonly number[],
+  count: number,
+  drafts: number,
+): Promise<Verified> {
+  await prefill(on, sequence, ids.slice(0, -1), { next: ids.slice(1) });
+  const submitted: number[] = [];
+  let verify = 0;
+  let length = ids.length - 1;
+  for (; submitted.length * (1 + drafts) < count * 2; verify = drafts) {
+    const tokens = submitted.length === 0 ? ids.slice(-1) : "sampled";
+    const { step } = await on.forward({ entries: [{ sequence, tokens, verify }], output: "sample", chain: true });
+    submitted.push(step);
+    await on.draft({ entries: [{ sequence, tokens: "sampled", verify }], output: "sample", drafts, chain: true });
+    length += 1 + verify;
+    if (drafts > 1) await on.truncate(sequence, length);
+  }
+  const tokens: number[] = [];
+  let steps = 0;
+  for (const step of submitted) {
+    if (tokens.length < count) steps++;
+    tokens.push(...(await on.sampled(step, 1)).flat().filter((id) => id !== NO_TOKEN));
+  }
+  return { tokens: tokens.slice(0, count), steps };
+}
+
 export function drafting(models: Models): readonly GpuTest[] {
   const greedy = GREEDY_CASES.map(({ name, drafts, recycling }) => ({
     name: `greedy continuation of '${name}' with ${drafts} verified drafts a step is the reference's${recycling ? `, ${recycling} recycling` : ""}`,
@@ -72,6 +101,32 @@ export function drafting(models: Models): readonly GpuTest[] {
       report(`${(expected.length / steps).toFixed(2)} tokens a step`);
     },
   }));
+  const chained: GpuTest = {
+    name: "verified drafts whose outcome only the device knows give the reference's greedy continuations, within short contexts and long ones",
+    run: async () => {
+      const on = await models.tiny("w8a32");
+      for (const [name, drafts] of [
+        ["story", 3],
+        ["haystack600", 1],
+      ] as const) {
+        const golden = await readGolden(`tiny-${name}.safetensors`);
+        const expected = golden.ints("greedy_w8a32").slice(0, 24);
+        const { tokens, steps } = await withSequence(on, (sequence) =>
+          decodeChained(on, sequence, golden.ints("input_ids"), expected.length, drafts),
+        );
+        check(tokens.length > 12 && tokens.every((id, index) => id === expected[index]), `${tokens.join()}, expected ${expected.join()}`);
+        report(`${name}: ${(tokens.length / steps).toFixed(2)} tokens a step`);
+      }
+      const refused = await withSequence(on, async (sequence) => {
+        await on.forward({ entries: [{ sequence, tokens: [1] }], output: "sample" });
+        return on.draft({ entries: [{ sequence, tokens: "sampled" }], output: "sample", chain: true }).catch((error: unknown) => error);
+      });
+      check(
+        refused instanceof ModelError && refused.message.includes("not chained"),
+        `a draft chained to a plain step: ${String(refused)}`,
+      );
+    },
+  };
   const drawn: GpuTest = {
     name: "tokens drawn with three verified drafts a step are those drawn without, for the same seed",
     run: async () => {
@@ -99,5 +154,5 @@ export function drafting(models: Models): readonly GpuTest[] {
       report(`${((3 * count) / steps).toFixed(2)} tokens a step`);
     },
   };
-  return [...greedy, drawn];
+  return [...greedy, chained, drawn];
 }
