@@ -67,8 +67,13 @@ export function splitRows(
   });
 }
 
-/** Refuses what a stage would refuse. @param checkOpen throws for a sequence that is not open @throws ModelError named bad-batch */
-export function checkBatch({ entries, output }: Batch, joined: StageDescription, checkOpen: (sequence: SequenceSlot) => void): void {
+/** Refuses what a stage would refuse. @param checkOpen throws for a sequence that is not open @throws ModelError named bad-batch, or unsupported for one that chains */
+export function checkBatch(
+  { entries, output, chain = false }: Batch,
+  joined: StageDescription,
+  checkOpen: (sequence: SequenceSlot) => void,
+): void {
+  if (chain) throw new ModelError("unsupported", "Cannot chain steps: expected a stage of all layers with an MTP module");
   const { vocabSize, maxTokens, maxOutputs } = joined;
   const seen = new Set<number>();
   let rows = 0;

@@ -2,7 +2,7 @@
  * What every Stage does, wherever it runs: one suite, run unchanged on a stage of this thread, in a worker, in a process, and behind any other channel. Results are held to those of
  * a LocalStage of the same kind of adapter, bit by bit, and its logits to the golden file.
  */
-import type { LocalStage, LocalStageOptions, SequenceSlot, Stage, StepOutput } from "@shoal/model";
+import { type LocalStage, type LocalStageOptions, ModelError, type SequenceSlot, type Stage, type StepOutput } from "@shoal/model";
 import { type GpuTest, type Models, check, readGolden } from "@shoal/model/testing";
 
 /** The model of the suite: FP8, groups of experts, an MTP module, dimensions that are no multiples of anything. */
@@ -56,8 +56,9 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
 
   return [
     run("describes itself as a local stage does", async (stage, local) => {
-      const { memory: _, ...described } = await stage.describe();
-      const { memory: __, ...expected } = await local.describe();
+      const { memory: _, chainsDrafts, ...described } = await stage.describe();
+      const { memory: __, chainsDrafts: couldChain, ...expected } = await local.describe();
+      check(couldChain || !chainsDrafts, "it chains drafts, which a local stage does not");
       check(JSON.stringify(described) === JSON.stringify(expected), `${JSON.stringify(described)}, expected ${JSON.stringify(expected)}`);
     }),
     run("gives the logits, hidden states and routing of a local stage", async (stage, local, ids) => {
@@ -161,6 +162,31 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
           return JSON.stringify([drafts, chosen, await on.drafted(again.step, 1)]);
         });
       const [actual, expected] = [await drafted(stage), await drafted(local)];
+      check(actual === expected, `${actual}, expected ${expected}`);
+    }),
+    run("verifies drafts in steps that chain, or says that it does not", async (stage, local, ids) => {
+      const chained = (on: Stage): Promise<string> =>
+        withSequence(on, async (sequence) => {
+          await on.forward({ entries: [{ sequence, tokens: ids.slice(0, 20) }], output: "none" });
+          const steps: number[] = [];
+          for (const [verify, length] of [
+            [0, 21],
+            [2, 24],
+            [2, 27],
+          ] as const) {
+            const tokens = verify === 0 ? ids.slice(20, 21) : "sampled";
+            steps.push((await on.forward({ entries: [{ sequence, tokens, verify }], output: "sample", chain: true })).step);
+            await on.draft({ entries: [{ sequence, tokens: "sampled", verify }], output: "sample", drafts: 2, chain: true });
+            await on.truncate(sequence, length);
+          }
+          return JSON.stringify(await Promise.all(steps.map((step) => on.sampled(step, 1))));
+        });
+      if (!(await stage.describe()).chainsDrafts) {
+        const refused = await chained(stage).catch((error: unknown) => error);
+        check(refused instanceof ModelError && refused.code === "unsupported", `steps that chain: ${String(refused)}`);
+        return;
+      }
+      const [actual, expected] = [await chained(stage), await chained(local)];
       check(actual === expected, `${actual}, expected ${expected}`);
     }),
     run("shares KV blocks between sequences, and frees them when the last holder lets go", async (stage, local, ids) => {

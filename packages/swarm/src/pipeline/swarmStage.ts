@@ -188,6 +188,7 @@ export class SwarmStage implements Stage {
   }
 
   async #forward(batch: Batch): Promise<StepOutput> {
+    if (batch.chain === true) throw new ModelError("unsupported", "Cannot chain steps: a swarm's stage has no MTP module");
     const entries = batch.entries.map((given): StepEntry => {
       const history = this.#history(given.sequence);
       if ((given.verify ?? 0) > 0) throw new ModelError("unsupported", "Cannot verify a draft: a swarm's stage has no MTP module");
