@@ -41,6 +41,7 @@ const DESCRIPTION: StageDescription = {
   hasHead: true,
   hasMtp: false,
   maxDrafts: 0,
+  chainsDrafts: false,
   vocabSize: 100,
   contextTokens: 256,
   maxSequences: 4,
