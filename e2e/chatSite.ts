@@ -97,6 +97,39 @@ export async function requestsOf(
   return page.evaluate(() => (globalThis as unknown as { readonly requests: never[] }).requests);
 }
 
+/**
+ * What elements say from now on, also what they say for a moment only.
+ * @returns gives all of it so far
+ */
+export async function heardFrom(page: Page, selector: string): Promise<() => readonly string[]> {
+  const heard: string[] = [];
+  const name = `heard${Math.random().toString(36).slice(2)}`;
+  await page.exposeFunction(name, (text: string) => void heard.push(text));
+  await page.evaluate(
+    ([wanted, tell]) => {
+      const scope = globalThis as unknown as Record<string, (text: string) => void>;
+      const of = ({ target }: MutationRecord) => (target instanceof Element ? target : target.parentElement)?.closest(wanted);
+      new MutationObserver((records) => {
+        for (const element of new Set(records.map(of))) if (element?.textContent) scope[tell]?.(element.textContent);
+      }).observe(document.body, { childList: true, characterData: true, subtree: true });
+    },
+    [selector, name] as const,
+  );
+  return () => heard;
+}
+
+/** Returns once what was changed is in the browser's storage: transactions on the same store end in order. */
+export async function isKept(page: Page): Promise<void> {
+  await page.evaluate(async () => {
+    const opened = indexedDB.open("shoal-conversations");
+    await new Promise((resolve) => opened.addEventListener("success", resolve));
+    const transaction = opened.result.transaction("conversations", "readwrite");
+    transaction.objectStore("conversations").count();
+    await new Promise((resolve) => transaction.addEventListener("complete", resolve));
+    opened.result.close();
+  });
+}
+
 /** What keeps people from using the page, as axe finds it. */
 export async function expectAccessible(page: Page): Promise<void> {
   await page.evaluate(await readFile(createRequire(import.meta.url).resolve("axe-core"), "utf8"));

@@ -3,7 +3,18 @@ import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { type BrowserContext, type Page, expect, test } from "playwright/test";
-import { type ChatSite, type FakeOptions, answerWith, expectAccessible, problemsOf, release, requestsOf, serveChat } from "./chatSite.ts";
+import {
+  type ChatSite,
+  type FakeOptions,
+  answerWith,
+  expectAccessible,
+  heardFrom,
+  isKept,
+  problemsOf,
+  release,
+  requestsOf,
+  serveChat,
+} from "./chatSite.ts";
 
 /** Gzipped, and without the engine's worker: what the page fetches until it is there, and until it has shown an answer. */
 const MAX_READING_BYTES = 150_000;
@@ -57,6 +68,11 @@ async function open(options: FakeOptions = {}): Promise<void> {
 async function say(text: string): Promise<void> {
   await field().fill(text);
   await field().press("Enter");
+}
+
+/** Its words may be there before its end, and until then some things cannot be done. */
+async function isAnswered(): Promise<void> {
+  await expect(page.getByRole("button", { name: "Send" })).toBeVisible();
 }
 
 async function chooseFile(text: string): Promise<void> {
@@ -153,8 +169,9 @@ test("an answer is shown as Markdown: code in colours, formulas, tables; code an
   await expect(answers().locator(".hljs-keyword")).toHaveText("const");
   await expect(answers().locator("td")).toHaveText(["1", "2"]);
   await expect(answers().locator("li")).toHaveText(["one", "two"]);
+  const copied = await heardFrom(page, ".copy [role=status]");
   await page.getByRole("button", { name: "Copy code" }).click();
-  await expect(page.getByRole("button", { name: "Copied" })).toBeVisible();
+  await expect.poll(copied).toEqual(["Copied"]);
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("const a: number = 1;");
   await page.locator(".assistant .actions").getByRole("button", { name: "Copy" }).click();
   await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toBe(RICH);
@@ -264,6 +281,7 @@ test("editing and regenerating make branches, and a person goes from one to the 
   await expect(answers()).toHaveText(["You said: One", "You said: Two"]);
   await page.getByRole("button", { name: "Regenerate" }).last().click();
   await expect(page.locator(".siblings")).toHaveText(["1/2", "2/2"]);
+  await isKept(page);
   await page.reload();
   await rows().getByRole("button", { name: "One", exact: true }).click();
   await expect(answers()).toHaveText(["You said: One", "You said: Two"]);
@@ -301,6 +319,7 @@ test("conversations are searched, renamed, deleted and had back, by keys alone",
   await expect(page.getByText("No conversation has these words.")).toBeVisible();
   await page.getByRole("button", { name: "Undo" }).press("Enter");
   await expect(rows()).toHaveText(["Fruit"]);
+  await isKept(page);
   await page.reload();
   await expect(rows()).toHaveText(["Clouds", "Boats", "Fruit"]);
 });
@@ -327,6 +346,7 @@ test("keys that come one upon another find the focus where they are meant for", 
   await press("Control+Shift+O", "a", "Control+,", "Escape", "Control+/", "Escape", "b", "Enter");
   await expect(page.locator(".message.user")).toHaveText("ab");
   await expect(answers()).toHaveText("You said: ab");
+  await isAnswered();
   await press("ArrowUp", "c", "Escape", "Enter", "d", "Enter");
   await expect(answers()).toHaveText("You said: abd");
   await expect(field()).toBeFocused();
@@ -359,6 +379,7 @@ test("conversations go out as JSON and Markdown and come back; a broken file say
   await chooseFile(json);
   await expect(notice).toContainText("1 conversation is imported.");
   await expect(rows()).toHaveText(["Hi", "Hi"]);
+  await isKept(page);
   await page.reload();
   await expect(rows()).toHaveText(["Hi", "Hi"]);
   await rows().getByRole("button", { name: "Hi", exact: true }).last().click();
@@ -393,6 +414,7 @@ test("settings are kept within their ranges, asked with, and still there after a
   await expect.poll(async () => (await requestsOf(page)).at(-1)).toMatchObject(asked);
   await page.reload();
   await expect(page.locator("html")).toHaveCSS("color-scheme", "dark");
+  await expect(field()).toBeFocused();
   await page.keyboard.press("Control+,");
   await expect(dialog.getByLabel("Longest answer", { exact: true })).toHaveValue("64");
   await dialog.getByRole("button", { name: "Reset these numbers" }).click();
@@ -449,21 +471,10 @@ test("the security policy is strict, and text cannot become HTML by any way", as
 test("screen readers hear that an answer comes and what it says, not every token", async () => {
   const words = Array.from({ length: 60 }, (_, index) => `word${index} `);
   await open({ answers: { Long: words }, delayMs: 10 });
-  await page.evaluate(() => {
-    const scope = globalThis as unknown as { heard: string[] };
-    scope.heard = [];
-    const region = document.querySelector(".scroll-area > [role=status]");
-    if (region)
-      new MutationObserver(() => scope.heard.push(region.textContent ?? "")).observe(region, {
-        childList: true,
-        characterData: true,
-        subtree: true,
-      });
-  });
+  const heard = await heardFrom(page, ".scroll-area > [role=status]");
   await say("Long");
   await expect(page.locator(".stats")).toBeVisible();
-  const heard = await page.evaluate(() => (globalThis as unknown as { heard: string[] }).heard);
-  expect(heard.filter((text) => text !== "")).toEqual(["The model is answering.", `Answer: ${words.join("")}`]);
+  await expect.poll(heard).toEqual(["The model is answering.", `Answer: ${words.join("")}`]);
   // No other live region has the answer in it.
   const live = page.locator("[aria-live], [role=status], [role=log], [role=alert]").filter({ hasText: "word5" });
   await expect(live).toHaveCount(1);
@@ -477,6 +488,7 @@ test("keys reach everything, and the focus is where a person expects it", async 
   await expect(field()).toBeFocused();
   await say("Hi");
   await expect(answers()).toHaveText("You said: Hi");
+  await isAnswered();
   await expect(field()).toBeFocused();
   await page.keyboard.press("ArrowUp");
   await expect(page.getByLabel("Your message", { exact: true })).toBeFocused();

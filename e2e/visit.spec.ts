@@ -92,11 +92,11 @@ test("a download is paused, goes on, breaks with a choice, and is taken over by 
   await other.goto(server.url);
   server.cut = { path: SHARD, after: 3_000_000, hangs: true };
   await button("Download and start", other).click(OPEN);
-  await expect.poll(sentOfShard, { timeout: 60_000 }).toBeGreaterThanOrEqual(3_000_000);
+  await expect.poll(sentOfShard).toBeGreaterThanOrEqual(3_000_000);
   await button("Pause", other).click();
   server.cut = { path: SHARD, after: 4_000_000, hangs: true };
   await button("Resume", other).click();
-  await expect.poll(sentOfShard, { timeout: 60_000 }).toBeGreaterThanOrEqual(4_000_000);
+  await expect.poll(sentOfShard).toBeGreaterThanOrEqual(4_000_000);
 
   // Meanwhile this tab waits: it sees what has come, and goes on when the other is closed.
   await button("Download and start").click();
@@ -104,7 +104,7 @@ test("a download is paused, goes on, breaks with a choice, and is taken over by 
   await expect(page.getByText(/^1\d\.\d MB of 31\.\d MB/)).toBeVisible();
   server.cut = { path: SHARD, after: 6_000_000 };
   await other.close();
-  await expect(page.getByRole("heading", { name: "The download failed" })).toBeVisible({ timeout: 60_000 });
+  await expect(page.getByRole("heading", { name: "The download failed" })).toBeVisible(OPEN);
   const { [SHARD]: whole } = JSON.parse(await readFile(path.join(folder, "model", "manifest.json"), "utf8")) as Record<
     string,
     { bytes: number }
@@ -178,7 +178,8 @@ test("an answer goes on where it was when the device is lost", async () => {
   // The next prompt of the chat begins with all of that, which need not be computed again.
   await ask("And then?");
   await expect(page.locator("#inspector")).toContainText(/[1-9]\d* of \d+ tokens of prompts were found in the cache/, SLOW);
-  await button("Stop").click();
+  // Which stops it, unless it is at its end.
+  await page.keyboard.press("Escape");
   await button("See the model work").click();
 });
 
@@ -211,7 +212,6 @@ test("models are fetched from an address without a manifest, listed with their s
 
 test("a folder of this machine is a model too, and nothing of it is kept", async () => {
   await page.getByLabel("Folder of a model").setInputFiles(path.join(folder, "bare"));
-  await expect(page.getByText("bare is read from this machine").or(button("Free the GPU"))).toBeVisible(OPEN);
   await expect(page.getByRole("region", { name: "In use" })).toContainText("bare on", OPEN);
   await expect(page.getByRole("region", { name: "On this device" }).getByRole("listitem")).toHaveCount(1);
 });
@@ -282,7 +282,7 @@ test("without WebGPU the page says so, and what else can be done", async ({ brow
   // Workers read the property of their own scope, which init scripts do not reach.
   await beforeWorker(other, `Object.defineProperty(navigator, "gpu", { value: undefined })`);
   await other.goto(server.url);
-  await expect(other.getByRole("heading", { name: "No WebGPU here" })).toBeVisible({ timeout: 60_000 });
+  await expect(other.getByRole("heading", { name: "No WebGPU here" })).toBeVisible(OPEN);
   expect(await button("Download and start", other).count()).toBe(0);
   await button("Use a server", other).click();
   await expect(other.getByLabel("An OpenAI-compatible server")).toBeVisible();

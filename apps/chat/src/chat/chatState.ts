@@ -67,11 +67,13 @@ export class ChatState {
 
   /** Where nothing can be read, the page works all the same. */
   async restore(): Promise<void> {
+    const before = this.settings.value;
     try {
       const [settings, conversations] = await Promise.all([loadSettings(), this.#store.load()]);
       batch(() => {
-        this.settings.value = settings;
-        this.conversations.value = conversations;
+        // What a person was faster with stays.
+        if (this.settings.value === before) this.settings.value = settings;
+        this.conversations.value = [...conversations.filter(({ id }) => !this.#find(id)), ...this.conversations.value];
       });
     } catch (error) {
       this.say(`Cannot read earlier conversations: ${textOf(error)}`);
