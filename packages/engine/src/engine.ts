@@ -63,7 +63,7 @@ export class Engine implements InferenceEngine {
     this.#description = description;
     this.#blocks = new BlockLedger(stage, description, options.prefixCache ?? true);
     this.#readings = new Readings(stage);
-    this.#speculation = new SpeculationPacer(description.maxDrafts);
+    this.#speculation = new SpeculationPacer(description.maxDrafts, description.chainsDrafts ? 1 : 0);
     this.#loop = this.#run();
   }
 
@@ -387,11 +387,12 @@ export class Engine implements InferenceEngine {
   /** Waits for the oldest reading and gives its tokens out. */
   async #take(): Promise<void> {
     const { tokens, steps, decodeMs, settled } = await this.#readings.next();
-    if (settled) await settle(this.#stage, settled);
+    for (const rows of settled) await settle(this.#stage, rows);
     await this.#giveOut(tokens);
     if (decodeMs === undefined) return;
-    const verified = (settled?.entries ?? []).filter(({ verify }) => verify > 0).map(({ verify, right }) => ({ drafts: verify, right }));
-    this.#speculation.record({ drafts: settled?.drafts ?? 0, steps, ms: decodeMs, verified });
+    const rows = settled.flatMap(({ entries }) => entries).filter(({ verify }) => verify > 0);
+    const verified = rows.map(({ verify, right }) => ({ drafts: verify, right }));
+    this.#speculation.record({ drafts: settled[0]?.drafts ?? 0, steps, ms: decodeMs, verified });
   }
 
   async #giveOut(tokens: KnownTokens["tokens"]): Promise<void> {

@@ -23,6 +23,30 @@ describe("ReadPacer", () => {
     expect(settle(0.1, 11)).toBe(16);
   });
 
+  it("tries again, where other work disturbed the first trial", () => {
+    const pacer = new ReadPacer();
+    const sizes: number[] = [];
+    for (let i = 0; i < 400; i++) {
+      const { steps } = pacer;
+      sizes.push(steps);
+      pacer.record(steps, Math.max(steps, 11) + (i < 10 ? i * 20 : 0));
+    }
+    expect(sizes[20]).toBe(1);
+    expect(pacer.steps).toBeGreaterThanOrEqual(8);
+  });
+
+  it("seldom tries what was no better", () => {
+    const pacer = new ReadPacer();
+    let doubled = 0;
+    for (let i = 0; i < 2000; i++) {
+      const { steps } = pacer;
+      if (steps > 1) doubled++;
+      pacer.record(steps, steps * 30);
+    }
+    expect(pacer.steps).toBe(1);
+    expect(doubled).toBeLessThan(25);
+  });
+
   it("does not grow beyond what flows", () => {
     expect(settle(1, 200)).toBe(1);
   });

@@ -15,16 +15,22 @@ const MAX_BATCH_MS = 100;
 const MEASURED_BATCHES = 2;
 /** A doubled size must bring a token down to this share of its time. */
 const WORTHWHILE = 0.85;
+/** Batches until a size that was no better is tried again: what was measured may have been other work on the machine, or a kernel's compilation. Twice as many after each time. */
+const REST = 64;
+const MOST_REST = 4096;
 
 export class ReadPacer {
   readonly #maxSteps: number;
   readonly #maxBatchMs: number;
   #steps = 1;
-  #settled = false;
+  /** Whether the size in use is measured, or twice that, or nothing is. */
+  #phase: "here" | "doubled" | "rest" = "here";
+  #rest = REST;
   #skipped = false;
   #batches = 0;
   #tokens = 0;
   #ms = 0;
+  /** Of a token, at the size in use. */
   #before = Number.POSITIVE_INFINITY;
 
   constructor({ maxSteps = MAX_STEPS, maxBatchMs = MAX_BATCH_MS }: ReadPacerOptions = {}) {
@@ -39,12 +45,16 @@ export class ReadPacer {
 
   /** A batch of `tokens` arrived `ms` after the one before it. */
   record(tokens: number, ms: number): void {
-    if (this.#settled || tokens !== this.#steps) return;
+    if (tokens !== this.#steps) return;
     if (!this.#skipped) {
       this.#skipped = true;
       return;
     }
     this.#batches++;
+    if (this.#phase === "rest") {
+      if (this.#batches >= this.#rest) this.#enter("here");
+      return;
+    }
     this.#tokens += tokens;
     this.#ms += ms;
     if (this.#batches < MEASURED_BATCHES) return;
@@ -52,16 +62,25 @@ export class ReadPacer {
   }
 
   #decide(msPerToken: number): void {
-    const doubled = this.#steps * 2;
-    if (msPerToken > this.#before * WORTHWHILE) {
+    if (this.#phase === "doubled" && msPerToken > this.#before * WORTHWHILE) {
       this.#steps = Math.max(1, this.#steps / 2);
-      this.#settled = true;
-    } else if (doubled > this.#maxSteps || doubled * msPerToken > this.#maxBatchMs) {
-      this.#settled = true;
-    } else {
-      this.#before = msPerToken;
-      this.#steps = doubled;
+      this.#rest = Math.min(MOST_REST, this.#rest * 2);
+      this.#enter("rest");
+      return;
     }
+    if (this.#phase === "doubled") this.#rest = REST;
+    const doubled = this.#steps * 2;
+    if (doubled > this.#maxSteps || doubled * msPerToken > this.#maxBatchMs) {
+      this.#enter("rest");
+      return;
+    }
+    this.#before = msPerToken;
+    this.#steps = doubled;
+    this.#enter("doubled");
+  }
+
+  #enter(phase: "here" | "doubled" | "rest"): void {
+    this.#phase = phase;
     this.#skipped = false;
     this.#batches = 0;
     this.#tokens = 0;

@@ -50,8 +50,8 @@ export interface KnownTokens {
   readonly steps: number;
   /** Since the reading before arrived, if nothing but decoding was in between. */
   readonly decodeMs: number | undefined;
-  /** If the step chained. */
-  readonly settled?: SettledRows | undefined;
+  /** Of each step that chained. */
+  readonly settled: readonly SettledRows[];
 }
 
 interface Reading {
@@ -61,10 +61,13 @@ interface Reading {
 }
 
 const MOST_READINGS = 2;
+/** Chained steps read at once, at most: with their drafts, which have numbers of their own, they are half of the steps that a stage keeps. */
+const MOST_CHAINED = 8;
 
 export class Readings {
   readonly #stage: Stage;
   readonly #pacer = new ReadPacer();
+  readonly #chainPacer = new ReadPacer({ maxSteps: MOST_CHAINED });
   #unread: SubmittedStep[] = [];
   readonly #readings: Reading[] = [];
   #arrivedAt = 0;
@@ -85,7 +88,7 @@ export class Readings {
 
   /** Whether places are not known here, because steps that chain are still to be read. */
   get unsettled(): boolean {
-    return this.#readings.some(({ steps }) => steps.some(({ chain }) => chain));
+    return [...this.#unread, ...this.#readings.flatMap(({ steps }) => steps)].some(({ chain }) => chain);
   }
 
   get full(): boolean {
@@ -97,24 +100,23 @@ export class Readings {
    * with as many others as make readings cheap.
    */
   add(step: SubmittedStep): void {
+    // Readings are of one kind of steps, whose time is measured by them.
+    if (this.#unread.some(({ chain }) => chain?.drafts !== step.chain?.drafts)) this.read();
     this.#unread.push(step);
-    if (step.chain) {
-      // What came before is read by itself: chained steps' numbers do not follow one another.
-      this.#unread.pop();
-      this.read();
-      this.#unread.push(step);
-    }
-    if (!step.decodes || step.masked || step.chain || this.#unread.length >= this.#pacer.steps) this.read();
+    const { steps } = step.chain ? this.#chainPacer : this.#pacer;
+    if (!step.decodes || step.masked || this.#unread.length >= steps) this.read();
   }
 
   /** Starts reading what is unread, right behind its steps. */
   read(): void {
     const steps = this.#unread;
-    const [first] = steps;
-    if (!first) return;
+    const [first, last] = [steps[0], steps.at(-1)];
+    if (!first || !last) return;
     this.#unread = [];
-    const tokens = this.#stage.sampled(first.step, steps.length);
-    const logprobs = steps.some((step) => step.logprobs) ? this.#stage.logprobs(first.step, steps.length) : undefined;
+    // Between steps that chain lie those that drafted.
+    const count = last.step - first.step + 1;
+    const tokens = this.#stage.sampled(first.step, count);
+    const logprobs = steps.some((step) => step.logprobs) ? this.#stage.logprobs(first.step, count) : undefined;
     // They may be dropped unread.
     tokens.catch(() => {});
     logprobs?.catch(() => {});
@@ -129,25 +131,37 @@ export class Readings {
   /** The oldest reading's tokens, when they are there: each with whom it is for, in the order in which they were chosen. */
   async next(): Promise<KnownTokens> {
     const reading = this.#readings[0];
-    if (!reading) return { tokens: [], steps: 0, decodeMs: undefined };
+    if (!reading) return { tokens: [], steps: 0, decodeMs: undefined, settled: [] };
     const [tokens, logprobs] = await Promise.all([reading.tokens, reading.logprobs]);
     this.#readings.shift();
     const now = performance.now();
     const decodeMs = this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes) ? now - this.#arrivedAt : undefined;
-    const chain = reading.steps[0]?.chain;
-    if (decodeMs !== undefined && !chain) this.#pacer.record(reading.steps.length, decodeMs);
+    const [first] = reading.steps;
+    if (decodeMs !== undefined) (first?.chain ? this.#chainPacer : this.#pacer).record(reading.steps.length, decodeMs);
     this.#arrivedAt = now;
-    const all = reading.steps.flatMap(({ rows }, index) => {
+    const known = reading.steps.map(({ step, rows, chain }) => {
+      const index = step - (first?.step ?? 0);
       const ids = tokens[index] ?? [];
       if (ids.length !== rows.length) throw new Error(`The stage gave ${ids.length} tokens for a step that chose ${rows.length}`);
-      return rows.map((row, place) => ({ row, id: ids[place] ?? 0, logprobs: logprobs?.[index]?.[place] }));
+      const told = rows.map((row, place) => ({ row, id: ids[place] ?? 0, logprobs: logprobs?.[index]?.[place] }));
+      return { told: chain ? told.filter(({ id }) => id !== NO_TOKEN) : told, settled: chain ? [settledRows(chain, ids)] : [] };
     });
-    if (!chain) return { tokens: all, steps: reading.steps.length, decodeMs };
-    let at = 0;
-    const entries = chain.entries.map((entry) => {
-      const own = all.slice(at, (at += 1 + entry.verify));
-      return { ...entry, right: own.filter(({ id }) => id !== NO_TOKEN).length - 1 };
-    });
-    return { tokens: all.filter(({ id }) => id !== NO_TOKEN), steps: 1, decodeMs, settled: { drafts: chain.drafts, entries } };
+    return {
+      tokens: known.flatMap(({ told }) => told),
+      steps: reading.steps.length,
+      decodeMs,
+      settled: known.flatMap(({ settled }) => settled),
+    };
   }
+}
+
+function settledRows({ drafts, entries }: ChainedRows, ids: readonly number[]): SettledRows {
+  let at = 0;
+  return {
+    drafts,
+    entries: entries.map((entry) => {
+      const own = ids.slice(at, (at += 1 + entry.verify));
+      return { ...entry, right: own.filter((id) => id !== NO_TOKEN).length - 1 };
+    }),
+  };
 }

@@ -61,6 +61,14 @@ describe("SpeculationPacer", () => {
     }
   });
 
+  it("leaves drafts soon where it began with them and they never pay, and keeps them where they do", () => {
+    for (const noise of [0, 0.2, 0.4]) {
+      const { ms, tokens } = run(new SpeculationPacer(3, 1), { ...CPU, noise }, 5000);
+      expect(ms / tokens).toBeLessThan(1.03 + noise / 20);
+      expect(run(new SpeculationPacer(3, 1), { ...GPU, noise }, 500).steps[0]).toBeLessThan(40);
+    }
+  });
+
   it("is not taken in by other work that disturbs some steps", () => {
     const disturbed = 0.1;
     const { steps } = run(new SpeculationPacer(3), { ...CPU, disturbed }, 5000);

@@ -6,6 +6,8 @@
  * A number that is not in use is tried for a few steps, if with drafts that are right as often as they have been it could be better at all; a trial that cannot be won any more ends.
  * Other work on the machine disturbs, so it must be better than the number in use was before and is again after it. What a trial lost sets how long it is until the next one: trials
  * that find nothing better cost about a hundredth of the time at most, and less each time.
+ *
+ * Where steps need not wait for one another it begins with a draft a step: that is seldom slower, and the module has then seen every prompt, without which its drafts are poor.
  */
 /** What came of a step, or of a few alike. */
 export interface StepResult {
@@ -115,6 +117,7 @@ function inUse({ trial, used }: Situation): number {
 
 export class SpeculationPacer {
   readonly #maxDrafts: number;
+  readonly #begins: number;
   /** Of the first draft, the second, ... */
   readonly #acceptance: readonly Acceptance[];
   readonly #situations = new Map<number, Situation>();
@@ -122,8 +125,10 @@ export class SpeculationPacer {
   #least = 0;
   #most = 0;
 
-  constructor(maxDrafts: number) {
+  /** @param begins drafts a step before anything is known */
+  constructor(maxDrafts: number, begins = 0) {
     this.#maxDrafts = maxDrafts;
+    this.#begins = begins;
     this.#acceptance = Array.from({ length: maxDrafts }, () => new Acceptance());
   }
 
@@ -137,7 +142,7 @@ export class SpeculationPacer {
     const known = this.#situations.get(key);
     const situation = known ?? {
       choices: Array.from({ length: this.#maxDrafts + 1 }, () => new Choice()),
-      used: least,
+      used: Math.max(least, this.#begins),
       trial: undefined,
       uncounted: UNCOUNTED_STEPS,
     };

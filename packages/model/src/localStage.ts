@@ -379,6 +379,8 @@ export class LocalStage implements Stage {
     this.gpu.write(this.activations.step.batch, 0, rows);
     if (shape.adjusts) this.#adjuster.mask(plan.masks);
     if (output === "sample") sampler.ring.note(step, outputRows.length);
+    // Who reads several steps at once reads over those that drafted.
+    if (output === "sample" && kind === "draft") for (const ring of [this.#sampler.ring, this.#logprobs]) ring.note(step, 0);
     if (output === "sample" && kind === "forward") this.#logprobs.note(step, shape.logprobs ? outputRows.length : 0);
     if (recorded.marks.length === 0) this.gpu.submit(recorded.commands);
     else await this.#runGiving(recorded, tokens);

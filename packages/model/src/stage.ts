@@ -151,7 +151,8 @@ export interface Stage {
   draft(batch: Batch): Promise<StepOutput>;
   /**
    * Tokens sampled by steps `first .. first + count`: for each step, in the order of its entries, those that were said to follow and one for each entry that was not quiet, or one
-   * for each token of an entry that was verified; NO_TOKEN where a chained step chose after a wrong draft. Waits for the device.
+   * for each token of an entry that was verified; NO_TOKEN where a chained step chose after a wrong draft. Nothing for steps of `draft`.
+   * Waits for the device.
    */
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]>;
   /** Log-probabilities of what `sampled` gives, in the same order; nothing for steps whose batch did not ask for them. */
