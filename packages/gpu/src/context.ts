@@ -32,6 +32,8 @@ export interface GpuContextOptions {
   readonly choices?: ReadonlyMap<string, string>;
   /** How to await this implementation's promises. */
   readonly wait?: <T>(promise: Promise<T>) => Promise<T>;
+  /** How to map a readback buffer, where that is not to await `mapAsync`. */
+  readonly map?: ((staging: GPUBuffer) => Promise<void>) | undefined;
   /** Whatever must stay referenced as long as the device lives: Dawn crashes when its instance is collected. */
   readonly owner?: unknown;
 }
@@ -43,6 +45,11 @@ export interface CreationCounts {
   readonly pipelines: number;
   readonly submits: number;
 }
+
+/** Of readback buffers, which are dear to make and to map for the first time: those of small reads are kept, a few of each size. */
+const KEPT_STAGING_BYTES = 65_536;
+const KEPT_STAGING_LEAST = 256;
+const KEPT_STAGING = 2;
 
 export class GpuContext {
   readonly device: GPUDevice;
@@ -56,6 +63,9 @@ export class GpuContext {
   readonly lost: Promise<DeviceLostError>;
   readonly owner: unknown;
   readonly #wait: <T>(promise: Promise<T>) => Promise<T>;
+  readonly #map: (staging: GPUBuffer) => Promise<void>;
+  /** Small readback buffers not in use, by their size, which is a power of two. */
+  readonly #staging = new Map<number, GPUBuffer[]>();
   readonly #sources: ReadonlyMap<string, string>;
   readonly #kernels = new Map<string, Promise<Kernel>>();
   readonly #buffers = new Map<GPUBuffer, { kind: MemoryKind; size: number }>();
@@ -64,7 +74,7 @@ export class GpuContext {
   #failure: GpuError | undefined;
   #destroyed = false;
 
-  constructor({ device, adapter, dialect, sources, choices, owner, wait = (promise) => promise }: GpuContextOptions) {
+  constructor({ device, adapter, dialect, sources, choices, owner, map, wait = (promise) => promise }: GpuContextOptions) {
     this.device = device;
     this.queue = device.queue;
     this.adapter = adapter;
@@ -74,6 +84,7 @@ export class GpuContext {
     this.owner = owner;
     this.#bindGroups = new BindGroupCache(device);
     this.#wait = wait;
+    this.#map = map ?? ((staging) => wait(staging.mapAsync(GPUMapMode.READ)));
     this.#sources = sources;
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault?.();
@@ -222,6 +233,7 @@ export class GpuContext {
     this.#buffers.delete(buffer);
     this.memory.add(entry.kind, -entry.size);
     this.#bindGroups.forget(buffer);
+    if (entry.kind === "readback") this.#forgetStaging(buffer);
     buffer.destroy();
   }
 
@@ -234,26 +246,47 @@ export class GpuContext {
     this.queue.submit([encoder.finish()]);
   }
 
-  /** Copies a range (bytes, multiples of 4) to the CPU. Slow on Deno's wgpu (11 ms whatever the size): read in batches. */
+  /** Copies a range (bytes, multiples of 4) to the CPU. Slow on some engines whatever the size: read in batches. */
   async read(buffer: GPUBuffer, offset = 0, size: number = buffer.size - offset): Promise<ArrayBuffer> {
     this.check();
-    const staging = this.buffer({ label: "read", size, kind: "readback" });
+    const staging = this.#takeStaging(size);
+    let isWhole = false;
     try {
       const encoder = this.device.createCommandEncoder();
       encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
       this.#counts.submits++;
       this.queue.submit([encoder.finish()]);
       await this.map(staging);
-      return staging.getMappedRange(0, alignedSize(size)).slice(0, size);
+      const bytes = staging.getMappedRange(0, alignedSize(size)).slice(0, size);
+      staging.unmap();
+      isWhole = true;
+      return bytes;
     } finally {
-      this.destroyBuffer(staging);
+      this.#leaveStaging(staging, isWhole);
     }
+  }
+
+  #takeStaging(size: number): GPUBuffer {
+    const kept = size <= KEPT_STAGING_BYTES ? Math.max(KEPT_STAGING_LEAST, 2 ** Math.ceil(Math.log2(size))) : size;
+    return this.#staging.get(kept)?.pop() ?? this.buffer({ label: "read", size: kept, kind: "readback" });
+  }
+
+  #forgetStaging(buffer: GPUBuffer): void {
+    const others = this.#staging.get(buffer.size)?.filter((staging) => staging !== buffer) ?? [];
+    if (others.length > 0) this.#staging.set(buffer.size, others);
+    else this.#staging.delete(buffer.size);
+  }
+
+  #leaveStaging(staging: GPUBuffer, isWhole: boolean): void {
+    const others = this.#staging.get(staging.size) ?? [];
+    if (!isWhole || staging.size > KEPT_STAGING_BYTES || others.length >= KEPT_STAGING) return this.destroyBuffer(staging);
+    this.#staging.set(staging.size, [...others, staging]);
   }
 
   /** Maps a readback buffer. @throws the context's failure rather than the engine's own words for it. */
   async map(staging: GPUBuffer): Promise<void> {
     try {
-      await this.#wait(staging.mapAsync(GPUMapMode.READ));
+      await this.#map(staging);
     } catch (error) {
       this.check();
       throw await Promise.race([this.lost, new Promise<unknown>((resolve) => setTimeout(resolve, 1000, error))]);

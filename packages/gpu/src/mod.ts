@@ -7,6 +7,6 @@ export type { BufferRange } from "./bindGroups.ts";
 export { type Dispatch, type DispatchCost, type Grid, Kernel, type ShaderOrigin } from "./kernel.ts";
 export { type DeviceTimes, measureDevice } from "./measure.ts";
 export { type MemoryKind, alignedSize } from "./memory.ts";
-export { type Implementation, LEAST_DEVICE, type OpenOptions, type OpenedAdapter, openDevice } from "./open.ts";
+export { type Implementation, LEAST_DEVICE, type OpenOptions, type OpenedAdapter, namesSoftware, openDevice } from "./open.ts";
 export { type BufferCopy, type Command, dispatchesOf, encodeCommands } from "./program.ts";
 export { type DispatchTiming, profileCommands } from "./profile.ts";

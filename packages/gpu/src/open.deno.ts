@@ -8,6 +8,7 @@ import type { GpuContext } from "./context.ts";
 import { paceImmediates, waitAwake } from "./dawnWait.deno.ts";
 import { NoAdapterError } from "./errors.ts";
 import { type Implementation, LEAST_DEVICE, type OpenOptions, adapterOf, openDevice, wantsSubgroupMatrix } from "./open.ts";
+import { earlyMap } from "./wgpuMap.deno.ts";
 
 export type DenoEngine = "auto" | "wgpu" | "dawn";
 
@@ -96,7 +97,7 @@ async function isSoftware(open: () => Implementation, options: OpenOptions): Pro
 function builtIn(): Implementation {
   const { gpu } = navigator;
   if (gpu === undefined) throw new NoAdapterError("wgpu", "this runtime has no navigator.gpu");
-  return { engine: "wgpu", gpu, subgroupsDirective: false, hint: HINT };
+  return { engine: "wgpu", gpu, subgroupsDirective: false, hint: HINT, map: earlyMap() };
 }
 
 /** Set once the addon is loaded in this thread. */

@@ -49,6 +49,8 @@ export interface Implementation {
   readonly owner?: unknown;
   /** Awaits a promise of this implementation's, where that takes more than `await`. */
   readonly wait?: <T>(promise: Promise<T>) => Promise<T>;
+  /** Maps a readback buffer, where that is not to await `mapAsync`. */
+  readonly map?: ((staging: GPUBuffer) => Promise<void>) | undefined;
 }
 
 const LIMITS = [
@@ -137,6 +139,7 @@ export async function openDevice(
       dialect,
       sources,
       wait,
+      map: implementation.map,
       ...(choices && { choices }),
       owner: [implementation.owner, gpu, adapter],
     });
@@ -210,6 +213,11 @@ function describeAdapter(adapter: GPUAdapter): AdapterDescription {
     architecture,
     device,
     description,
-    isSoftware: isFallback || /llvmpipe|lavapipe|swiftshader|software|basic render/i.test(text),
+    isSoftware: isFallback || namesSoftware(text),
   };
+}
+
+/** Whether an adapter that is called this runs on the CPU. */
+export function namesSoftware(name: string): boolean {
+  return /llvmpipe|lavapipe|swiftshader|software|basic render/i.test(name);
 }
