@@ -29,7 +29,13 @@ export function createApi(options: ApiOptions): Api {
   const metrics = new Metrics();
   const { engine, model, closing } = options;
 
-  const get = (path: string): Response | undefined => {
+  const metricsText = async (): Promise<string> => {
+    // A device that is being replaced cannot say, and all else can still be read.
+    const paging = await options.paging?.().catch(() => []);
+    return metrics.text(engine.status(), paging);
+  };
+
+  const get = async (path: string): Promise<Response | undefined> => {
     const { running, waiting, contextTokens } = engine.status();
     const entry = { id: model.id, object: "model", created: model.created, owned_by: "shoal", context_length: contextTokens };
     if (path === "/health") {
@@ -37,7 +43,7 @@ export function createApi(options: ApiOptions): Api {
       return Response.json({ status: ending ? "closing" : "ok", running, waiting }, { status: ending ? 503 : 200 });
     }
     if (path === "/metrics")
-      return new Response(metrics.text(engine.status()), { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
+      return new Response(await metricsText(), { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
     if (path === "/openapi.json") return Response.json(openApiDocument());
     if (path === "/models") return Response.json({ object: "list", data: [entry] });
     if (path === `/models/${encodeURIComponent(model.id)}` || path === `/models/${model.id}`) return Response.json(entry);
@@ -64,7 +70,7 @@ export function createApi(options: ApiOptions): Api {
     };
     const makeJob = Object.hasOwn(JOBS, path) ? JOBS[path] : undefined;
     if (!makeJob) {
-      const found = get(path);
+      const found = await get(path);
       if (found && method !== "GET" && method !== "HEAD") return plain(errorResponse(wrongMethod(method, "GET")));
       return plain(found ?? errorResponse(notFound(path)));
     }

@@ -1,6 +1,6 @@
 /** Counters in Prometheus' text format. */
 import type { EngineStatus } from "@shoal/engine";
-import type { RequestRecord } from "./options.ts";
+import type { ExpertPaging, RequestRecord } from "./options.ts";
 
 export class Metrics {
   /** By their labels, of which there are few: routes that are known, and statuses. */
@@ -12,7 +12,7 @@ export class Metrics {
     this.#requests.set(labels, { count: sum.count + 1, seconds: sum.seconds + ms / 1000 });
   }
 
-  text({ running, waiting, kvBlocks, totals }: EngineStatus): string {
+  text({ running, waiting, kvBlocks, totals }: EngineStatus, paging: readonly ExpertPaging[] = []): string {
     const lines: string[] = [];
     const metric = (name: string, help: string, values: readonly (readonly [labels: string, value: number])[]): void => {
       const type = name.endsWith("_total") ? "counter" : "gauge";
@@ -42,6 +42,26 @@ export class Metrics {
     metric("completion_tokens_total", "Tokens that were generated.", [["", totals.completionTokens]]);
     metric("preemptions_total", "Answers that lost their KV blocks to others and were computed anew.", [["", totals.preemptions]]);
     metric("steps_total", "Passes through the model.", [["", totals.steps]]);
+    const paged = (name: string, help: string, of: (device: ExpertPaging) => number): void => {
+      if (paging.length > 0)
+        metric(
+          name,
+          help,
+          paging.map((each) => [`{device="${escaped(each.device)}"}`, of(each)]),
+        );
+    };
+    paged("experts_needed_total", "Experts that steps needed on a device that pages them.", ({ needed }) => needed);
+    paged("expert_hits_total", "Of these, on the device already.", ({ hits }) => hits);
+    paged("expert_loads_total", "Experts that were read.", ({ loads }) => loads);
+    paged("expert_loaded_bytes_total", "Bytes of these.", ({ loadedBytes }) => loadedBytes);
+    paged("expert_prefetches_total", "Experts that were read before a step needed them.", ({ prefetched }) => prefetched);
+    paged("expert_prefetch_hits_total", "Of these, needed later.", ({ prefetchHits }) => prefetchHits);
+    paged("expert_stall_seconds_total", "Time that steps waited for experts.", ({ stallMs }) => stallMs / 1000);
     return `${lines.join("\n")}\n`;
   }
+}
+
+/** A label's value; adapters name themselves. */
+function escaped(value: string): string {
+  return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }

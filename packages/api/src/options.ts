@@ -37,6 +37,21 @@ export interface RequestRecord {
   readonly body?: unknown;
 }
 
+/** How often a device that has not all of its experts had to read some. Counts since it was loaded. */
+export interface ExpertPaging {
+  readonly device: string;
+  /** Experts that steps needed, and how many of them were there. */
+  readonly needed: number;
+  readonly hits: number;
+  readonly loads: number;
+  readonly loadedBytes: number;
+  /** Read before they were needed, and how many of those were. */
+  readonly prefetched: number;
+  readonly prefetchHits: number;
+  /** That steps waited for experts. */
+  readonly stallMs: number;
+}
+
 export interface ApiOptions {
   readonly engine: InferenceEngine;
   readonly tokenizer: Tokenizer;
@@ -46,4 +61,6 @@ export interface ApiOptions {
   /** When it fires no further answers are begun, and /health says so. */
   readonly closing?: AbortSignal;
   readonly onRequest?: (record: RequestRecord) => void;
+  /** For /metrics, of each device that pages. */
+  readonly paging?: () => Promise<readonly ExpertPaging[]>;
 }

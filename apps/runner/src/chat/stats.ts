@@ -1,5 +1,6 @@
 /** Tokens and seconds of one answer, and of a whole conversation. */
 import type { GenerationTimings } from "@shoal/engine";
+import type { PagingStats } from "@shoal/model";
 import { formatBytes, formatCount, formatDuration } from "../format.ts";
 import type { DevicePaging } from "../gpu/protocol.ts";
 
@@ -17,16 +18,29 @@ export function summaryLine(timings: GenerationTimings): string {
   return `${plural(generatedTokens, "token")} in ${formatDuration(firstTokenMs + decodeMs)}${speed}; ${prompt}`;
 }
 
+/** Of all of a device's shards. */
+export function pagingTotals({ device, stats }: DevicePaging): PagingStats & { readonly device: string } {
+  const sum = (of: (each: PagingStats) => number): number => stats.reduce((total, each) => total + of(each), 0);
+  return {
+    device,
+    needed: sum(({ needed }) => needed),
+    hits: sum(({ hits }) => hits),
+    loads: sum(({ loads }) => loads),
+    loadedBytes: sum(({ loadedBytes }) => loadedBytes),
+    prefetched: sum(({ prefetched }) => prefetched),
+    prefetchHits: sum(({ prefetchHits }) => prefetchHits),
+    stallMs: sum(({ stallMs }) => stallMs),
+  };
+}
+
 /** A line for each device that pages experts. */
 export function pagingLines(devices: readonly DevicePaging[]): readonly string[] {
-  return devices.flatMap(({ device, stats }) => {
-    const sum = (of: (each: (typeof stats)[number]) => number): number => stats.reduce((total, each) => total + of(each), 0);
-    const needed = sum((each) => each.needed);
+  return devices.map(pagingTotals).flatMap(({ device, needed, hits, loads, loadedBytes, prefetched, prefetchHits, stallMs }) => {
     if (needed === 0) return [];
-    const there = `${((100 * sum(({ hits }) => hits)) / needed).toFixed(1)} % of ${formatCount(needed)} experts were there`;
-    const read = `${formatCount(sum(({ loads }) => loads))} read (${formatBytes(sum(({ loadedBytes }) => loadedBytes))})`;
-    const ahead = `${sum(({ prefetchHits }) => prefetchHits)} of ${sum(({ prefetched }) => prefetched)} prefetched ones used`;
-    return [`${device}: ${there}, ${read}, ${ahead}; ${formatDuration(sum(({ stallMs }) => stallMs))} of waiting`];
+    const there = `${((100 * hits) / needed).toFixed(1)} % of ${formatCount(needed)} experts were there`;
+    const read = `${formatCount(loads)} read (${formatBytes(loadedBytes)})`;
+    const ahead = `${prefetchHits} of ${prefetched} prefetched ones used`;
+    return [`${device}: ${there}, ${read}, ${ahead}; ${formatDuration(stallMs)} of waiting`];
   });
 }
 

@@ -3,11 +3,12 @@ import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { RequestRecord } from "@shoal/api";
+import type { ExpertPaging, RequestRecord } from "@shoal/api";
 import { type InferenceEngine, stopTokenIds } from "@shoal/engine";
 import { GrammarConstraints, type TokenVocabulary, spawnGrammarWorker, vocabularyOf } from "@shoal/engine/constrained";
 import type { StageDescription } from "@shoal/model";
 import { answerMarks } from "@shoal/tokenizer";
+import { pagingTotals } from "../chat/stats.ts";
 import type { Command, Invocation } from "../command.ts";
 import { RunnerError, UsageError, messageOf } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
@@ -93,7 +94,8 @@ async function serve(invocation: Invocation): Promise<number> {
   return withGpu(async (client) => {
     const started = await startModel(client, invocation, () => prepare(values, words[0], interrupts.signal));
     const engine = new RemoteEngine(client, await client.openEngine(vocabulary(started), interrupts.signal));
-    return answerRequests(invocation, apiKey, { ...started, engine });
+    const paging = async (): Promise<readonly ExpertPaging[]> => (await client.paging()).map(pagingTotals);
+    return answerRequests(invocation, apiKey, { ...started, engine, paging });
   });
 }
 
@@ -109,12 +111,13 @@ interface Served {
   readonly template: ReturnType<typeof templateOf>;
   readonly stage: Pick<StageDescription, "contextTokens">;
   readonly engine: InferenceEngine;
+  readonly paging?: () => Promise<readonly ExpertPaging[]>;
 }
 
 async function answerRequests(
   { values, terminal, interrupts }: Invocation,
   apiKey: string | undefined,
-  { model, tokenizer, template, stage, engine }: Served,
+  { model, tokenizer, template, stage, engine, paging }: Served,
 ): Promise<number> {
   const page = await openPage(values.page ?? BUILT_PAGE);
   if (values.page !== undefined && !page)
@@ -135,7 +138,7 @@ async function answerRequests(
       port: values.port ?? DEFAULT_PORT,
       apiKey,
       origins: values.cors ?? [],
-      api: { engine, tokenizer, template, model: served },
+      api: { engine, tokenizer, template, model: served, ...(paging && { paging }) },
       page,
       limits: {
         ...(values["max-queue"] !== undefined && { maxQueue: values["max-queue"] }),

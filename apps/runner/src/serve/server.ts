@@ -8,7 +8,7 @@ export interface ServerOptions extends Pick<GuardOptions, "apiKey" | "origins"> 
   readonly hostname: string;
   /** 0: any that is free. */
   readonly port: number;
-  readonly api: Pick<ApiOptions, "engine" | "tokenizer" | "template" | "model">;
+  readonly api: Pick<ApiOptions, "engine" | "tokenizer" | "template" | "model" | "paging">;
   readonly limits: Partial<ApiLimits>;
   /** Answered before everything else, where there is one. */
   readonly page?: Page | undefined;
