@@ -2,7 +2,7 @@
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { LoadablePlan } from "@shoal/cluster";
 import { type FleetMember, type StageLayout, layoutOfPlan, layoutOfSplit } from "@shoal/cluster/deno";
-import { NoAdapterError } from "@shoal/gpu";
+import { NoAdapterError, namesSoftware } from "@shoal/gpu";
 import { dawnAdapterNames } from "@shoal/gpu/deno";
 import { AUTO_DEVICES, type FleetWish } from "./protocol.ts";
 
@@ -43,6 +43,6 @@ function ofPlan(plan: LoadablePlan, config: ModelConfig): FleetLayout {
 
 /** Those on the CPU only where there are no others. */
 function hardwareFirst(names: readonly string[]): readonly string[] {
-  const hardware = names.filter((name) => !/llvmpipe|lavapipe|swiftshader/i.test(name));
+  const hardware = names.filter((name) => !namesSoftware(name));
   return hardware.length > 0 ? hardware : names;
 }

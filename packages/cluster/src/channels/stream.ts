@@ -24,6 +24,7 @@ export function streamChannel(
   const writer = output.getWriter();
   const finish = (reason: string): void => {
     if (!inbox.close(reason)) return;
+    // Streams that have failed or ended already, which may be why it closes, refuse to be ended.
     reader.cancel().catch(() => undefined);
     writer.abort(reason).catch(() => undefined);
     end?.();
@@ -53,6 +54,7 @@ export function streamChannel(
         () => end?.(),
         () => end?.(),
       );
+      // It may have ended by itself.
       reader.cancel().catch(() => undefined);
     },
   };
