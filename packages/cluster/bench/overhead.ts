@@ -3,7 +3,7 @@
  *
  * - a step of two workers on one adapter against the sum of the steps of each;
  * - the throughput of four sequences in flight through two stages against what the slower stage alone allows;
- * - the planner's prediction against the measured step, for two and for four devices.
+ * - the planner's prediction against the measured step, for two and for four devices, from what one device alone was timed at: one layer, several, the whole model, a readback, a message.
  *
  * On a software adapter all devices compute on the same processors, and nothing can overlap. So for the last two every device is a process that has one processor for itself (`taskset`, and
  * one thread of llvmpipe's), which is what a GPU is to its process. With fewer processors than devices, some share one, and only wait for each other as stages do that have nothing to do.
@@ -11,10 +11,12 @@
 import { availableParallelism } from "node:os";
 import { PipelineStage, modelCosts } from "@shoal/cluster";
 import { type RemoteDevice, openProcessDevice, openWorkerDevice } from "@shoal/cluster/deno";
-import type { SequenceSlot, Stage } from "@shoal/model";
+import type { Batch, SequenceSlot, Stage } from "@shoal/model";
 import { Models, readGolden } from "@shoal/model/testing";
+import { type TimedLayers, measuredTerms } from "../src/placement/calibrate.ts";
 import { CostModel, DEFAULT_WORKLOAD, planCost } from "../src/placement/cost.ts";
-import { type Device, Links } from "../src/placement/fleet.ts";
+import { Links } from "../src/placement/fleet.ts";
+import { tellsTokens } from "../src/stage/remoteStage.ts";
 
 /** The embedded model, by its place in the repository. */
 const TINY = new URL("../../tiny-model/model/", import.meta.url).pathname;
@@ -55,6 +57,13 @@ async function timed(step: () => Promise<void>): Promise<number> {
   return (performance.now() - begin) / STEPS;
 }
 
+/** A step until its hidden states or its tokens are here, asked for as a pipeline asks its last stage. */
+async function toHost(stage: Stage, batch: Batch): Promise<void> {
+  if (batch.output === "hidden") return void (await stage.forward(batch));
+  if (tellsTokens(stage)) return void (await stage.forwardTold(batch));
+  await stage.sampled((await stage.forward(batch)).step, 1);
+}
+
 /** Milliseconds of a decoding step of a stage, a pipeline or a part of one, from its input to its output, which the host has then. */
 async function stepMs(stage: Stage, sequences = 1): Promise<number> {
   const { hasHead, hasEmbedding, layers } = await stage.describe();
@@ -62,10 +71,7 @@ async function stepMs(stage: Stage, sequences = 1): Promise<number> {
   const slots: SequenceSlot[] = [];
   for (let i = 0; i < sequences; i++) slots.push(await stage.open());
   const entries = slots.map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) }));
-  const result = await timed(async () => {
-    const { step } = await stage.forward({ entries, output: hasHead ? "sample" : "hidden" });
-    if (hasHead) await stage.sampled(step, 1);
-  });
+  const result = await timed(() => toHost(stage, { entries, output: hasHead ? "sample" : "hidden" }));
   for (const slot of slots) await stage.close(slot);
   return result;
 }
@@ -99,8 +105,7 @@ async function mostTokensPerSecond(stage: Stage, sequences: number, groups: numb
     const entries = slots
       .filter((_slot, index) => index % groups === group)
       .map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) }));
-    const { step } = await stage.forward({ entries, output: hasHead ? "sample" : "hidden" });
-    if (hasHead) await stage.sampled(step, 1);
+    await toHost(stage, { entries, output: hasHead ? "sample" : "hidden" });
   });
   const each = await Promise.all(steps.map(timed));
   for (const slot of slots) await stage.close(slot);
@@ -146,25 +151,23 @@ function close({ devices }: Parts): void {
   for (const device of devices) device.close();
 }
 
-/** Milliseconds of a step that the planner predicts for layers on `count` devices, of which each was measured. */
-function predictedMs(measured: readonly Awaited<ReturnType<RemoteDevice["measure"]>>[], layerMs: number): number {
-  const stages = measured.map(({ readbackMs }, k) => ({
-    device: {
-      name: `process ${k}`,
-      memoryBytes: 1e12,
-      // What a layer takes was measured whole.
-      bytesPerSecond: 1e15,
-      flopsPerSecond: 1e18,
-      layerSeconds: layerMs / 1000,
-      readbackSeconds: readbackMs / 1000,
-    } satisfies Device,
+type Times = Awaited<ReturnType<RemoteDevice["measure"]>>;
+
+/** Milliseconds of a step that the planner predicts for `count` devices like the one that was timed. */
+function predictedMs(count: number, few: TimedLayers, more: TimedLayers, alone: number, { readbackMs, roundTripMs }: Times): number {
+  const [readbackSeconds, roundTripSeconds] = [readbackMs / 1000, roundTripMs / 1000];
+  const whole = { begin: 0, end: config.nLayers, seconds: alone / 1000 };
+  const work = { ...DEFAULT_WORKLOAD, contextTokens: OPTIONS.contextTokens, kvTokens: OPTIONS.kvTokens };
+  const model = modelCosts(config, "f32");
+  const terms = measuredTerms(model, work, { few, more, whole, readbackSeconds, roundTripSeconds });
+  const stages = Array.from({ length: count }, (_, k) => ({
+    device: { name: `process ${k}`, memoryBytes: 1e12, flopsPerSecond: 1e18, ...terms },
     helpers: [],
-    ...range(k, measured.length),
+    ...range(k, count),
   }));
   // From one device to the next is half a round trip to whoever is between them, and half a one from there.
-  const latencySeconds = median(measured.map(({ roundTripMs }) => roundTripMs)) / 1000;
-  const links = new Links({ links: [], defaultLink: { latencySeconds, bytesPerSecond: 1e9 } });
-  return (planCost(new CostModel(modelCosts(config, "f32"), links, DEFAULT_WORKLOAD), stages)?.decodeSeconds ?? Number.NaN) * 1000;
+  const links = new Links({ links: [], defaultLink: { latencySeconds: roundTripSeconds, bytesPerSecond: 1e9 } });
+  return (planCost(new CostModel(model, links, work), stages)?.decodeSeconds ?? Number.NaN) * 1000;
 }
 
 console.log(
@@ -184,35 +187,42 @@ console.log(
 );
 
 const one = await parts(1, bound);
+const [alone] = one.devices;
+if (!alone) throw new RangeError("There is no device");
+const times = await alone.measure();
+const timedLayers = async (begin: number, end: number): Promise<() => Promise<TimedLayers>> => {
+  const stage = await alone.loadStage({ location: TINY, options: { ...OPTIONS, layers: { begin, end } } });
+  return async () => ({ begin, end, seconds: (await stepMs(stage)) / 1000 });
+};
+// Layers of one kind, without embedding and head.
+const few = await timedLayers(config.nDenseLayers, config.nDenseLayers + 1);
+const more = await timedLayers(config.nDenseLayers, config.nLayers - 1);
 for (const count of [2, 4]) {
   const fleet = await parts(count, bound);
-  const rounds: { readonly alone: number; readonly step: number; readonly flight: number; readonly most: number }[] = [];
+  const rounds: { readonly whole: number; readonly step: number; readonly predicted: number; readonly flight: number }[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const [alone, step] = [await stepMs(one.pipeline), await stepMs(fleet.pipeline)];
+    const [whole, step] = [await stepMs(one.pipeline), await stepMs(fleet.pipeline)];
+    const predicted = predictedMs(count, await few(), await more(), whole, times);
     let [flight, most] = [Number.NaN, Number.POSITIVE_INFINITY];
     if (count === 2) {
       for (const stage of fleet.stages) most = Math.min(most, await mostTokensPerSecond(stage, IN_FLIGHT, 2));
       flight = await tokensPerSecond(fleet.pipeline, IN_FLIGHT);
     }
-    rounds.push({ alone, step, flight, most });
+    rounds.push({ whole, step, predicted, flight: flight / most });
   }
   const middle = (of: (each: (typeof rounds)[number]) => number): number => median(rounds.map(of));
-  const [alone, step] = [middle((each) => each.alone), middle((each) => each.step)];
-  const measured = await Promise.all(fleet.devices.map((device) => device.measure()));
-  const [whole] = await Promise.all(one.devices.map((device) => device.measure()));
-  // Its step and its token are asked for one after the other.
-  const layerMs = (alone - (whole?.readbackMs ?? 0) - 2 * (whole?.roundTripMs ?? 0)) / config.nLayers;
-  const predicted = predictedMs(measured, layerMs);
+  const off = middle(({ predicted, step }) => predicted / step - 1);
   console.log(
-    `${count} devices, a processor each: a step measured ${ms(step)}, predicted ${ms(predicted)} (${percent(predicted / step - 1)}); one device ${ms(alone)}; ` +
-      `readback ${ms(median(measured.map(({ readbackMs }) => readbackMs)))}, message and answer ${ms(median(measured.map(({ roundTripMs }) => roundTripMs)))}`,
+    `${count} devices, a processor each: a step measured ${ms(middle(({ step }) => step))}, predicted ${ms(middle(({ predicted }) => predicted))} ` +
+      `(${off > 0 ? "+" : ""}${percent(off)} in the median round; wanted: within 15 %); one device ${ms(middle(({ whole }) => whole))}`,
   );
   if (count === 2)
     console.log(
-      `  ${IN_FLIGHT} sequences in flight reach ${percent(middle((each) => each.flight / each.most))} of what the slower stage alone makes of them (wanted: at least 85 %)`,
+      `  ${IN_FLIGHT} sequences in flight reach ${percent(middle(({ flight }) => flight))} of what the slower stage alone makes of them (wanted: at least 85 %)`,
     );
   close(fleet);
 }
+console.log(`one device: readback ${ms(times.readbackMs)}, a message and its answer ${ms(times.roundTripMs)}`);
 close(one);
 await models.closing().run();
 Deno.exit(0);

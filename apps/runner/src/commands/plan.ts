@@ -14,7 +14,7 @@ export const planCommand: Command = {
   maxWords: 0,
   options: ["config", "devices", "kv", "context", "chunk", "prompt-tokens", "new-tokens", "activations", "replicas", "json"],
   notes: [
-    "--devices FILE names a JSON file: {devices: [{name, adapter?, env?, memoryBytes, bytesPerSecond, flopsPerSecond, layerSeconds?, readbackSeconds?}], links: [{between: [a, b], latencySeconds, bytesPerSecond}], defaultLink?}.",
+    "--devices FILE names a JSON file: {devices: [{name, adapter?, env?, memoryBytes, bytesPerSecond, flopsPerSecond, layerSeconds?, stepSeconds?, readbackSeconds?}], links: [{between: [a, b], latencySeconds, bytesPerSecond}], defaultLink?}.",
     'adapter is part of the name that Dawn knows the device by, if that is not its own; env says which GPU its process gets where several have one name, such as {"DRI_PRIME": "pci-0000_65_00_0!"}.',
     "Example: shoal plan --config configs/config_671B.json --devices configs/fleets/example.json --json > plan.json; chat, generate and serve take it as --plan plan.json.",
   ],

@@ -1,5 +1,5 @@
 /**
- * Seconds and bytes of a plan. Decode at batch 1 is a sum: each stage reads its weights, each hop waits for a link, each MoE layer whose experts are spread waits for the slowest of them.
+ * Seconds and bytes of a plan. Decode at batch 1 is a sum: each stage reads its weights and dispatches its kernels, each hop waits for a link, each MoE layer whose experts are spread waits for the slowest of them.
  * Prefill is arithmetic, with several chunks in flight: the slowest stage or hop sets the pace.
  *
  * Experts of a stage are spread so that the slowest member is as fast as it can be, memory permitting: one expert after the other goes to whoever is then done first. A router that
@@ -131,11 +131,12 @@ export class CostModel {
     const share = this.#spread(members, moe.length * expertBytes, expertBytes, device.memoryBytes - fixed);
     if (!share) return undefined;
 
-    const decodeFixed = (read + (kv * work.contextTokens) / 2) / device.bytesPerSecond + layers.length * device.layerSeconds;
+    const dispatching = device.stepSeconds + layers.length * device.layerSeconds;
+    const decodeFixed = (read + (kv * work.contextTokens) / 2) / device.bytesPerSecond + dispatching;
     const decodeExperts = moe.length > 0 ? moe.length * this.#expertSeconds(members, share, expertBytes, 1) : 0;
     // Attention over the context is as the context is long: half of it on the average, two products of all heads, which MLA shares.
     const flops = (bytes: number): number => (2 * bytes) / model.bytesPerParameter;
-    const prefillFixed = flops(read) / device.flopsPerSecond + (layers.length * device.layerSeconds) / work.chunkTokens;
+    const prefillFixed = flops(read) / device.flopsPerSecond + dispatching / work.chunkTokens;
     const prefillExperts =
       moe.length > 0 ? (moe.length * this.#expertSeconds(members, share, expertBytes, work.chunkTokens)) / work.chunkTokens : 0;
     const bytes = share.map((experts) => experts * moe.length * expertBytes);
@@ -196,6 +197,7 @@ export class CostModel {
     const bytes = this.#activationBytes(named);
     return (
       stage.readbackSeconds +
+      member.stepSeconds +
       work +
       member.readbackSeconds +
       this.links.seconds(stage, member, bytes) +

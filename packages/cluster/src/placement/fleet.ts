@@ -32,6 +32,8 @@ const device = z.strictObject({
   flopsPerSecond: positive,
   /** What a step takes on this device for each layer besides reading: dispatches. */
   layerSeconds: z.number().min(0).finite().default(0),
+  /** What a step takes on this device however few layers it has: encoding, submitting, messages' own work. */
+  stepSeconds: z.number().min(0).finite().default(0),
   /** From the device to the host, once: of hidden states for the next stage, of a layer's rows for experts elsewhere. */
   readbackSeconds: z.number().min(0).finite().default(0.001),
 });
