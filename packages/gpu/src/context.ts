@@ -256,9 +256,7 @@ export class GpuContext {
       encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
       this.#counts.submits++;
       this.queue.submit([encoder.finish()]);
-      await this.map(staging);
-      const bytes = staging.getMappedRange(0, alignedSize(size)).slice(0, size);
-      staging.unmap();
+      const bytes = await this.mapped(staging, (range) => range.slice(0, size));
       isWhole = true;
       return bytes;
     } finally {
@@ -283,15 +281,18 @@ export class GpuContext {
     this.#staging.set(staging.size, [...others, staging]);
   }
 
-  /** Maps a readback buffer. @throws the context's failure rather than the engine's own words for it. */
-  async map(staging: GPUBuffer): Promise<void> {
+  /** Maps a readback buffer for as long as `take` reads it. @throws the context's failure rather than the engine's own words for it. */
+  async mapped<T>(staging: GPUBuffer, take: (range: ArrayBuffer) => T): Promise<T> {
     try {
       await this.#map(staging);
+      this.check();
+      const taken = take(staging.getMappedRange());
+      staging.unmap();
+      return taken;
     } catch (error) {
       this.check();
       throw await Promise.race([this.lost, new Promise<unknown>((resolve) => setTimeout(resolve, 1000, error))]);
     }
-    this.check();
   }
 
   /** Waits until everything submitted is done. */

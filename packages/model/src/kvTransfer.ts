@@ -30,9 +30,7 @@ export async function exportKv(gpu: GpuContext, kv: PagedKvCache, sequence: Sequ
           copy: { from: buffer, fromOffset: block * blockBytes, to: staging, toOffset: index * blockBytes, size: blockBytes },
         })),
       );
-      await gpu.map(staging);
-      layers.push(new Uint8Array(staging.getMappedRange(0, blocks.length * blockBytes).slice(0, tokens * rowBytes)));
-      staging.unmap();
+      layers.push(await gpu.mapped(staging, (range) => new Uint8Array(range.slice(0, tokens * rowBytes))));
     }
   } finally {
     gpu.destroyBuffer(staging);

@@ -47,14 +47,13 @@ export class StepRing {
     const staging = this.#staging.pop() ?? this.#newStaging();
     try {
       this.#gpu.submit(this.#copies(staging, first, count));
-      await this.#gpu.map(staging);
-      const words = new Uint32Array(staging.getMappedRange());
-      const rows = steps.map((step, index) => {
-        const start = (step % RING_STEPS) * this.#stepWords;
-        return words.slice(start, start + (counts[index] ?? 0) * this.#rowWords);
+      return await this.#gpu.mapped(staging, (range) => {
+        const words = new Uint32Array(range);
+        return steps.map((step, index) => {
+          const start = (step % RING_STEPS) * this.#stepWords;
+          return words.slice(start, start + (counts[index] ?? 0) * this.#rowWords);
+        });
       });
-      staging.unmap();
-      return rows;
     } finally {
       this.#staging.push(staging);
     }
