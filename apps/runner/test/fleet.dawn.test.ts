@@ -72,6 +72,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
         );
         const result = succeeds(await shoal(["generate", ...PROMPT, "--plan", file("plan.json", plan)]));
         check(result.stderr.includes("as planned"), result.stderr);
+        check(/a token was predicted to take \S+ ms, and took \S+ ms/.test(result.stderr), result.stderr);
         check(completion(result) === (await expected()), `'${completion(result)}', expected '${await expected()}'`);
       },
     },

@@ -18,6 +18,15 @@ export function summaryLine(timings: GenerationTimings): string {
   return `${plural(generatedTokens, "token")} in ${formatDuration(firstTokenMs + decodeMs)}${speed}; ${prompt}`;
 }
 
+/** A plan's prediction of a token beside what a token took; undefined where there is nothing to compare. */
+export function predictionLine(decodeSeconds: number | undefined, timings: GenerationTimings): string | undefined {
+  const rate = tokensPerSecond(timings);
+  if (decodeSeconds === undefined || rate === null) return undefined;
+  const off = decodeSeconds * rate - 1;
+  const milliseconds = (seconds: number): string => `${(1000 * seconds).toPrecision(3)} ms`;
+  return `a token was predicted to take ${milliseconds(decodeSeconds)}, and took ${milliseconds(1 / rate)} (prediction ${off < 0 ? "" : "+"}${(100 * off).toFixed(0)} %)`;
+}
+
 /** Of all of a device's shards. */
 export function pagingTotals({ device, stats }: DevicePaging): PagingStats & { readonly device: string } {
   const sum = (of: (each: PagingStats) => number): number => stats.reduce((total, each) => total + of(each), 0);

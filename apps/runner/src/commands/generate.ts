@@ -4,7 +4,7 @@ import type { ChatSession, ChatTurn } from "@shoal/engine";
 import type { SamplingParameters } from "@shoal/model";
 import { ask } from "../chat/ask.ts";
 import { chatSession, converse } from "../chat/conversation.ts";
-import { pagingLines, summaryLine, tokensPerSecond } from "../chat/stats.ts";
+import { pagingLines, predictionLine, summaryLine, tokensPerSecond } from "../chat/stats.ts";
 import type { Command, Invocation } from "../command.ts";
 import { RunnerError, UsageError } from "../errors.ts";
 import { EXIT } from "../exitCodes.ts";
@@ -49,7 +49,7 @@ async function runGenerate(invocation: Invocation): Promise<number> {
     });
   }
   return withGpu(async (client) => {
-    const { model, stage, chat, sampling } = await startModel(client, invocation, async () => {
+    const { model, stage, chat, sampling, load } = await startModel(client, invocation, async () => {
       const model = await openModel(values, interrupts.signal);
       const load = await loadOptions(values, model.checkpoint.config);
       const chat = chatSession(client, model, values.system);
@@ -61,7 +61,13 @@ async function runGenerate(invocation: Invocation): Promise<number> {
     const code =
       prompts === null
         ? await converse(invocation, chat, stage, { sampling, alwaysAsk: true })
-        : await complete(invocation, prompts, chat, sampling);
+        : await complete(
+            invocation,
+            prompts,
+            chat,
+            sampling,
+            load.fleet && "plan" in load.fleet ? load.fleet.plan.decodeSeconds : undefined,
+          );
     for (const line of pagingLines(await client.paging())) terminal.err(`[${line}]\n`);
     return code;
   });
@@ -72,6 +78,7 @@ async function complete(
   prompts: readonly string[],
   chat: ChatSession,
   sampling: SamplingParameters,
+  predictedSeconds?: number,
 ): Promise<number> {
   const { signal } = interrupts;
   const maxNewTokens = values["max-new-tokens"] ?? DEFAULT_MAX_NEW_TOKENS;
@@ -82,6 +89,8 @@ async function complete(
     const turn = await ask(terminal, chat, prompt, { maxNewTokens, sampling, signal, before: "Completion: ", quiet: json });
     terminal.out(json ? `${jsonLine(prompt, turn)}\n` : "\n\n");
     terminal.err(`[${summaryLine(turn.timings)}]\n`);
+    const prediction = predictionLine(predictedSeconds, turn.timings);
+    if (prediction !== undefined) terminal.err(`[${prediction}]\n`);
   }
   return EXIT.ok;
 }

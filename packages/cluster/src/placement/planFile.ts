@@ -24,6 +24,8 @@ const loadablePlan = z.looseObject({
     .max(2 ** 24)
     .optional(),
   activations: z.enum(["f32", "f16", "fp8"]).default("f32"),
+  /** What it predicts of a token, to be told beside what it took. */
+  decodeSeconds: z.number().positive().optional(),
 });
 
 export type LoadablePlan = z.infer<typeof loadablePlan>;
