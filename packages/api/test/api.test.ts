@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { ApiOptions } from "../src/mod.ts";
 import { CHAT, type Failure, TEXT, events, model, open, post, tokenizer } from "./opened.ts";
 import { withFim } from "./tinyTokenizer.ts";
 
@@ -45,19 +46,14 @@ describe("createApi()", () => {
 
   it("counts how experts are paged, and does without where a device cannot say", async () => {
     const paged = { needed: 40, hits: 30, loads: 10, loadedBytes: 5000, prefetched: 4, prefetchHits: 3, stallMs: 1500 };
-    let refusal: Error | undefined;
-    const paging = async () => {
-      if (refusal) throw refusal;
-      return [{ device: 'a "GPU" (0)', ...paged }];
-    };
-    const { api } = open({ paging });
-    const read = async (): Promise<string> => (await api(new Request("http://localhost/metrics"))).text();
-    const text = await read();
+    const read = async (paging: NonNullable<ApiOptions["paging"]>): Promise<string> =>
+      (await open({ paging }).api(new Request("http://localhost/metrics"))).text();
+    const text = await read(async () => [{ device: 'a "GPU" (0)', ...paged }]);
     expect(text).toContain('shoal_experts_needed_total{device="a \\"GPU\\" (0)"} 40\n');
     expect(text).toContain('shoal_expert_hits_total{device="a \\"GPU\\" (0)"} 30\n');
     expect(text).toContain('shoal_expert_stall_seconds_total{device="a \\"GPU\\" (0)"} 1.5\n');
-    refusal = new Error("it is gone");
-    expect(await read()).toMatch(/^(?![^]*shoal_expert)[^]*shoal_steps_total/);
+    const gone = read(() => Promise.reject(new Error("it is gone")));
+    expect(await gone).toMatch(/^(?![^]*shoal_expert)[^]*shoal_steps_total/);
   });
 
   it("cuts at stop strings, wherever tokens end, and stops the engine there", async () => {
