@@ -1,4 +1,7 @@
-/** Swarms in the page, the browser on a host of its own in a network lab: ICE binds every interface that it finds. Needs Linux, root, gcc and iproute2. */
+/**
+ * Swarms in the page, each browser on a host of its own in a network lab: ICE binds every interface that it finds. Needs Linux, root, gcc and iproute2. SHOAL_LONG=1 adds pages that
+ * lend their GPU, whose kernels take long to compile on SwiftShader.
+ */
 import { type Page, expect, test } from "playwright/test";
 import { type ChatSite, expectAccessible, problemsOf, serveChat } from "./chatSite.ts";
 import { SwarmLab } from "./test/swarmLab.ts";
@@ -6,6 +9,12 @@ import { SwarmLab } from "./test/swarmLab.ts";
 const QUESTION = "What is the capital of France?";
 const ANSWER = "The capital of France is Paris.";
 const SECONDS = 1000;
+/** Holds half of the model's layers with embedding or head, not the model. */
+const HALF_GB = "0.03";
+/** Holds two layers at most, of six; the same for a page and for a program, which reserve room for contexts of other lengths. */
+const QUARTER = { gigabytes: "0.0221", megabytes: "20.2MB" } as const;
+const SIZES = ["--context", "512", "--max-sequences", "2", "--webgpu", "wgpu"] as const;
+const isLong = process.env["SHOAL_LONG"] === "1";
 
 let site: ChatSite;
 
@@ -30,6 +39,24 @@ async function ask(page: Page): Promise<void> {
   await page.keyboard.press("Enter");
 }
 
+async function lend(page: Page, gigabytes: string): Promise<void> {
+  await page.getByLabel("Memory to lend").fill(gigabytes);
+  await page.getByRole("button", { name: "Join and lend this GPU" }).click();
+}
+
+/** @returns which layers, as the page tells */
+async function serving(page: Page): Promise<string> {
+  const status = page.getByText(/^Serving layers? /);
+  await expect(status).toBeVisible({ timeout: 200 * SECONDS });
+  return /layers? [\d–]+/.exec((await status.textContent()) ?? "")?.[0] ?? "";
+}
+
+async function leave(page: Page): Promise<void> {
+  await page.getByRole("button", { name: "Swarm", exact: true }).click();
+  await page.getByRole("button", { name: "Leave the swarm" }).click();
+  await expect(page.getByRole("heading", { name: "Enter a swarm" })).toBeVisible({ timeout: 30 * SECONDS });
+}
+
 function answer(page: Page) {
   return page.locator(".message.assistant .markdown").last();
 }
@@ -38,10 +65,7 @@ test("a page that holds no layers chats over a peer in Deno, and gets the greedy
   const lab = await SwarmLab.up(["relay", "peer", "page"], site.folder);
   try {
     const invite = await lab.create("relay");
-    const [{ page, url }] = await Promise.all([
-      lab.browser("page"),
-      lab.join("peer", [invite, "--context", "512", "--max-sequences", "2", "--webgpu", "wgpu"]),
-    ]);
+    const [{ page, url }] = await Promise.all([lab.browser("page"), lab.join("peer", [invite, ...SIZES])]);
     const problems = problemsOf(page);
     await open(page, url, invite);
     const begin = Date.now();
@@ -60,6 +84,70 @@ test("a page that holds no layers chats over a peer in Deno, and gets the greedy
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
     await page.screenshot({ path: test.info().outputPath("swarm-360.png") });
     expect(problems).toEqual([]);
+  } finally {
+    await lab.down();
+  }
+});
+
+test("two browsers and a relay: each lends half of the model's layers, and both chat", async () => {
+  test.skip(!isLong, "SwiftShader takes a minute to compile");
+  test.setTimeout(900 * SECONDS);
+  const lab = await SwarmLab.up(["relay", "one", "two"], site.folder);
+  try {
+    const invite = await lab.create("relay");
+    const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
+    const problems = [problemsOf(one.page), problemsOf(two.page)];
+    const time = async (what: string): Promise<void> => {
+      const begin = Date.now();
+      await Promise.all(
+        [one, two].map(async ({ page, url }) => {
+          await open(page, url, invite);
+          await lend(page, HALF_GB);
+        }),
+      );
+      expect((await Promise.all([serving(one.page), serving(two.page)])).sort()).toEqual(["layers 0–2", "layers 3–5"]);
+      const served = Date.now();
+      await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
+      await ask(one.page);
+      await expect(answer(one.page)).toContainText("The", { timeout: 120 * SECONDS });
+      console.log(`${what}: from invite to serving ${(served - begin) / 1000} s, to the first token ${(Date.now() - begin) / 1000} s`);
+      await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 60 * SECONDS });
+    };
+    await time("weights fetched");
+    await Promise.all([leave(one.page), leave(two.page)]);
+    await time("weights kept");
+    await ask(two.page);
+    await expect(answer(two.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
+    expect(problems).toEqual([[], []]);
+  } finally {
+    await lab.down();
+  }
+});
+
+test("two browsers and two programs, none of which can hold the model: a page and a program get what one device gives", async () => {
+  test.skip(!isLong, "SwiftShader takes a minute to compile");
+  test.setTimeout(900 * SECONDS);
+  const lab = await SwarmLab.up(["relay", "a", "b", "one", "two", "client"], site.folder);
+  try {
+    const invite = await lab.create("relay");
+    const generate = ["generate", "--temperature", "0", "--max-new-tokens", "24", "--json", QUESTION];
+    const ids = async (...more: readonly string[]): Promise<unknown> =>
+      (JSON.parse(await lab.run("client", [...generate, ...more])) as { readonly ids: unknown }).ids;
+    const expected = await ids("--webgpu", "wgpu", "--context", "512");
+    const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
+    const programs = ["a", "b"].map((host) => lab.join(host, [invite, "--memory", QUARTER.megabytes, ...SIZES]));
+    const pages = [one, two].map(async ({ page, url }) => {
+      await open(page, url, invite);
+      await lend(page, QUARTER.gigabytes);
+      return serving(page);
+    });
+    const told = await Promise.all([...programs, ...pages]);
+    console.log(told.map((text) => text.trim().split(" as ")[0]).join("; "));
+    await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
+    await expect(one.page.getByText("4 peers hold layers")).toBeVisible();
+    expect(await ids("--swarm", invite)).toEqual(expected);
+    await ask(one.page);
+    await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
   } finally {
     await lab.down();
   }
