@@ -14,6 +14,7 @@ export {
   remoteStage,
 } from "./stage/remoteStage.ts";
 export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
+export { stepTokens } from "./stage/stepTokens.ts";
 export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls } from "./wire/calls.ts";
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";
 export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame } from "./wire/frame.ts";

@@ -54,6 +54,7 @@ export function serving(begin: number, end: number, more: Partial<Announcement> 
     stepMs: 10,
     load: 0,
     freeKvTokens: 4096,
+    tokensPerSecond: 0,
     kind: "deno" as const,
     ...more,
   };

@@ -212,6 +212,20 @@ describe("a stage of many peers", () => {
     await stage.destroy();
   });
 
+  test("one that is slow is waited for where nobody else has its layers, four times as long", async () => {
+    const [only, other] = [new FakePeer("a", 0, 3), new FakePeer("c", 3, 6)];
+    const { stage, clock, faults } = await fleet([only, other], { stallMs: 2000 });
+    only.stage.fault = "stalls";
+    const answering = answer(stage, PROMPT, 30);
+    answering.catch(() => {});
+    while (only.stage.calls === 0) await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(7900);
+    expect(faults).toEqual([]);
+    await clock.advance(300);
+    expect(faults).toEqual([{ peer: "a", fault: "stalled" }]);
+    await stage.destroy();
+  });
+
   test("one that has fallen silent is not waited for where others have its layers, and waited for where nobody has", async () => {
     const [first, second, only] = [new FakePeer("a", 0, 3, 1), new FakePeer("b", 0, 3, 50), new FakePeer("c", 3, 6)];
     const { stage, clock, faults } = await fleet([first, second, only]);

@@ -72,7 +72,7 @@ function whatItDoes({ phase, fetchedBytes }: ContributionView): string {
     case "moving":
       return "Others hold its layers, and some are held by nobody: taking those…";
     case "leaving":
-      return "Leaving: those who use it may finish…";
+      return "Leaving: another may take its layers, and those who use it may finish…";
   }
 }
 

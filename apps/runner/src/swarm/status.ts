@@ -12,11 +12,11 @@ const WIDTH = 48;
 
 export function statusText({ model, nLayers, missing, peers }: SwarmReport): string {
   const serving = peers.filter(({ layers }) => layers !== null);
-  const lines = serving.map(({ peer, layers, state, stepMs, load, freeKvTokens, kind, rtts }) => {
+  const lines = serving.map(({ peer, layers, state, stepMs, load, tokensPerSecond, freeKvTokens, kind, rtts }) => {
     const { begin, end } = layers ?? { begin: 0, end: 0 };
     const nearest = Object.values(rtts).sort((a, b) => a - b)[0];
     const reach = nearest === undefined ? "" : `, nearest peer ${nearest.toFixed(0)} ms`;
-    return `${peer}  ${bar(begin, end, nLayers)}  layers ${begin}-${end - 1}, ${state}, ${kind}, ${stepMs.toFixed(0)} ms a token, load ${load.toFixed(1)}, ${freeKvTokens} tokens free${reach}`;
+    return `${peer}  ${bar(begin, end, nLayers)}  layers ${begin}-${end - 1}, ${state}, ${kind}, ${stepMs.toFixed(0)} ms a token, ${tokensPerSecond.toFixed(1)} tokens/s now, load ${load.toFixed(1)}, ${freeKvTokens} tokens free${reach}`;
   });
   const clients = peers.length - serving.length;
   const verdict = missing.length === 0 ? "every layer is held" : `missing: layers ${ranges(missing)}`;

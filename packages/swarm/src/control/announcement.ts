@@ -40,6 +40,8 @@ export const announcementSchema = z
       .int()
       .min(0)
       .max(2 ** 31),
+    /** Through its layers, of late, prompts included. */
+    tokensPerSecond: z.number().min(0).max(1e9),
     rtts: z.record(peerIdSchema, ms).refine((all) => Object.keys(all).length <= MAX_NEIGHBOURS),
     kind: z.enum(["deno", "browser"]),
   })

@@ -33,7 +33,8 @@ const SPARE_LANES = 1;
 
 /** A peer that holds no layers says so. */
 export function announceClient(peers: Peers, kind: ClientOptions["kind"]): void {
-  peers.announce({ started: Date.now(), state: "client", layers: null, memoryBytes: 0, stepMs: 0, load: 0, freeKvTokens: 0, kind });
+  const nothing = { layers: null, memoryBytes: 0, stepMs: 0, load: 0, freeKvTokens: 0, tokensPerSecond: 0 };
+  peers.announce({ started: Date.now(), state: "client", ...nothing, kind });
 }
 
 /** @throws SwarmError incomplete where layers are missing for longer than it waits */

@@ -3,17 +3,18 @@
  * nowhere. What owns the device is a `StageHost`.
  */
 import { kvBytesPerToken } from "@shoal/checkpoint";
-import { type FrameChannel, remoteStage } from "@shoal/cluster";
+import { type FrameChannel, remoteStage, stepTokens } from "@shoal/cluster";
 import { type LayerRange, memoryRequirements, stagePlan, weightBytes } from "@shoal/model";
-import { SYSTEM_CLOCK, pause } from "../clock.ts";
+import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
 import type { Announcement } from "../control/announcement.ts";
 import { SwarmError } from "../errors.ts";
 import type { Link } from "../link/link.ts";
 import { linkChannel } from "../link/linkChannel.ts";
-import { chooseRange, gaps } from "../plan/range.ts";
+import { chooseRange, gaps, succession } from "../plan/range.ts";
 import { neededChunks } from "../weights/needed.ts";
 import type { OwnStage } from "./client.ts";
 import type { SwarmMember } from "./entry.ts";
+import { TokenMeter } from "./tokenMeter.ts";
 
 /** Full contexts that the KV cache holds at once. */
 const FULL_CONTEXTS = 2;
@@ -25,8 +26,14 @@ const LOOK_MS = 1000;
 const LOOKS_BEFORE_MOVE = 4;
 /** Chunks on their way at once. */
 const FETCHES = 6;
-/** For those who use this peer when it leaves. */
+/** For whoever takes its layers when it leaves: to notice, claim and load. */
+const HANDOVER_MS = 60_000;
+const MOVING_MS = 5000;
+/** For those who use this peer then. */
 const LEAVE_MS = 10_000;
+const LEAVE_LOOK_MS = 100;
+/** Tokens of a prompt, and steps after it, that nobody waits for: more rows at once are computed by other kernels than a few. */
+const WARM_UP_PROMPT = 32;
 const WARM_UP_STEPS = 3;
 
 export interface StageSizes {
@@ -63,11 +70,14 @@ export interface ContributionOptions {
   readonly maxSequences: number;
   readonly kind: Announcement["kind"];
   readonly onPhase?: (phase: ContributionPhase) => void;
+  readonly clock?: Clock;
 }
 
 export class Contribution {
   readonly #options: ContributionOptions;
   readonly #sizes: StageSizes;
+  readonly #clock: Clock;
+  readonly #meter: TokenMeter;
   readonly #started = Date.now();
   readonly #users = new Set<Link>();
   #range: LayerRange = { begin: 0, end: 1 };
@@ -76,6 +86,8 @@ export class Contribution {
 
   constructor(options: ContributionOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.#meter = new TokenMeter(this.#clock);
     const { contextTokens, maxSequences } = options;
     this.#sizes = { contextTokens, maxSequences, kvTokens: Math.min(FULL_CONTEXTS, maxSequences) * contextTokens };
   }
@@ -97,12 +109,12 @@ export class Contribution {
     this.#phase({ name: "serving", layers, stepMs: this.#stepMs });
   }
 
-  /** Until the signal; then those who use this peer may finish. @throws SwarmError not-a-member where it is expelled */
+  /** Until the signal; then another peer may take the layers, where one can, and those who use this one may finish. @throws SwarmError not-a-member where it is expelled */
   async serve(signal: AbortSignal): Promise<void> {
     let needed = 0;
     const { peers } = this.#options.member;
     while (!signal.aborted && !peers.expelled) {
-      await sleep(LOOK_MS, signal);
+      await this.#sleep(LOOK_MS, signal);
       this.#announce("serving");
       needed = this.#isNeededElsewhere() ? needed + 1 : 0;
       // Not all at once: the busier ones of those that hold the same wait longer.
@@ -113,8 +125,9 @@ export class Contribution {
     }
     this.#phase({ name: "leaving" });
     this.#announce("leaving");
-    const end = performance.now() + LEAVE_MS;
-    while (this.#users.size > 0 && !peers.expelled && performance.now() < end) await sleep(100);
+    await this.#handOver();
+    const end = this.#clock.now() + LEAVE_MS;
+    while (this.#users.size > 0 && !peers.expelled && this.#clock.now() < end) await this.#sleep(LEAVE_LOOK_MS);
     this.#serves = false;
     for (const link of this.#users) link.close("this peer leaves");
     if (peers.expelled)
@@ -131,9 +144,21 @@ export class Contribution {
       model: member.manifest.digest,
       number: 0,
       rtts: {},
-      heardAt: SYSTEM_CLOCK.now(),
+      heardAt: this.#clock.now(),
     };
-    return { known, connect: () => host.connect() };
+    const connect = async (): Promise<FrameChannel> => {
+      const channel = await host.connect();
+      return {
+        send: (frame) => {
+          this.#meter.count(stepTokens(frame));
+          channel.send(frame);
+        },
+        onFrame: (listener) => channel.onFrame(listener),
+        close: (reason) => channel.close(reason),
+        closed: channel.closed,
+      };
+    };
+    return { known, connect };
   }
 
   /** Those who use it now. */
@@ -151,6 +176,7 @@ export class Contribution {
       far.onFrame((frame) => {
         // Over links that are only kept ready nothing comes.
         this.#users.add(link);
+        this.#meter.count(stepTokens(frame));
         near.send(frame);
       });
       void near.closed.then((reason) => far.close(reason));
@@ -162,12 +188,14 @@ export class Contribution {
     this.#users.delete(link);
   }
 
-  /** Says which layers it will take, hears whether somebody else says the same, and gives way to smaller names. */
+  /** Says which layers it will take, hears whether somebody else said the same at the same time, and gives way to smaller names. */
   async #claim(signal: AbortSignal): Promise<LayerRange> {
     const { member, memoryBytes } = this.#options;
     const { nLayers } = member.checkpoint.config;
-    await pause(SYSTEM_CLOCK, LISTEN_MS, signal);
+    await pause(this.#clock, LISTEN_MS, signal);
     for (;;) {
+      // Whose claims this one makes way for already, whatever their names.
+      const before = new Map(member.peers.directory.peers().map(({ peer, layers }) => [peer, layers]));
       const range = this.#choose(() => true);
       if (!range) {
         const least = Math.min(...Array.from({ length: nLayers }, (_, begin) => this.#bytes({ begin, end: begin + 1 })));
@@ -179,9 +207,11 @@ export class Contribution {
       }
       this.#range = range;
       this.#announce("claiming");
-      await pause(SYSTEM_CLOCK, CLAIM_MS, signal);
-      const again = this.#choose(({ peer, state }) => state !== "claiming" || peer < member.peers.id);
-      if (again?.begin === range.begin && again.end === range.end) return range;
+      await pause(this.#clock, CLAIM_MS, signal);
+      const again = this.#choose(
+        ({ peer, state, layers }) => state !== "claiming" || peer < member.peers.id || isSame(before.get(peer), layers),
+      );
+      if (isSame(again, range)) return range;
     }
   }
 
@@ -217,19 +247,36 @@ export class Contribution {
     await Promise.all(Array.from({ length: FETCHES }, fetchSome));
   }
 
-  /** One token through the layers, as another peer sees it; without the way there. */
+  /**
+   * One token through the layers, as another peer sees it; without the way there. Before it a prompt: what an answer needs of kernels is compiled before somebody waits for it, on a
+   * software adapter for half a minute.
+   */
   async #measure(): Promise<number> {
-    const stage = remoteStage(await this.#options.host.connect(), { peer: "this device" });
-    const { hiddenSize } = this.#options.member.checkpoint.config;
+    const stage = remoteStage(await this.#options.host.connect(), { peer: "this device", silenceMs: Number.POSITIVE_INFINITY });
+    const { hiddenSize, nLayers } = this.#options.member.checkpoint.config;
+    const { begin, end } = this.#range;
+    const { maxTokens, contextTokens } = await stage.describe();
     const sequence = await stage.open();
+    const step = async (count: number): Promise<void> => {
+      const tokens = Array.from({ length: count }, () => 0);
+      const hidden = begin > 0 ? { hidden: new Float32Array(count * hiddenSize) } : {};
+      const { step: number } = await stage.forward({
+        entries: [{ sequence, tokens, ...hidden }],
+        output: end === nLayers ? "sample" : "hidden",
+      });
+      if (end === nLayers) await stage.sampled(number, 1);
+    };
     const times: number[] = [];
-    for (let i = 0; i < WARM_UP_STEPS; i++) {
-      const begin = performance.now();
-      const hidden = this.#range.begin > 0 ? { hidden: new Float32Array(hiddenSize) } : {};
-      await stage.forward({ entries: [{ sequence, tokens: [0], ...hidden }], output: "hidden" });
-      times.push(performance.now() - begin);
+    try {
+      await step(Math.max(1, Math.min(WARM_UP_PROMPT, maxTokens, contextTokens - WARM_UP_STEPS)));
+      for (let i = 0; i < WARM_UP_STEPS; i++) {
+        const began = performance.now();
+        await step(1);
+        times.push(performance.now() - began);
+      }
+    } finally {
+      await stage.destroy();
     }
-    await stage.destroy();
     return Math.min(...times);
   }
 
@@ -241,7 +288,8 @@ export class Contribution {
     const { maxSequences, kvTokens } = this.#sizes;
     const { memoryBytes, kind } = this.#options;
     const load = this.#users.size / maxSequences;
-    return { started: this.#started, state, layers: this.#range, memoryBytes, stepMs: this.#stepMs, load, freeKvTokens: kvTokens, kind };
+    const speed = { stepMs: this.#stepMs, load, tokensPerSecond: this.#meter.perSecond };
+    return { started: this.#started, state, layers: this.#range, memoryBytes, ...speed, freeKvTokens: kvTokens, kind };
   }
 
   /** Layers are missing, and would be no more so if this peer left its own. */
@@ -251,6 +299,25 @@ export class Contribution {
     const others = peers.directory.peers().flatMap(({ layers, state }) => (layers && state !== "leaving" ? [layers] : []));
     const missing = gaps(nLayers, [...others, this.#range]);
     return missing.length > 0 && JSON.stringify(missing) === JSON.stringify(gaps(nLayers, others)) && this.#users.size === 0;
+  }
+
+  /** Until others serve these layers, or it looks as if nobody will. */
+  async #handOver(): Promise<void> {
+    const { peers, checkpoint } = this.#options.member;
+    const end = this.#clock.now() + HANDOVER_MS;
+    let hopedAt = Number.NEGATIVE_INFINITY;
+    while (!peers.expelled && this.#clock.now() < end) {
+      const state = succession(checkpoint.config.nLayers, this.#range, peers.directory.peers());
+      if (state === "hoped") hopedAt = this.#clock.now();
+      // Whoever moves here says for a moment that it leaves where it was.
+      else if (state === "done" || this.#clock.now() - hopedAt > MOVING_MS) return;
+      await this.#sleep(LEAVE_LOOK_MS);
+    }
+  }
+
+  /** Ends early where the signal is aborted; whoever waits looks at the signal next. */
+  #sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return pause(this.#clock, ms, signal).catch(() => {});
   }
 
   async #move(signal: AbortSignal): Promise<void> {
@@ -266,11 +333,10 @@ export class Contribution {
   }
 }
 
-function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(1)} MB`;
+function isSame(one: LayerRange | null | undefined, other: LayerRange | null): boolean {
+  return one?.begin === other?.begin && one?.end === other?.end;
 }
 
-/** Ends early where the signal is aborted; whoever waits looks at the signal next. */
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return pause(SYSTEM_CLOCK, ms, signal).catch(() => {});
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
 }

@@ -11,7 +11,7 @@ import type { LayerRange } from "../plan/range.ts";
 import { SequenceHistory } from "./history.ts";
 import { ActiveHop, type Fault, HopFault, type ModelShape, type OpenedHop, isLackOfRoom } from "./hop.ts";
 
-/** A stage that does not answer for so long is replaced. A chunk of a prompt on a slow device takes seconds. */
+/** A stage that does not answer for so long is replaced, where others have its layers. A chunk of a prompt on a slow device takes seconds. */
 export const STALL_MS = 15_000;
 /** How long a step waits for somebody who takes the place of a lost stage. */
 export const PATIENCE_MS = 60_000;

@@ -38,7 +38,7 @@ export interface ModelShape {
 /** How long an answer is waited for, and how. */
 export interface Watch {
   readonly clock: Clock;
-  /** The most. */
+  /** The most, where others have its layers; four times that where nobody has: to give up whoever is slow and alone gains nothing. */
   readonly stallMs: number;
   /** Whether others have its layers too: then one that has fallen silent, or has no room, is not waited for. */
   readonly replaceable: () => boolean;
@@ -46,6 +46,7 @@ export interface Watch {
 
 /** Between looks whether a peer that is to answer has fallen silent. */
 const LOOK_MS = 100;
+const ALONE_FACTOR = 4;
 
 export class ActiveHop {
   readonly hop: Hop;
@@ -154,8 +155,10 @@ async function watched<T>(peer: string, opened: OpenedHop, { clock, stallMs, rep
   const missed = new Promise<never>((_, reject) => {
     const look = (): void => {
       const silentMs = Math.round(opened.silentMs?.() ?? 0);
+      const took = clock.now() - began;
       if (silentMs > 0 && replaceable()) reject(new HopFault(peer, "lost", `it has been silent for ${silentMs} ms`));
-      else if (clock.now() - began >= stallMs) reject(new HopFault(peer, "stalled", `it has not answered for ${stallMs} ms`));
+      else if (took >= ALONE_FACTOR * stallMs || (took >= stallMs && replaceable()))
+        reject(new HopFault(peer, "stalled", `it has not answered for ${Math.round(took)} ms`));
       else cancel = clock.after(LOOK_MS, look);
     };
     cancel = clock.after(LOOK_MS, look);

@@ -60,6 +60,26 @@ export function gaps(nLayers: number, held: readonly LayerRange[]): readonly Lay
   return [{ begin, end }];
 }
 
+/**
+ * For a peer that leaves: whether its layers are served without it (`done`), or somebody is about to take some, or could, because it is idle and others hold its own too
+ * (`hoped`), or neither (`none`).
+ * @param peers the others
+ */
+export function succession(
+  nLayers: number,
+  own: LayerRange,
+  peers: readonly Pick<Announcement, "layers" | "state" | "load">[],
+): "done" | "hoped" | "none" {
+  const others = peers.flatMap(({ layers, state, load }) => (layers && state !== "leaving" ? [{ ...layers, state, load }] : []));
+  const serving = others.filter(({ state }) => state === "serving");
+  // Where something is missing with it too, it holds nothing up.
+  if (gaps(nLayers, serving).length === 0 || gaps(nLayers, [...serving, own]).length > 0) return "done";
+  const lacks = (held: readonly LayerRange[]): string => JSON.stringify(gaps(nLayers, held));
+  const isFree = (one: (typeof others)[number]): boolean =>
+    one.load === 0 && lacks(others.filter((other) => other !== one)) === lacks(others);
+  return others.some((one) => one.state === "claiming" || isFree(one)) ? "hoped" : "none";
+}
+
 /** Layers without a holder, for people. */
 export function missingLayers(nLayers: number, held: readonly LayerRange[]): readonly number[] {
   return Array.from({ length: nLayers }, (_, layer) => layer).filter(

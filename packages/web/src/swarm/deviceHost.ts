@@ -1,7 +1,7 @@
 /** This browser's GPU as the host of a swarm's stage. */
 import { type FrameChannel, memoryChannel, serveStage } from "@shoal/cluster";
 import { openBrowserGpu } from "@shoal/gpu/browser";
-import { type LocalStage, loadLocalStage } from "@shoal/model";
+import { DECODE_TOKENS, type LocalStage, loadLocalStage } from "@shoal/model";
 import type { StageHost } from "@shoal/swarm";
 import { WebError } from "../errors.ts";
 
@@ -23,8 +23,16 @@ export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void):
     async load(layers, sizes, { checkpoint }) {
       const gpu = await openBrowserGpu();
       try {
-        const { maxSequences } = sizes;
-        stage = await loadLocalStage(gpu, checkpoint, { ...sizes, kvFormat: "f16", maxOutputs: maxSequences, mtp: false, layers, signal });
+        stage = await loadLocalStage(gpu, checkpoint, {
+          ...sizes,
+          kvFormat: "f16",
+          // On a processor the kernels for many rows take more than a minute to compile, longer than most prompts take in small pieces.
+          ...(gpu.adapter.isSoftware && { maxTokens: DECODE_TOKENS }),
+          maxOutputs: sizes.maxSequences,
+          mtp: false,
+          layers,
+          signal,
+        });
       } catch (error) {
         gpu.destroy();
         throw error;

@@ -126,7 +126,7 @@ export class SwarmHost {
     await taking;
   }
 
-  /** Those who use it may finish, for ten seconds at most. */
+  /** Another peer may take the layers, for a minute at most, and those who use it may finish, for ten seconds. */
   async stopContributing(): Promise<void> {
     this.#contributing?.stop.abort();
     await this.#contributing?.ended;
@@ -140,11 +140,12 @@ export class SwarmHost {
     const own = this.#contributing?.contribution.own?.known;
     const known = own ? [...peers.directory.peers(), own] : peers.directory.peers();
     const views = known.flatMap((one): PeerView[] => {
-      const { peer, kind, state, layers, memoryBytes, stepMs, load, freeKvTokens } = one;
+      const { peer, kind, state, layers, memoryBytes, stepMs, load, tokensPerSecond, freeKvTokens } = one;
       if (!layers) return [];
       const isSelf = peer === peers.id;
       const rttMs = isSelf ? 0 : (rtts.get(peer) ?? null);
-      return [{ peer, isSelf, kind, state, layers, memoryBytes, stepMs, load, freeKvTokens, rttMs, link: kinds.get(peer) ?? null }];
+      const link = kinds.get(peer) ?? null;
+      return [{ peer, isSelf, kind, state, layers, memoryBytes, stepMs, load, tokensPerSecond, freeKvTokens, rttMs, link }];
     });
     const held = views.filter(({ state }) => state === "serving").map(({ layers }) => layers);
     return {

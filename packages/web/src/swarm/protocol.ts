@@ -37,6 +37,8 @@ export interface PeerView {
   /** One token through its layers, as it has measured. */
   readonly stepMs: number;
   readonly load: number;
+  /** Through its layers, of late. */
+  readonly tokensPerSecond: number;
   readonly freeKvTokens: number;
   /** There and back, measured by this peer; null where there is no link. */
   readonly rttMs: number | null;

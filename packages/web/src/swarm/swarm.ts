@@ -49,7 +49,7 @@ export class Swarm implements ChatBackend {
     return this.#member.call((host) => host.contribute(options));
   }
 
-  /** Those who use this device may finish, for ten seconds at most. */
+  /** Another peer may take the layers, for a minute at most, and those who use this device may finish, for ten seconds. */
   stopContributing(): Promise<void> {
     return this.#member.call((host) => host.stopContributing());
   }

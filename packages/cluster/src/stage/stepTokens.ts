@@ -1,0 +1,20 @@
+/** How many tokens a frame on its way to a stage asks to be computed: for whoever passes frames on and counts. */
+import { z } from "zod";
+import type { Frame } from "../wire/channel.ts";
+import { decodeFrame } from "../wire/frame.ts";
+import { entryRows } from "./messages.ts";
+import * as schemas from "./schemas.ts";
+
+const stepSchema = z.object({ batch: schemas.batch });
+
+/** 0 for everything but a step, and for what the stage will refuse. */
+export function stepTokens(frame: Frame): number {
+  try {
+    const { kind, method, body } = decodeFrame(frame);
+    if (kind !== "call" || (method !== "forward" && method !== "forwardTold")) return 0;
+    return stepSchema.parse(body).batch.entries.reduce((sum, { tokens, verify = 0 }) => sum + entryRows({ tokens, verify }), 0);
+  } catch {
+    // Refusing is the stage's business.
+    return 0;
+  }
+}
