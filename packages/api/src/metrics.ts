@@ -42,6 +42,8 @@ export class Metrics {
     metric("completion_tokens_total", "Tokens that were generated.", [["", totals.completionTokens]]);
     metric("preemptions_total", "Answers that lost their KV blocks to others and were computed anew.", [["", totals.preemptions]]);
     metric("steps_total", "Passes through the model.", [["", totals.steps]]);
+    metric("draft_tokens_total", "Tokens that the MTP module drafted.", [["", totals.draftTokens]]);
+    metric("accepted_draft_tokens_total", "Of these, right.", [["", totals.acceptedDraftTokens]]);
     const paged = (name: string, help: string, of: (device: ExpertPaging) => number): void => {
       if (paging.length > 0)
         metric(

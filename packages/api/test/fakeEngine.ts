@@ -87,7 +87,16 @@ export class FakeEngine implements InferenceEngine {
   }
 
   status(): EngineStatus {
-    const totals = { requests: this.requests.length, promptTokens: 0, cachedTokens: 0, completionTokens: 0, preemptions: 0, steps: 0 };
+    const none = {
+      promptTokens: 0,
+      cachedTokens: 0,
+      completionTokens: 0,
+      preemptions: 0,
+      steps: 0,
+      draftTokens: 0,
+      acceptedDraftTokens: 0,
+    };
+    const totals = { requests: this.requests.length, ...none };
     return { running: this.running, waiting: 0, maxSequences: 4, contextTokens: 512, kvBlocks: { total: 16, free: 16, cached: 0 }, totals };
   }
 

@@ -359,6 +359,11 @@ describe("Engine", () => {
         expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
         // Two of three drafts are right: 40 tokens in some 24 steps, not 40; the prompts take two more.
         expect(stage.steps.length).toBeLessThan(32);
+        const { draftTokens, acceptedDraftTokens } = engine.status().totals;
+        // Each of the 120 tokens was drafted and right, or came after a draft that was verified, but for the prompts' three.
+        expect(acceptedDraftTokens + draftTokens).toBeLessThanOrEqual(117);
+        expect(acceptedDraftTokens + draftTokens).toBeGreaterThan(111);
+        expect(acceptedDraftTokens).toBeGreaterThan(30);
       },
       { drafts: { least: 1, most: 1 } },
     ),

@@ -15,7 +15,7 @@ import { type KnownTokens, Readings } from "./readings.ts";
 import type { EngineRequest, EngineStatus, InferenceEngine, RunningRequest } from "./request.ts";
 import { checkSampling } from "./sampling.ts";
 import { type Placed, type ScheduledEntry, type ScheduledStep, isDecode, rowCount, schedule } from "./schedule.ts";
-import { SpeculationPacer } from "./speculation.ts";
+import { SpeculationPacer, countDrafts } from "./speculation.ts";
 import { batchOf, rowsOf } from "./stepBatch.ts";
 import { chooseAndDraft } from "./verifiedStep.ts";
 
@@ -45,7 +45,16 @@ export class Engine implements InferenceEngine {
   #running: Placed[] = [];
   /** Those who lost their place first, then first come, first served. */
   #waiting: ActiveRequest[] = [];
-  #totals: EngineStatus["totals"] = { requests: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0, preemptions: 0, steps: 0 };
+  #totals: EngineStatus["totals"] = {
+    requests: 0,
+    promptTokens: 0,
+    cachedTokens: 0,
+    completionTokens: 0,
+    preemptions: 0,
+    steps: 0,
+    draftTokens: 0,
+    acceptedDraftTokens: 0,
+  };
   /** Why nothing can be submitted any more. */
   #ended: Error | undefined;
   #closing = false;
@@ -354,7 +363,7 @@ export class Engine implements InferenceEngine {
     const decodes = entries.every(isDecode);
     this.#readings.interrupt();
     const { made, chosen, verified } = await chooseAndDraft(this.#stage, step);
-    this.#count({ steps: 1 });
+    this.#count({ steps: 1, ...countDrafts(verified) });
     for (const entry of entries) await this.#rememberPrompt(entry);
     await this.#giveOut(chosen);
     if (made) this.#lookAhead(made);
@@ -389,9 +398,10 @@ export class Engine implements InferenceEngine {
     const { tokens, steps, decodeMs, settled } = await this.#readings.next();
     for (const rows of settled) await settle(this.#stage, rows);
     await this.#giveOut(tokens);
-    if (decodeMs === undefined) return;
     const rows = settled.flatMap(({ entries }) => entries).filter(({ verify }) => verify > 0);
     const verified = rows.map(({ verify, right }) => ({ drafts: verify, right }));
+    this.#count(countDrafts(verified));
+    if (decodeMs === undefined) return;
     this.#speculation.record({ drafts: settled[0]?.drafts ?? 0, steps, ms: decodeMs, verified });
   }
 

@@ -81,6 +81,10 @@ export interface EngineStatus {
     readonly completionTokens: number;
     readonly preemptions: number;
     readonly steps: number;
+    /** Tokens that the MTP module drafted and a step verified. */
+    readonly draftTokens: number;
+    /** Of these, right. */
+    readonly acceptedDraftTokens: number;
   };
 }
 

@@ -264,3 +264,11 @@ export class SpeculationPacer {
     return fewer.length === 0 || this.#tokens(drafts) / Math.max(...fewer) > rate * WORTHWHILE;
   }
 }
+
+/** As the engine's status has them. */
+export function countDrafts(verified: StepResult["verified"]): { readonly draftTokens: number; readonly acceptedDraftTokens: number } {
+  return {
+    draftTokens: verified.reduce((sum, { drafts }) => sum + drafts, 0),
+    acceptedDraftTokens: verified.reduce((sum, { right }) => sum + right, 0),
+  };
+}

@@ -69,11 +69,14 @@ export interface RoutingView {
   readonly layers: readonly LayerRouting[];
 }
 
+/** Whether the model's MTP module drafts tokens, as many as is fastest. If not: it has none, a processor computes, on which drafts cost more than they save, or layers lie on two GPUs. */
+export type MtpUse = "drafts" | "none" | "processor" | "two-gpus";
+
 export interface Inspection {
   /** Bytes on the device, by kind. */
   readonly memory: Readonly<Record<string, number>>;
   readonly status: EngineStatus;
-  readonly hasMtp: boolean;
+  readonly mtp: MtpUse;
   /** Whether `kernelTimes` can measure. */
   readonly timestamps: boolean;
   readonly nRoutedExperts: number;

@@ -8,7 +8,7 @@ import { type ChatApi, openChatApi } from "./chatApi.ts";
 import { WebError } from "./errors.ts";
 import { stageOptions } from "./estimate.ts";
 import { StageObserver } from "./observedStage.ts";
-import type { Inspection, Spread } from "./protocol.ts";
+import type { Inspection, MtpUse, Spread } from "./protocol.ts";
 import type { SecondDevice } from "./secondDevice.ts";
 import { loadSpread } from "./spread.ts";
 
@@ -38,6 +38,7 @@ export class Session {
   #loaded: Loaded | undefined;
   #api: ChatApi | undefined;
   #experts = { nRoutedExperts: 0, nActivatedExperts: 0 };
+  #nMtpLayers = 0;
   #watching = false;
   #fault: string | null = null;
   /** Requests wait for it: while kernels are timed nothing else may run. */
@@ -50,8 +51,9 @@ export class Session {
   /** @throws WebError, and whatever the packages below throw */
   async load(signal: AbortSignal): Promise<void> {
     const { checkpoint, loaded } = await this.#toDevice(signal);
-    const { nRoutedExperts, nActivatedExperts } = checkpoint.config;
+    const { nRoutedExperts, nActivatedExperts, nMtpLayers } = checkpoint.config;
     this.#experts = { nRoutedExperts, nActivatedExperts };
+    this.#nMtpLayers = nMtpLayers;
     this.#api = await openChatApi({
       name: this.#options.name,
       checkpoint,
@@ -79,7 +81,7 @@ export class Session {
     return {
       memory: loaded.second ? loaded.description.memory : loaded.gpu.memory.byKind(),
       status: engine.status(),
-      hasMtp: loaded.description.hasMtp,
+      mtp: this.#mtpUse(loaded),
       timestamps: loaded.gpu.dialect.timestampQuery && !loaded.second,
       ...this.#experts,
       routing: watching ? loaded.observer.take() : undefined,
@@ -105,6 +107,12 @@ export class Session {
     this.#api?.destroy();
     this.#forget();
     this.#api = undefined;
+  }
+
+  #mtpUse({ description, gpu }: Loaded): MtpUse {
+    if (description.hasMtp) return "drafts";
+    if (this.#nMtpLayers === 0) return "none";
+    return gpu.adapter.isSoftware ? "processor" : "two-gpus";
   }
 
   async #reopen(): Promise<Stage> {

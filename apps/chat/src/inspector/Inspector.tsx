@@ -1,4 +1,5 @@
 /** The model at work: how fast, which experts, what else it might have said, what it holds in memory, where the time goes. */
+import type { Inspection } from "@shoal/web";
 import { useEffect, useMemo } from "preact/hooks";
 import type { AppState } from "../appState.ts";
 import { Alternatives } from "./Alternatives.tsx";
@@ -26,8 +27,7 @@ export function Inspector({ app }: { readonly app: AppState }) {
         </dl>
         {inspection && (
           <p class="quiet">
-            {inspection.hasMtp ? "The MTP module drafts where that is faster." : "No MTP module is used here."}{" "}
-            {cacheLine(inspection.status.totals.cachedTokens, inspection.status.totals.promptTokens)}
+            {mtpLine(inspection)} {cacheLine(inspection.status.totals.cachedTokens, inspection.status.totals.promptTokens)}
           </p>
         )}
       </section>
@@ -70,6 +70,18 @@ function Figure({ name, value }: { readonly name: string; readonly value: string
 
 function NotHere() {
   return <p class="quiet">Only for a model on this device.</p>;
+}
+
+const WITHOUT_DRAFTS = {
+  none: "This model has no MTP module to draft with",
+  processor: "The model’s MTP module is not used: on a processor, drafts cost more than they save",
+  "two-gpus": "The model’s MTP module is not used: its layers lie on two GPUs",
+} as const;
+
+function mtpLine({ mtp, status: { totals } }: Inspection): string {
+  if (mtp !== "drafts") return `${WITHOUT_DRAFTS[mtp]}. So a step gives each answer one token.`;
+  if (totals.draftTokens === 0) return "The MTP module drafts tokens where that is faster, which it has not been so far.";
+  return `The MTP module drafts tokens where that is faster: ${totals.acceptedDraftTokens} of ${totals.draftTokens} were right.`;
 }
 
 function cacheLine(cached: number, prompts: number): string {
