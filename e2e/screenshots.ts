@@ -9,7 +9,16 @@ const FOLDER = process.env["SCREENSHOTS"] ?? fileURLToPath(new URL("../.shoal/sc
 const PUBLIC = new URL("../apps/chat/public/", import.meta.url);
 /** Those that the READMEs show. */
 const IMAGES = fileURLToPath(new URL("../docs/images/", import.meta.url));
-const BEST: readonly string[] = ["chat-wide-light", "chat-wide-dark", "chat-phone-dark", "loading-wide-light", "experts-wide-light"];
+const BEST: readonly string[] = [
+  "chat-wide-light",
+  "chat-wide-dark",
+  "chat-phone-light",
+  "chat-phone-dark",
+  "loading-wide-light",
+  "failed-phone-dark",
+  "experts-wide-light",
+  "experts-phone-dark",
+];
 const WIDE = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 
@@ -44,6 +53,8 @@ test.beforeAll(async () => {
 test.afterAll(() => site.close());
 
 async function shot(page: Page, name: string): Promise<void> {
+  // What is under the pointer looks otherwise.
+  await page.mouse.move(0, 0);
   await page.waitForTimeout(400);
   const png = await page.screenshot({ path: path.join(FOLDER, `${name}.png`) });
   if (!BEST.includes(name)) return;
@@ -98,6 +109,14 @@ test("the first minute, wide", async ({ browser }) => {
   await page.emulateMedia({ colorScheme: "dark" });
   await page.setViewportSize(PHONE);
   await shot(page, "loading-phone-dark");
+  await page.getByRole("button", { name: "Pause" }).click();
+  site.server.cut = { path: "model-00002-of-00003.safetensors", after: 8_000_000 };
+  await page.getByRole("button", { name: "Resume" }).click();
+  await page.getByRole("heading", { name: "The download failed" }).waitFor({ timeout: 240_000 });
+  await shot(page, "failed-phone-dark");
+  await page.setViewportSize(WIDE);
+  await page.emulateMedia({ colorScheme: "light" });
+  await shot(page, "failed-wide-light");
   site.server.cut = undefined;
   await context.close();
 });
@@ -107,7 +126,11 @@ test("the model at work, wide and phone", async ({ browser }) => {
   const page = await context.newPage();
   await page.goto(site.server.url);
   await page.getByRole("button", { name: "Download and start" }).click({ timeout: 240_000 });
-  await page.getByRole("button", { name: "See the model work" }).click({ timeout: 240_000 });
+  // With the first answer kernels are compiled, which on a software adapter takes minutes.
+  await page.getByRole("button", { name: "What is the capital of France?" }).click({ timeout: 240_000 });
+  await page.locator(".stats").waitFor({ timeout: 280_000 });
+  await page.getByRole("button", { name: "New conversation" }).click();
+  await page.getByRole("button", { name: "See the model work" }).click();
   await page.getByLabel("Message", { exact: true }).fill("Tell me a story about a brave fox and a lantern.");
   await page.keyboard.press("Enter");
   await page.locator(".expert-map").waitFor({ timeout: 240_000 });

@@ -83,6 +83,7 @@ test("before any download it says whether the model fits, and how much comes", a
   await page.goto(server.url);
   await expect(button("Download and start")).toBeVisible(OPEN);
   await expect(page.locator(".facts")).toContainText("MB");
+  await expect(page.getByText("the model fits this device")).toBeVisible();
   expect(modelBytes()).toBeLessThan(1_000_000);
   await expectAccessible(page);
 });

@@ -5,6 +5,11 @@ import { type ServerChoice, serverModels } from "./backendState.ts";
 
 const EXAMPLE = "http://localhost:8080/v1";
 
+/** As browsers have it for pages that came over https, and the page's own policy for all. */
+function isReachable({ protocol, hostname, origin }: URL): boolean {
+  return protocol === "https:" || hostname === "localhost" || hostname === "127.0.0.1" || origin === location.origin;
+}
+
 export function BackendSetting({ app }: { readonly app: AppState }) {
   const { backends } = app;
   const choice = backends.choice.value;
@@ -21,6 +26,8 @@ export function BackendSetting({ app }: { readonly app: AppState }) {
       const url = server.value.url.trim();
       if (!/^https?:\/\//i.test(url) || !URL.canParse(url))
         throw new TypeError(`Cannot use '${url}': expected an address such as ${EXAMPLE}`);
+      if (!isReachable(new URL(url)))
+        throw new TypeError(`Cannot use '${url}': pages may reach other machines over https alone, expected https, or this machine`);
       const models = await serverModels({ ...server.value, url });
       offered.value = models;
       const model = server.value.model !== "" ? server.value.model : (models[0] ?? "");
@@ -36,7 +43,7 @@ export function BackendSetting({ app }: { readonly app: AppState }) {
   return (
     <div class="backend">
       <fieldset>
-        <legend>What answers</legend>
+        <legend class="hidden">What answers</legend>
         <label class="choice">
           <input
             type="radio"

@@ -59,7 +59,7 @@ export function Alternatives({ tokens, before }: AlternativesProps) {
               <tr key={rank} aria-current={text === pointed.text ? "true" : undefined}>
                 <th scope="row">{visible(text)}</th>
                 <td>
-                  <meter value={probability} max={1} aria-hidden="true" /> {percent(probability)}
+                  <meter value={probability} max={1} aria-hidden="true" /> <span>{percent(probability)}</span>
                 </td>
               </tr>
             ))}

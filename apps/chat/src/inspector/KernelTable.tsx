@@ -37,7 +37,7 @@ export function KernelTable({ app, available }: { readonly app: AppState; readon
                   {label} <small>×{dispatches}</small>
                 </th>
                 <td>
-                  <meter value={share} max={1} aria-hidden="true" /> {gpuMs.toFixed(3)} ms
+                  <meter value={share} max={1} aria-hidden="true" /> <span>{gpuMs.toFixed(3)} ms</span>
                 </td>
               </tr>
             ))}

@@ -30,7 +30,7 @@ export function MemoryBars({ memory, kvBlocks }: MemoryBarsProps) {
             <tr key={kind}>
               <th scope="row">{NAMES[kind] ?? kind}</th>
               <td>
-                <meter value={bytes} max={total} aria-hidden="true" /> {formatBytes(bytes)}
+                <meter value={bytes} max={total} aria-hidden="true" /> <span>{formatBytes(bytes)}</span>
               </td>
             </tr>
           ))}

@@ -37,6 +37,7 @@ export function Asking({ app, check }: { readonly app: AppState; readonly check:
         <dt>Room in this browser</dt>
         <dd>{storageBytes === null ? "unknown" : formatBytes(storageBytes)}</dd>
       </dl>
+      {refusal === null && !noRoom && <p role="status">As far as a browser can tell, the model fits this device.</p>}
       {refusal !== null && <p role="alert">This GPU is too small for the model. {refusal}</p>}
       {noRoom && (
         <p role="alert">

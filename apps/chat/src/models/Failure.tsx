@@ -10,7 +10,7 @@ interface FailureProps {
 
 export function Failure({ app, phase: { error, during, otherTabs } }: FailureProps) {
   const { model } = app;
-  const [title, advice] = explain(error);
+  const [title, advice] = explain(error, during);
   const resumes = during === "download" && error.name === "DownloadError";
   return (
     <div role="alert" class="failure">
@@ -49,7 +49,7 @@ export function Failure({ app, phase: { error, during, otherTabs } }: FailurePro
   );
 }
 
-function explain({ name }: Error): readonly [title: string, advice: string] {
+function explain({ name }: Error, during: FailureProps["phase"]["during"]): readonly [title: string, advice: string] {
   switch (name) {
     case "NoAdapterError":
       return [
@@ -62,6 +62,7 @@ function explain({ name }: Error): readonly [title: string, advice: string] {
         "The browser refused to keep more data for this site. Free some disk space or delete other models, leave private browsing, or run the model without keeping it.",
       ];
     case "DownloadError":
+      if (during === "check") return ["The model cannot be reached", "Check its address and your connection, then try again."];
       return ["The download failed", "What has arrived is kept. Check your connection and go on from there."];
     case "AdapterLimitError":
     case "GpuOutOfMemoryError":

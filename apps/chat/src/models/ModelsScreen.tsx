@@ -63,8 +63,8 @@ export function ModelsScreen({ app }: { readonly app: AppState }) {
         <h2 id="models-now">In use</h2>
         {phase === "ready" ? (
           <p>
-            {sourceName(model.source.value)} on {model.check.value?.adapter}, about {formatBytes(model.check.value?.gpuBytes ?? 0)} of GPU
-            memory.{" "}
+            {isEmbedded(model.source.value) ? "The model of this page" : sourceName(model.source.value)} on {model.check.value?.adapter},
+            about {formatBytes(model.check.value?.gpuBytes ?? 0)} of GPU memory.{" "}
             <button type="button" onClick={() => model.unload()}>
               Free the GPU
             </button>
@@ -185,6 +185,7 @@ function AddressForm({ onSource, onProblem }: AddressFormProps) {
         type="text"
         aria-label="Address or repository"
         placeholder="https://… or organization/name"
+        maxLength={2000}
         autocomplete="off"
         spellcheck={false}
         value={text.value}
