@@ -117,8 +117,8 @@ export class Contribution {
       await this.#sleep(LOOK_MS, signal);
       this.#announce("serving");
       needed = this.#isNeededElsewhere() ? needed + 1 : 0;
-      // Not all at once: the busier ones of those that hold the same wait longer.
-      if (needed >= LOOKS_BEFORE_MOVE + Math.floor(Math.random() * LOOKS_BEFORE_MOVE)) {
+      // One after the other: the first may be enough, and all at once would leave a gap behind.
+      if (needed >= LOOKS_BEFORE_MOVE * (1 + this.#before())) {
         needed = 0;
         await this.#move(signal);
       }
@@ -301,13 +301,21 @@ export class Contribution {
     return missing.length > 0 && JSON.stringify(missing) === JSON.stringify(gaps(nLayers, others)) && this.#users.size === 0;
   }
 
+  /** How many hold the same and move first. */
+  #before(): number {
+    const { peers } = this.#options.member;
+    return peers.directory
+      .peers()
+      .filter(({ peer, state, layers }) => state === "serving" && peer < peers.id && isSame(layers, this.#range)).length;
+  }
+
   /** Until others serve these layers, or it looks as if nobody will. */
   async #handOver(): Promise<void> {
     const { peers, checkpoint } = this.#options.member;
     const end = this.#clock.now() + HANDOVER_MS;
     let hopedAt = Number.NEGATIVE_INFINITY;
     while (!peers.expelled && this.#clock.now() < end) {
-      const state = succession(checkpoint.config.nLayers, this.#range, peers.directory.peers());
+      const state = succession(checkpoint.config.nLayers, peers.directory.peers());
       if (state === "hoped") hopedAt = this.#clock.now();
       // Whoever moves here says for a moment that it leaves where it was.
       else if (state === "done" || this.#clock.now() - hopedAt > MOVING_MS) return;

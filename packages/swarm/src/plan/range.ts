@@ -61,19 +61,14 @@ export function gaps(nLayers: number, held: readonly LayerRange[]): readonly Lay
 }
 
 /**
- * For a peer that leaves: whether its layers are served without it (`done`), or somebody is about to take some, or could, because it is idle and others hold its own too
+ * For a peer that leaves: whether all layers are served without it (`done`), or somebody is about to take some, or could, because it is idle and others hold its own too
  * (`hoped`), or neither (`none`).
  * @param peers the others
  */
-export function succession(
-  nLayers: number,
-  own: LayerRange,
-  peers: readonly Pick<Announcement, "layers" | "state" | "load">[],
-): "done" | "hoped" | "none" {
+export function succession(nLayers: number, peers: readonly Pick<Announcement, "layers" | "state" | "load">[]): "done" | "hoped" | "none" {
   const others = peers.flatMap(({ layers, state, load }) => (layers && state !== "leaving" ? [{ ...layers, state, load }] : []));
   const serving = others.filter(({ state }) => state === "serving");
-  // Where something is missing with it too, it holds nothing up.
-  if (gaps(nLayers, serving).length === 0 || gaps(nLayers, [...serving, own]).length > 0) return "done";
+  if (gaps(nLayers, serving).length === 0) return "done";
   const lacks = (held: readonly LayerRange[]): string => JSON.stringify(gaps(nLayers, held));
   const isFree = (one: (typeof others)[number]): boolean =>
     one.load === 0 && lacks(others.filter((other) => other !== one)) === lacks(others);
