@@ -1,6 +1,6 @@
 /**
  * Peers killed (SIGKILL) and added while eight clients ask, between hosts of a network lab 20 ms apart: real processes, libp2p and WebRTC; only the model's arithmetic is small.
- * SHOAL_LONG=1: five minutes, an event every 20 s; and a conversation over a network that loses packets.
+ * SHOAL_LONG=1: five minutes, an event every 20 s; peers with other faults; and a conversation over a network that loses packets.
  */
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
@@ -13,6 +13,7 @@ import { inviteToText, newInvite } from "../src/control/invite.ts";
 import type { LayerRange } from "../src/plan/range.ts";
 import { FAKE, FakeStage, answer } from "./fakeModel.ts";
 import { PROMPTS, TOKENS, promptOf } from "./hosts/churnPrompts.ts";
+import { FAULTS } from "./faults.ts";
 import { LOSSY_NETWORK } from "./lossyNetwork.ts";
 import { Netlab } from "./netlab/netlab.ts";
 import { MODEL } from "./swarmFixture.ts";
@@ -60,7 +61,7 @@ export function tests(): readonly GpuTest[] {
         }
       },
     },
-    ...(long ? [LOSSY_NETWORK] : []),
+    ...(long ? [FAULTS, LOSSY_NETWORK] : []),
   ];
 }
 

@@ -24,6 +24,7 @@ import { FAKE, FakeStage, answer } from "../fakeModel.ts";
 import { serving } from "../swarmFixture.ts";
 import { TOKENS, promptOf } from "./churnPrompts.ts";
 
+const FAULTS = ["stalls", "nan"] as const;
 const [role = "", text = "", ...numbers] = Deno.args;
 const outside = Object.keys(networkInterfaces()).filter((name) => name !== "lo" && name !== "lab0");
 if (outside.length > 0) throw new Error(`Cannot open WebRTC here: there is '${outside.join("', '")}', expected a network of its own`);
@@ -49,6 +50,10 @@ async function serve(begin: number, end: number): Promise<void> {
   const announce = (): void => peers.announce(serving(begin, end, { started, stepMs: 1, load: stage.openSequences / stage.room }));
   announce();
   setInterval(announce, 1000);
+  // Whatever is written to it is what is wrong with it from then on.
+  process.stdin.on("data", (text: Buffer) => {
+    stage.fault = FAULTS.find((fault) => fault === text.toString().trim()) ?? "none";
+  });
   console.log(peers.id);
 }
 
@@ -66,7 +71,7 @@ async function ask(client: number, before: Promise<unknown>, onPath: () => void)
     {
       onFault: (peer, fault, error) => {
         lost.push(peer);
-        say({ fault, error: error.message });
+        say({ peer, fault, error: error.message });
       },
     },
   );
