@@ -81,7 +81,13 @@ test("a disk that is full leads to the same choice", async ({ playwright }, { pr
     // Not a byte is left on the next visit: the write is meant to fail for want of room.
     await writeFile(path.join(profile, "rest"), Buffer.alloc(64 * 2 ** 20)).catch(() => {});
     await page.reload();
-    await expect(page.getByText("The browser has too little room for the model")).toBeVisible(OPEN);
+    // A browser that tells of room nevertheless finds that there is none once it fetches.
+    const none = page.getByText("The browser has too little room for the model");
+    await expect(none.or(start)).toBeVisible(OPEN);
+    if (await start.isVisible()) {
+      await start.click();
+      await expect(page.getByRole("heading", { name: "No room for the model" })).toBeVisible(OPEN);
+    }
     await page.getByRole("button", { name: "Run without keeping it", exact: true }).click();
     await expect(page.getByLabel("Message", { exact: true })).toBeVisible(OPEN);
     // And then there is room. What was kept may be gone: Chromium throws away what it could not note down.

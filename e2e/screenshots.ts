@@ -14,7 +14,7 @@ const BEST: readonly string[] = [
   "chat-wide-dark",
   "chat-phone-light",
   "chat-phone-dark",
-  "loading-wide-light",
+  "loading-phone-dark",
   "failed-phone-dark",
   "experts-wide-light",
   "experts-phone-dark",
