@@ -15,12 +15,23 @@ test("ExpertHeat shows the most used expert of a layer as 1, and forgets slowly"
 
 test("RateWindow tells tokens a second and a step of the last seconds, and nothing where none came", () => {
   const window = new RateWindow();
-  expect(window.add({ completionTokens: 10, steps: 10 }, 0)).toBeNull();
-  expect(window.add({ completionTokens: 30, steps: 20 }, 1000)).toEqual({ tokensPerSecond: 20, tokensPerStep: 2 });
-  expect(window.add({ completionTokens: 30, steps: 20 }, 9000)).toBeNull();
+  expect(window.add({ completionTokens: 10, steps: 10, answers: 1 }, 0)).toBeNull();
+  expect(window.add({ completionTokens: 30, steps: 20, answers: 1 }, 1000)).toEqual({ tokensPerSecond: 20, tokensPerStep: 2 });
+  expect(window.add({ completionTokens: 30, steps: 20, answers: 1 }, 9000)).toBeNull();
   // Another engine.
-  expect(window.add({ completionTokens: 1, steps: 1 }, 9500)).toBeNull();
-  expect(window.add({ completionTokens: 3, steps: 3 }, 10_500)).toEqual({ tokensPerSecond: 2, tokensPerStep: 1 });
+  expect(window.add({ completionTokens: 1, steps: 1, answers: 1 }, 9500)).toBeNull();
+  expect(window.add({ completionTokens: 3, steps: 3, answers: 1 }, 10_500)).toEqual({ tokensPerSecond: 2, tokensPerStep: 1 });
+});
+
+test("RateWindow counts the steps of an answer that had run ahead of its first token", () => {
+  const window = new RateWindow();
+  expect(window.add({ completionTokens: 100, steps: 50, answers: 0 }, 0)).toBeNull();
+  expect(window.add({ completionTokens: 100, steps: 59, answers: 1 }, 4000)).toBeNull();
+  expect(window.add({ completionTokens: 120, steps: 71, answers: 1 }, 6000)).toEqual({ tokensPerSecond: 10, tokensPerStep: 20 / 21 });
+  expect(window.add({ completionTokens: 121, steps: 71, answers: 0 }, 6500)?.tokensPerStep).toBe(1);
+  expect(window.add({ completionTokens: 121, steps: 71, answers: 0 }, 7000)?.tokensPerStep).toBe(1);
+  // Drafts were right.
+  expect(window.add({ completionTokens: 141, steps: 81, answers: 1 }, 8000)?.tokensPerStep).toBe(2);
 });
 
 test("tokensOf reads what a stream says of probabilities, and leaves out what is no such thing", () => {

@@ -113,7 +113,8 @@ export class InspectorState implements RequestWatcher {
       this.#heat = new ExpertHeat();
       return;
     }
-    this.rates.value = this.#window.add(inspection.status.totals);
+    const { totals, running, waiting } = inspection.status;
+    this.rates.value = this.#window.add({ ...totals, answers: running + waiting });
     if (inspection.routing) this.layers.value = this.#heat.add(inspection.routing.layers);
   }
 }
