@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import process from "node:process";
 import { DeviceFleet, type FleetMember, type Split, layoutOfSplit } from "@shoal/cluster/deno";
 import { Engine, GREEDY, Generator } from "@shoal/engine";
-import { dawnAdapterNames, openDenoGpu } from "@shoal/gpu/deno";
+import { dawnAdapters, openDenoGpu } from "@shoal/gpu/deno";
 import type { Stage } from "@shoal/model";
 import { type DenoEngine, type GpuTest, Models, check, readGolden, report } from "@shoal/model/testing";
 import { fileURLToPath } from "node:url";
@@ -130,7 +130,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           {
             name: "every adapter that Dawn names opens by its name",
             run: async () => {
-              const names = await dawnAdapterNames();
+              const names = (await dawnAdapters()).map(({ name }) => name);
               check(names.length > 0, "there is none");
               for (const adapterName of names) {
                 const gpu = await openDenoGpu({ webgpu: "dawn", adapterName });

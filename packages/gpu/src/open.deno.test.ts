@@ -1,13 +1,17 @@
 import { describe, expect, it } from "vitest";
-import { adapterNamesIn, refusal } from "./open.deno.ts";
+import { adaptersIn, refusal } from "./open.deno.ts";
 
-describe("adapterNamesIn()", () => {
-  it("finds each name once in what Dawn's addon says, and nothing in other messages", () => {
+describe("adaptersIn()", () => {
+  it("finds each name in what Dawn's addon says, how many have it, and nothing in other messages", () => {
     const message =
       "no suitable backends found\nAvailable adapters:\n * backend: 'vulkan', name: 'SwiftShader Device (Subzero)'\n" +
-      " * backend: 'vulkan', name: 'Somebody's GPU'\n * backend: 'vulkan', name: 'Somebody's GPU'\n";
-    expect(adapterNamesIn(message)).toEqual(["SwiftShader Device (Subzero)", "Somebody's GPU"]);
-    expect(adapterNamesIn("the addon did not start: name: 'x'")).toEqual([]);
+      " * backend: 'vulkan', name: 'Somebody's GPU'\n * backend: 'vulkan', name: 'Somebody's GPU'\n" +
+      " * backend: 'openGLES', name: 'SwiftShader Device (Subzero)'\n";
+    expect(adaptersIn(message)).toEqual([
+      { name: "SwiftShader Device (Subzero)", count: 1 },
+      { name: "Somebody's GPU", count: 2 },
+    ]);
+    expect(adaptersIn("the addon did not start: name: 'x'")).toEqual([]);
   });
 });
 

@@ -54,28 +54,36 @@ export async function openDenoGpu(asked: DenoOpenOptions = {}): Promise<GpuConte
 const NO_ADAPTER = "shoal: none of these";
 const MAX_ADAPTERS = 64;
 
-/**
- * Names of the adapters that Dawn can open by name, each once: of several alike only one can be told. Opens no device.
- * @throws NoAdapterError where the addon does not load
- */
-export async function dawnAdapterNames(): Promise<readonly string[]> {
+export interface NamedAdapters {
+  readonly name: string;
+  /** How many are called so; asked for by this name, Dawn opens the first. */
+  readonly count: number;
+}
+
+/** Adapters as Dawn names them, which it can open by their names. Opens no device. @throws NoAdapterError where the addon does not load */
+export async function dawnAdapters(): Promise<readonly NamedAdapters[]> {
   const { gpu } = await dawn({ adapterName: NO_ADAPTER });
   const refusal: unknown = await waitAwake(gpu.requestAdapter()).catch((error: unknown) => error);
-  return refusal instanceof Error ? adapterNamesIn(refusal.message) : [];
+  return refusal instanceof Error ? adaptersIn(refusal.message) : [];
 }
 
 /** Why there is no adapter: of that name, where one was asked for. */
 export function refusal(error: unknown, adapterName: string | undefined): string {
   const message = error instanceof Error ? error.message : String(error);
-  const names = adapterNamesIn(message);
+  const names = adaptersIn(message).map(({ name }) => name);
   if (adapterName === undefined || names.length === 0) return `${message}; ${HINT}`;
   return `none is called '${adapterName}', expected part of one of these names: ${names.map((name) => `'${name}'`).join(", ")}`;
 }
 
 /** " * backend: 'vulkan', name: 'llvmpipe (LLVM 15.0.6, 256 bits)'", a line each. */
-export function adapterNamesIn(message: string): readonly string[] {
-  const names = [...message.matchAll(/^ \* backend: '[^']*', name: '(.{1,200})'$/gm)].map(([, name = ""]) => name);
-  return [...new Set(names)].slice(0, MAX_ADAPTERS);
+export function adaptersIn(message: string): readonly NamedAdapters[] {
+  /** By name, then by backend: one adapter may have several. */
+  const counts = new Map<string, Map<string, number>>();
+  for (const [, backend = "", name = ""] of message.matchAll(/^ \* backend: '([^']*)', name: '(.{1,200})'$/gm)) {
+    const ofName = counts.get(name) ?? new Map<string, number>();
+    counts.set(name, ofName.set(backend, (ofName.get(backend) ?? 0) + 1));
+  }
+  return [...counts].slice(0, MAX_ADAPTERS).map(([name, ofName]) => ({ name, count: Math.max(...ofName.values()) }));
 }
 
 function withEnvironment(options: DenoOpenOptions): DenoOpenOptions {

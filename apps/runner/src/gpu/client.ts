@@ -75,6 +75,11 @@ export class GpuClient implements TokenGenerator {
     return this.#call((host) => host.paging(), signal);
   }
 
+  /** What of a wish for devices could not be had, once they are loaded. */
+  fleetNotes(signal?: AbortSignal): Promise<readonly string[]> {
+    return this.#call((host) => host.fleetNotes(), signal);
+  }
+
   requirements(request: LoadRequest, signal?: AbortSignal): Promise<Requirements> {
     return this.#call((host) => host.requirements(request), signal);
   }

@@ -73,6 +73,7 @@ export class GpuHost {
   /** The same, if it is on the device that is open. */
   #local: LocalStage | undefined;
   #fleet: DeviceFleet | undefined;
+  #fleetNotes: readonly string[] = [];
   /** Experts of which only some are on the device, and what the others are read from. */
   #paged: { readonly shard: LocalExpertShard; readonly checkpoint: CheckpointSource } | undefined;
   /** What `#stage` was loaded by. */
@@ -186,6 +187,11 @@ export class GpuHost {
     }
   }
 
+  /** What of a wish for devices could not be had, once they are loaded. */
+  fleetNotes(): readonly string[] {
+    return this.#fleetNotes;
+  }
+
   /** How paging goes: of each device, summed over its layers; nothing where all experts are on their devices. */
   async paging(): Promise<readonly DevicePaging[]> {
     if (this.#fleet) return this.#loaded?.expertBytes === undefined ? [] : this.#fleet.paging();
@@ -215,7 +221,8 @@ export class GpuHost {
     config: ModelConfig,
     onProgress: LocalStageOptions["onProgress"],
   ): Promise<Stage> {
-    const { members, layout } = await fleetLayout(wish, config);
+    const { members, layout, notes } = await fleetLayout(wish, config);
+    this.#fleetNotes = notes;
     const { location, expertBytes } = request;
     this.#fleet = await DeviceFleet.open({
       members,

@@ -81,9 +81,11 @@ export async function startModel<T extends Prepared>(
   };
   try {
     const stage = await client.load({ ...load, location: model.location, config: model.configOverride }, onProgress, signal);
+    const notes = fleet ? await client.fleetNotes(signal) : [];
     const loaded = { bytes: totalBytes, seconds: (performance.now() - begin) / 1000 };
     const rate = formatBytes(loaded.bytes / loaded.seconds);
     progress.end((ms) => `Loaded ${model.name}: ${formatBytes(totalBytes)} in ${formatDuration(ms)}, ${rate}/s`);
+    for (const note of notes) terminal.err(`Warning: ${note}\n`);
     return { ...prepared, client, device, stage, loaded };
   } catch (error) {
     progress.end();
