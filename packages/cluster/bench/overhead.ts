@@ -3,7 +3,8 @@
  *
  * - a step of two workers on one adapter against the sum of the steps of each;
  * - the throughput of four sequences in flight through two stages against what the slower stage alone allows;
- * - the planner's prediction against the measured step, for two and for four devices, from what one device alone was timed at: one layer, several, the whole model, a readback, a message.
+ * - the planner's prediction against the measured step, for two and for four devices, from what one device alone was timed at, with pauses as a pipeline has them: one layer,
+ *   several, the whole model, a readback, a message.
  *
  * On a software adapter all devices compute on the same processors, and nothing can overlap. So for the last two every device is a process that has one processor for itself (`taskset`, and
  * one thread of llvmpipe's), which is what a GPU is to its process. With fewer processors than devices, some share one, and only wait for each other as stages do that have nothing to do.
@@ -24,6 +25,8 @@ const STEPS = 16;
 const ROUNDS = 5;
 const OPTIONS = { kvFormat: "f32", contextTokens: 512, kvTokens: 2048, maxTokens: 64, maxOutputs: 8, maxSequences: 4 } as const;
 const IN_FLIGHT = 4;
+/** A device of a pipeline rests while the others work, and wakes up for its next step with cold caches: what it is timed alone at must have such pauses too. */
+const PAUSE_MS = 12;
 
 const webgpu = engineOf(Deno.args[0] ?? "dawn");
 const processors = availableParallelism();
@@ -49,12 +52,17 @@ function range(k: number, count: number): { readonly begin: number; readonly end
   return { begin: Math.round((k * config.nLayers) / count), end: Math.round(((k + 1) * config.nLayers) / count) };
 }
 
-/** Does it STEPS times; one step waits for the one before it. @returns milliseconds of each */
-async function timed(step: () => Promise<void>): Promise<number> {
+/** Does it STEPS times; one step waits for the one before it, and so long after it. @returns milliseconds of each */
+async function timed(step: () => Promise<void>, pauseMs = 0): Promise<number> {
   for (let i = 0; i < 3; i++) await step();
-  const begin = performance.now();
-  for (let i = 0; i < STEPS; i++) await step();
-  return (performance.now() - begin) / STEPS;
+  let sum = 0;
+  for (let i = 0; i < STEPS; i++) {
+    if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    const begin = performance.now();
+    await step();
+    sum += performance.now() - begin;
+  }
+  return sum / STEPS;
 }
 
 /** A step until its hidden states or its tokens are here, asked for as a pipeline asks its last stage. */
@@ -65,14 +73,13 @@ async function toHost(stage: Stage, batch: Batch): Promise<void> {
 }
 
 /** Milliseconds of a decoding step of a stage, a pipeline or a part of one, from its input to its output, which the host has then. */
-async function stepMs(stage: Stage, sequences = 1): Promise<number> {
+async function stepMs(stage: Stage, pauseMs = 0): Promise<number> {
   const { hasHead, hasEmbedding, layers } = await stage.describe();
   const hidden = hasEmbedding && layers.begin === 0 ? undefined : new Float32Array(config.hiddenSize).fill(0.1);
-  const slots: SequenceSlot[] = [];
-  for (let i = 0; i < sequences; i++) slots.push(await stage.open());
-  const entries = slots.map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) }));
-  const result = await timed(() => toHost(stage, { entries, output: hasHead ? "sample" : "hidden" }));
-  for (const slot of slots) await stage.close(slot);
+  const sequence = await stage.open();
+  const entries = [{ sequence, tokens: [5], ...(hidden && { hidden }) }];
+  const result = await timed(() => toHost(stage, { entries, output: hasHead ? "sample" : "hidden" }), pauseMs);
+  await stage.close(sequence);
   return result;
 }
 
@@ -192,7 +199,7 @@ if (!alone) throw new RangeError("There is no device");
 const times = await alone.measure();
 const timedLayers = async (begin: number, end: number): Promise<() => Promise<TimedLayers>> => {
   const stage = await alone.loadStage({ location: TINY, options: { ...OPTIONS, layers: { begin, end } } });
-  return async () => ({ begin, end, seconds: (await stepMs(stage)) / 1000 });
+  return async () => ({ begin, end, seconds: (await stepMs(stage, PAUSE_MS)) / 1000 });
 };
 // Layers of one kind, without embedding and head.
 const few = await timedLayers(config.nDenseLayers, config.nDenseLayers + 1);
@@ -201,7 +208,7 @@ for (const count of [2, 4]) {
   const fleet = await parts(count, bound);
   const rounds: { readonly whole: number; readonly step: number; readonly predicted: number; readonly flight: number }[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const [whole, step] = [await stepMs(one.pipeline), await stepMs(fleet.pipeline)];
+    const [whole, step] = [await stepMs(one.pipeline, PAUSE_MS), await stepMs(fleet.pipeline)];
     const predicted = predictedMs(count, await few(), await more(), whole, times);
     let [flight, most] = [Number.NaN, Number.POSITIVE_INFINITY];
     if (count === 2) {
