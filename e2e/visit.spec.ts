@@ -88,7 +88,7 @@ test("before any download it says whether the model fits, and how much comes", a
   await expectAccessible(page);
 });
 
-test("a download is paused, goes on, breaks with a choice, and is taken over by another tab when this one closes: no byte comes twice", async () => {
+test("a download is paused, goes on, also after a reload, breaks with a choice, and is taken over by another tab when this one closes: no byte comes twice", async () => {
   const other = await openPage(context);
   await other.goto(server.url);
   server.cut = { path: SHARD, after: 3_000_000, hangs: true };
@@ -98,6 +98,11 @@ test("a download is paused, goes on, breaks with a choice, and is taken over by 
   server.cut = { path: SHARD, after: 4_000_000, hangs: true };
   await button("Resume", other).click();
   await expect.poll(sentOfShard).toBeGreaterThanOrEqual(4_000_000);
+  server.cut = { path: SHARD, after: 5_000_000, hangs: true };
+  await other.reload();
+  await expect(other.locator(".facts")).toContainText("are here already", OPEN);
+  await button("Download and start", other).click();
+  await expect.poll(sentOfShard).toBeGreaterThanOrEqual(5_000_000);
 
   // Meanwhile this tab waits: it sees what has come, and goes on when the other is closed.
   await button("Download and start").click();
