@@ -89,66 +89,66 @@ test("a page that holds no layers chats over a peer in Deno, and gets the greedy
   }
 });
 
-test("two browsers and a relay: each lends half of the model's layers, and both chat", async () => {
-  test.skip(!isLong, "SwiftShader takes a minute to compile");
-  test.setTimeout(900 * SECONDS);
-  const lab = await SwarmLab.up(["relay", "one", "two"], site.folder);
-  try {
-    const invite = await lab.create("relay");
-    const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
-    const problems = [problemsOf(one.page), problemsOf(two.page)];
-    const time = async (what: string): Promise<void> => {
-      const begin = Date.now();
-      await Promise.all(
-        [one, two].map(async ({ page, url }) => {
-          await open(page, url, invite);
-          await lend(page, HALF_GB);
-        }),
-      );
-      expect((await Promise.all([serving(one.page), serving(two.page)])).sort()).toEqual(["layers 0–2", "layers 3–5"]);
-      const served = Date.now();
-      await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
-      await ask(one.page);
-      await expect(answer(one.page)).toContainText("The", { timeout: 120 * SECONDS });
-      console.log(`${what}: from invite to serving ${(served - begin) / 1000} s, to the first token ${(Date.now() - begin) / 1000} s`);
-      await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 60 * SECONDS });
-    };
-    await time("weights fetched");
-    await Promise.all([leave(one.page), leave(two.page)]);
-    await time("weights kept");
-    await ask(two.page);
-    await expect(answer(two.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
-    expect(problems).toEqual([[], []]);
-  } finally {
-    await lab.down();
-  }
-});
+if (isLong)
+  test("two browsers and a relay: each lends half of the model's layers, and both chat", async () => {
+    test.setTimeout(900 * SECONDS);
+    const lab = await SwarmLab.up(["relay", "one", "two"], site.folder);
+    try {
+      const invite = await lab.create("relay");
+      const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
+      const problems = [problemsOf(one.page), problemsOf(two.page)];
+      const time = async (what: string): Promise<void> => {
+        const begin = Date.now();
+        await Promise.all(
+          [one, two].map(async ({ page, url }) => {
+            await open(page, url, invite);
+            await lend(page, HALF_GB);
+          }),
+        );
+        expect((await Promise.all([serving(one.page), serving(two.page)])).sort()).toEqual(["layers 0–2", "layers 3–5"]);
+        const served = Date.now();
+        await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
+        await ask(one.page);
+        await expect(answer(one.page)).toContainText("The", { timeout: 120 * SECONDS });
+        console.log(`${what}: from invite to serving ${(served - begin) / 1000} s, to the first token ${(Date.now() - begin) / 1000} s`);
+        await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 60 * SECONDS });
+      };
+      await time("weights fetched");
+      await Promise.all([leave(one.page), leave(two.page)]);
+      await time("weights kept");
+      await ask(two.page);
+      await expect(answer(two.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
+      expect(problems).toEqual([[], []]);
+    } finally {
+      await lab.down();
+    }
+  });
 
-test("two browsers and two programs, none of which can hold the model: a page and a program get what one device gives", async () => {
-  test.skip(!isLong, "SwiftShader takes a minute to compile");
-  test.setTimeout(900 * SECONDS);
-  const lab = await SwarmLab.up(["relay", "a", "b", "one", "two", "client"], site.folder);
-  try {
-    const invite = await lab.create("relay");
-    const generate = ["generate", "--temperature", "0", "--max-new-tokens", "24", "--json", QUESTION];
-    const ids = async (...more: readonly string[]): Promise<unknown> =>
-      (JSON.parse(await lab.run("client", [...generate, ...more])) as { readonly ids: unknown }).ids;
-    const expected = await ids("--webgpu", "wgpu", "--context", "512");
-    const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
-    const programs = ["a", "b"].map((host) => lab.join(host, [invite, "--memory", QUARTER.megabytes, ...SIZES]));
-    const pages = [one, two].map(async ({ page, url }) => {
-      await open(page, url, invite);
-      await lend(page, QUARTER.gigabytes);
-      return serving(page);
-    });
-    const told = await Promise.all([...programs, ...pages]);
-    console.log(told.map((text) => text.trim().split(" as ")[0]).join("; "));
-    await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
-    await expect(one.page.getByText("4 peers hold layers")).toBeVisible();
-    expect(await ids("--swarm", invite)).toEqual(expected);
-    await ask(one.page);
-    await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
-  } finally {
-    await lab.down();
-  }
-});
+if (isLong)
+  test("two browsers and two programs, none of which can hold the model: a page and a program get what one device gives", async () => {
+    test.setTimeout(900 * SECONDS);
+    const lab = await SwarmLab.up(["relay", "a", "b", "one", "two", "client"], site.folder);
+    try {
+      const invite = await lab.create("relay");
+      const generate = ["generate", "--temperature", "0", "--max-new-tokens", "24", "--json", QUESTION];
+      const ids = async (...more: readonly string[]): Promise<unknown> =>
+        (JSON.parse(await lab.run("client", [...generate, ...more])) as { readonly ids: unknown }).ids;
+      const expected = await ids("--webgpu", "wgpu", "--context", "512");
+      const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
+      const programs = ["a", "b"].map((host) => lab.join(host, [invite, "--memory", QUARTER.megabytes, ...SIZES]));
+      const pages = [one, two].map(async ({ page, url }) => {
+        await open(page, url, invite);
+        await lend(page, QUARTER.gigabytes);
+        return serving(page);
+      });
+      const told = await Promise.all([...programs, ...pages]);
+      console.log(told.map((text) => text.trim().split(" as ")[0]).join("; "));
+      await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
+      await expect(one.page.getByText("4 peers hold layers")).toBeVisible();
+      expect(await ids("--swarm", invite)).toEqual(expected);
+      await ask(one.page);
+      await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
+    } finally {
+      await lab.down();
+    }
+  });

@@ -29,8 +29,6 @@ import { gpuCounts, playwrightCounts, playwrightParts, vitestCounts } from "./co
 
 /** Driver and shader compiler of a software adapter keep one processor busy, seldom two, in Chromium too: these stages run at once. The long ones come first. */
 const GPU_LANE = "gpu";
-/** Programs on the hosts of network labs mostly wait for one another. */
-const NET_LANE = "net";
 
 /** A stage that hangs must not hang a build machine for hours. */
 const TIMEOUT_MS = 40 * 60_000;
@@ -70,14 +68,12 @@ export const STAGES = [
     name: "net",
     about: "peers over WebRTC in network namespaces of their own, in Deno; needs Linux, root, gcc and iproute2",
     inOk: false,
-    lane: NET_LANE,
     run: runNetTests,
   },
   {
     name: "e2e:swarm",
     about: "the chat page in a swarm, Chromium in network namespaces of its own; needs what net needs",
     inOk: false,
-    lane: NET_LANE,
     run: (context) => runPlaywright(context, "swarm", (file) => IN_NAMESPACES.includes(file)),
   },
   {
