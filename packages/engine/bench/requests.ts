@@ -99,8 +99,7 @@ const WAYS = {
   "2 drafts": { least: 2, most: 2 },
   "3 drafts": { least: 3, most: 3 },
   "always drafting": { least: 1 },
-  // As `shoal serve` has it.
-  "the engine's choice": webgpu === "wgpu" ? { begin: 0 } : {},
+  "the engine's choice": {},
 } as const satisfies Record<string, EngineOptions["drafts"]>;
 
 interface Way {

@@ -26,9 +26,9 @@ export interface EngineOptions {
   readonly prefixCache?: boolean;
   /**
    * How many tokens the model's MTP module may draft for a stream in each step: as many as turns out fastest from `least`, 0 by default, to `most`, by default what the stage allows.
-   * Or none at all: false. It starts from `begin`, by default one where steps chain, else none; where every reading of the device takes long, 0 is better.
+   * Or none at all: false.
    */
-  readonly drafts?: false | { readonly least?: number; readonly most?: number; readonly begin?: number };
+  readonly drafts?: false | { readonly least?: number; readonly most?: number };
   /** Makes constraints of requests that have one; without it they are refused. */
   readonly constraints?: ConstraintSource;
   /** Gives a stage in place of one whose device was lost: what ran goes on there. Without it such a loss ends every request. */
@@ -72,8 +72,7 @@ export class Engine implements InferenceEngine {
     this.#description = description;
     this.#blocks = new BlockLedger(stage, description, options.prefixCache ?? true);
     this.#readings = new Readings(stage);
-    const { begin = description.chainsDrafts ? 1 : 0 } = options.drafts === false ? {} : (options.drafts ?? {});
-    this.#speculation = new SpeculationPacer(description.maxDrafts, begin);
+    this.#speculation = new SpeculationPacer(description.maxDrafts, description.chainsDrafts ? 1 : 0);
     this.#loop = this.#run();
   }
 

@@ -274,12 +274,7 @@ export class GpuHost {
     if (!this.#stage) throw new EngineError("closed", "Cannot open an engine: no model is loaded");
     // Its thread starts with the first request that has a grammar.
     this.#constraints = new GrammarConstraints({ spawn: spawnGrammarWorker, vocabulary });
-    this.#engine = await Engine.open(this.#stage, {
-      constraints: this.#constraints,
-      reopen: () => this.#reopen(),
-      // Deno's wgpu takes 11 ms for a reading, and plain steps are read sixteen at once.
-      ...(this.#gpu?.dialect.engine === "wgpu" && { drafts: { begin: 0 } }),
-    });
+    this.#engine = await Engine.open(this.#stage, { constraints: this.#constraints, reopen: () => this.#reopen() });
     return this.#engine.status();
   }
 
