@@ -68,23 +68,6 @@ async function check(gpu: GpuContext, count: number): Promise<void> {
     const settled = keep(gpu.upload("settled", new Uint32Array(settledBytes(SLOTS) / 4).fill(55), "activations"));
     const common = { ring, ringRows: RING_ROWS, settled } as const;
     const settle = await settleDrafts(gpu, { step: verified, ...common, lastDrafts, draftStride: DRAFT_STRIDE, lastTokens });
-    gpu.submit(settle);
-    const [places, latest, ringAfter] = await Promise.all([settled, lastTokens, ring].map((buffer) => words(gpu, buffer)));
-
-    const expectedPlaces = new Uint32Array(SLOTS * 2).fill(55);
-    const expectedLatest = new Uint32Array(SLOTS).fill(99);
-    const expectedRing = ringWords.slice();
-    let at = RING_ROW * RING_ROWS + 2;
-    for (const sequence of sequences) {
-      const right = rightDrafts(sequence);
-      expectedPlaces.set([sequence.position, right], sequence.slot * 2);
-      expectedLatest[sequence.slot] = sequence.chosen[right] ?? 0;
-      expectedRing.fill(NO_TOKEN, at + right + 1, at + sequence.chosen.length);
-      at += sequence.chosen.length;
-    }
-    assertEqual(places ?? [], expectedPlaces, "places");
-    assertEqual(latest ?? [], expectedLatest, "latest");
-    assertEqual(ringAfter ?? [], expectedRing, "ring");
 
     // The next step, as a draft has it: each row again, and an output after the last that stands; then a row behind that, as further drafts and the next verified step have it.
     const next = { tokens: [] as number[], positions: [] as number[], sequences: [] as number[], outputRows: [] as number[] };
@@ -117,7 +100,27 @@ async function check(gpu: GpuContext, count: number): Promise<void> {
     const room = next.tokens.length + 2;
     const step = uploadBatch(gpu, { ...next, verifiedRow: RING_ROW }, room);
     keep(step.batch);
-    gpu.submit(await placeRows(gpu, { step, ...common }));
+    const place = await placeRows(gpu, { step, ...common });
+
+    gpu.submit(settle);
+    const [places, latest, ringAfter] = await Promise.all([settled, lastTokens, ring].map((buffer) => words(gpu, buffer)));
+
+    const expectedPlaces = new Uint32Array(SLOTS * 2).fill(55);
+    const expectedLatest = new Uint32Array(SLOTS).fill(99);
+    const expectedRing = ringWords.slice();
+    let at = RING_ROW * RING_ROWS + 2;
+    for (const sequence of sequences) {
+      const right = rightDrafts(sequence);
+      expectedPlaces.set([sequence.position, right], sequence.slot * 2);
+      expectedLatest[sequence.slot] = sequence.chosen[right] ?? 0;
+      expectedRing.fill(NO_TOKEN, at + right + 1, at + sequence.chosen.length);
+      at += sequence.chosen.length;
+    }
+    assertEqual(places ?? [], expectedPlaces, "places");
+    assertEqual(latest ?? [], expectedLatest, "latest");
+    assertEqual(ringAfter ?? [], expectedRing, "ring");
+
+    gpu.submit(place);
     const batch = await words(gpu, step.batch);
     const column = (index: number, length: number): Uint32Array => batch.subarray(4 + index * room, 4 + index * room + length);
     assertEqual(column(0, placed.tokens.length), placed.tokens, "tokens");
