@@ -325,8 +325,9 @@ function ignoreLoss(error: unknown): void {
   if (!isLoss(error)) throw error;
 }
 
+/** But for buffers to read back with, of which the context keeps some small ones. */
 function total(bytes: Readonly<Record<string, number>>): number {
-  return Object.values(bytes).reduce((sum, each) => sum + each, 0);
+  return Object.entries(bytes).reduce((sum, [kind, of]) => sum + (kind === "readback" ? 0 : of), 0);
 }
 
 function expertBytes({ tensors }: Awaited<ReturnType<Models["checkpoint"]>>, layer: number): number {

@@ -362,7 +362,8 @@ describe("Engine", () => {
         const { draftTokens, acceptedDraftTokens } = engine.status().totals;
         // Each of the 120 tokens was drafted and right, or came after a draft that was verified, but for the prompts' three.
         expect(acceptedDraftTokens + draftTokens).toBeLessThanOrEqual(117);
-        expect(acceptedDraftTokens + draftTokens).toBeGreaterThan(111);
+        // At an answer's end, steps that are on their way may still come to nothing, and no draft is verified for those behind them.
+        expect(acceptedDraftTokens + draftTokens).toBeGreaterThan(chains ? 100 : 111);
         expect(acceptedDraftTokens).toBeGreaterThan(30);
       },
       { drafts: { least: 1, most: 1 } },
