@@ -362,8 +362,8 @@ describe("Engine", () => {
         const { draftTokens, acceptedDraftTokens } = engine.status().totals;
         // Each of the 120 tokens was drafted and right, or came after a draft that was verified, but for the prompts' three.
         expect(acceptedDraftTokens + draftTokens).toBeLessThanOrEqual(117);
-        // At an answer's end, steps that are on their way may still come to nothing, and no draft is verified for those behind them.
-        expect(acceptedDraftTokens + draftTokens).toBeGreaterThan(chains ? 100 : 111);
+        // A chain's places are as if all drafts were right: at an answer's end, as long as it is not known which were, there seems to be no room for another.
+        expect(acceptedDraftTokens + draftTokens).toBeGreaterThan(chains ? 105 : 111);
         expect(acceptedDraftTokens).toBeGreaterThan(30);
       },
       { drafts: { least: 1, most: 1 } },

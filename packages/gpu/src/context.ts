@@ -269,6 +269,11 @@ export class GpuContext {
     return this.#staging.get(kept)?.pop() ?? this.buffer({ label: "read", size: kept, kind: "readback" });
   }
 
+  /** Gives up the readback buffers that are only kept for the next reads. */
+  trim(): void {
+    for (const kept of this.#staging.values()) for (const staging of kept) this.destroyBuffer(staging);
+  }
+
   #forgetStaging(buffer: GPUBuffer): void {
     const others = this.#staging.get(buffer.size)?.filter((staging) => staging !== buffer) ?? [];
     if (others.length > 0) this.#staging.set(buffer.size, others);
