@@ -34,6 +34,7 @@ export async function openSecondDevice(
   const death = new Promise<never>((_, reject) => {
     worker.addEventListener("error", ({ message }) => reject(new Error(`Cannot use the second GPU: its worker died: ${message}`)));
   });
+  // Nobody may be waiting when it happens.
   death.catch(() => {});
   const alive = <T>(call: Promise<T>): Promise<T> => Promise.race([call, death]);
   try {

@@ -209,6 +209,7 @@ export class SwarmHost {
       this.#path = undefined;
       this.#opened = undefined;
       path.destroy();
+      // What it would take leave of is gone.
       void path.stage.destroy().catch(() => {});
     }
     return response;

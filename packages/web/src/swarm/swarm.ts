@@ -56,6 +56,7 @@ export class Swarm implements ChatBackend {
 
   /** Leaves the swarm: says so to the others, then ends the worker. */
   async close(): Promise<void> {
+    // Whoever cannot be told finds out by the silence; the worker ends in any case.
     await this.#member.call((host) => host.close()).catch(() => {});
     this.#member.end(new WebError("RequestError", "Cannot go on: the swarm was left"));
   }
