@@ -337,18 +337,16 @@ export class Engine implements InferenceEngine {
     return this.#speculation.next(streams, Math.min(drafts.least ?? 0, most), most);
   }
 
-  /** Whether a step that verifies drafts need not wait for the one before: nobody's prompt is computed, and nobody's next token depends on what is known here. */
+  /** Whether a step that verifies drafts need not wait for the one before: nobody's next token depends on what is known here. */
   get #chains(): boolean {
-    return (
-      this.#description.chainsDrafts &&
-      this.#running.every(({ request, placement }) => placement.length >= placement.prefillTokens && !request.bound)
-    );
+    return this.#description.chainsDrafts && this.#running.every(({ request }) => !request.bound);
   }
 
   async #submitChained(step: ScheduledStep): Promise<void> {
     this.#draftedAt = undefined;
     await submitChained(this.#stage, this.#readings, step);
     this.#count({ steps: 1 });
+    for (const entry of step.entries) await this.#rememberPrompt(entry);
   }
 
   #forgetDrafts(): void {

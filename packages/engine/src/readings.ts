@@ -35,8 +35,8 @@ export interface SubmittedStep {
 export interface ChainedRows {
   /** Made after it, for each stream. */
   readonly drafts: number;
-  /** Each with a row, and one more for each draft that it verified. */
-  readonly entries: readonly (SampledRow & { readonly verify: number })[];
+  /** Each with `given` rows whose tokens were known and then, unless it is quiet, a row and one more for each draft that it verified. */
+  readonly entries: readonly (SampledRow & { readonly given: number; readonly quiet: boolean; readonly verify: number })[];
 }
 
 /** What of a chained step's drafts came true. */
@@ -159,9 +159,10 @@ function settledRows({ drafts, entries }: ChainedRows, ids: readonly number[]): 
   let at = 0;
   return {
     drafts,
-    entries: entries.map((entry) => {
-      const own = ids.slice(at, (at += 1 + entry.verify));
-      return { ...entry, right: own.filter((id) => id !== NO_TOKEN).length - 1 };
+    entries: entries.map(({ request, placement, given, quiet, verify }) => {
+      at += given;
+      const own = ids.slice(at, (at += quiet ? 0 : 1 + verify));
+      return { request, placement, verify, right: Math.max(0, own.filter((id) => id !== NO_TOKEN).length - 1) };
     }),
   };
 }

@@ -268,8 +268,13 @@ export class FakePagedStage implements Stage {
     for (const [index, { sequence: slot, tokens, quiet = false, draftAfter, verify = 0 }] of entries.entries()) {
       const sequence = this.#sequence(slot);
       if (chain) {
-        if (tokens !== "sampled" || sequence.stands === undefined || sequence.rows !== 1 + verify)
-          throw new Error(`chained drafts of ${1 + verify} rows, not ${sequence.rows}`);
+        const named = tokens === "sampled" ? [] : tokens;
+        if (sequence.stands === undefined || sequence.rows !== named.length + (quiet ? 0 : 1 + verify) || (verify > 0 && named.length > 0))
+          throw new Error(`chained drafts of ${named.length} and ${1 + verify} rows, not ${sequence.rows}`);
+        const after = this.#ids(sequence).slice(sequence.length - sequence.rows + 1);
+        if (named.some((id, row) => row < after.length && id !== after[row]))
+          throw new Error(`drafts after ${named.join()}, not ${after.join()}`);
+        if (quiet) continue;
         const { length, stands } = sequence;
         this.#guess(sequence, [...this.#ids(sequence).slice(0, stands), sequence.last], drafts);
         this.#hide(sequence, length + count - 1);

@@ -290,7 +290,7 @@ export class LocalStage implements Stage {
         this.kv.extend(batch.entries.map((entry) => ({ sequence: entry.sequence, tokens: rowCount(entry) })));
         begun = true;
         this.#previous = { plan, step: this.#step, chain };
-        for (const { sequence } of batch.entries) this.#settled[chain ? "add" : "delete"](sequence);
+        for (const { sequence, quiet = false } of batch.entries) this.#settled[chain && !quiet ? "add" : "delete"](sequence);
         if (hidden) this.gpu.write(this.activations.residual.buffer, 0, hidden);
       });
     } catch (error) {

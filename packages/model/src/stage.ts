@@ -75,8 +75,8 @@ export interface Batch {
   /**
    * With output `sample`, on a stage that `chainsDrafts`: which drafts are right is settled on the device, so that steps follow one another before it is known here.
    * In `forward`, "sampled" is then the token after the last draft of the sequence that was right in its last step, at the position after that; `sampled` gives NO_TOKEN for
-   * what was chosen after wrong ones. In `draft`, right after such a step, entries name no tokens: "sampled", with the `verify` that they had, stands for all their rows, each with
-   * the token chosen after it, and drafts go on from the last that stands. Lengths, and rooms for them, are what they are if all drafts were right, until `truncate` says otherwise.
+   * what was chosen after wrong ones. In `draft`, right after such a step, entries name the tokens that are known to follow their first rows, "sampled" if none, and have
+   * the `verify` that they had: the other rows have the tokens chosen after them, and drafts go on from the last that stands. Lengths, and rooms for them, are what they are if all drafts were right, until `truncate` says otherwise.
    */
   readonly chain?: boolean;
 }

@@ -71,8 +71,10 @@ export class StepPlanner {
       seen.add(sequence);
       const start = at ? at.positions[at.sequences.indexOf(sequence)] : lengthOf(sequence);
       if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
-      const chained = chain && at ? chainedRows(entry, at) : undefined;
-      const ids = chained ?? this.#checkedIds(entry);
+      const drafting = chain && at ? this.#chainedIds(entry, at) : undefined;
+      const ids = drafting ?? this.#checkedIds(entry);
+      // Where a prompt ends is known.
+      const chained = drafting !== undefined && entry.tokens === "sampled";
       const follows = chain && !at && entry.tokens === "sampled" && this.#parts.isSettled(sequence);
       const placeOf = (index: number): number =>
         chained ? positionFromFirst(index) : follows ? positionFromLast(1 + index) : start + index;
@@ -116,6 +118,22 @@ export class StepPlanner {
     return verify > 0 ? [...tokens, ...drafted] : tokens;
   }
 
+  /** After each row that its sequence had in the step before: the tokens that are known to follow, then those that were chosen. */
+  #chainedIds({ sequence, tokens, verify = 0, quiet = false }: BatchEntry, at: PlannedStep): readonly number[] {
+    const outputs = at.chosenRows.flatMap((row, output) =>
+      at.sequences[row] === sequence && at.given[output] === undefined ? [output] : [],
+    );
+    const rows = at.sequences.filter((slot) => slot === sequence).length;
+    const known = tokens === "sampled" ? [] : tokens;
+    checkIds(known, this.#parts.vocab);
+    if (outputs.length !== (quiet ? 0 : verify + 1) || known.length + outputs.length !== rows || (verify > 0 && known.length > 0))
+      throw new ModelError(
+        "bad-batch",
+        `Cannot draft after a chained step: ${known.length} tokens are named and ${verify} drafts were verified of sequence ${sequence}, which had ${rows} rows and ${outputs.length} choices`,
+      );
+    return [...known, ...outputs.map(tokenFromRing)];
+  }
+
   #checkedFollowers(entry: BatchEntry, output: Batch["output"], drafting: boolean): readonly number[] {
     const { followedBy = [], quiet = false, verify = 0 } = entry;
     if (followedBy.length === 0) return [];
@@ -129,20 +147,6 @@ export class StepPlanner {
     checkIds(followedBy, this.#parts.vocab);
     return followedBy;
   }
-}
-
-/** What an entry of a chained draft stands for: every row that its sequence had in the step before, whose tokens were all followed by a choice. */
-function chainedRows({ sequence, tokens, verify = 0 }: BatchEntry, at: PlannedStep): readonly number[] {
-  const outputs = at.chosenRows.flatMap((row, output) =>
-    at.sequences[row] === sequence && at.given[output] === undefined ? [output] : [],
-  );
-  const rows = at.sequences.filter((slot) => slot === sequence).length;
-  if (tokens !== "sampled" || outputs.length !== rows || rows !== verify + 1)
-    throw new ModelError(
-      "bad-batch",
-      `Cannot draft after a chained step: sequence ${sequence} had ${rows} rows in it and ${outputs.length} choices, expected "sampled" and verify ${rows - 1} for as many choices`,
-    );
-  return outputs.map(tokenFromRing);
 }
 
 function checkIds(ids: readonly number[], vocab: number): void {
