@@ -199,7 +199,7 @@ export class Engine implements InferenceEngine {
     await this.#dropCancelled();
     await this.#admit();
     const step = await this.#plan();
-    if (step.entries.length > 0) {
+    if (step.entries.length > 0 && !(step.chain && this.#mostMayBeDone)) {
       if (step.chain) await this.#submitChained(step);
       else if (step.drafts > 0) {
         await this.#submitVerified(step);
@@ -340,6 +340,15 @@ export class Engine implements InferenceEngine {
   /** Whether a step that verifies drafts need not wait for the one before: nobody's next token depends on what is known here. */
   get #chains(): boolean {
     return this.#description.chainsDrafts && this.#running.every(({ request }) => !request.bound);
+  }
+
+  /**
+   * Whether half of those who run have their last token if the drafts on their way are right. They would sit a further step out: it is better to know first who goes on and who makes
+   * place for others.
+   */
+  get #mostMayBeDone(): boolean {
+    const done = this.#running.filter(({ request, placement }) => placement.chosen >= request.mostTokens);
+    return done.length * 2 >= this.#running.length;
   }
 
   async #submitChained(step: ScheduledStep): Promise<void> {

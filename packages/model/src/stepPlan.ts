@@ -78,7 +78,8 @@ export class StepPlanner {
       const follows = chain && !at && entry.tokens === "sampled" && this.#parts.isSettled(sequence);
       const placeOf = (index: number): number =>
         chained ? positionFromFirst(index) : follows ? positionFromLast(1 + index) : start + index;
-      const chosen = chained ? [ids.length - 1] : chosenRows(entry, output, at !== undefined);
+      // A chained draft goes on from its last row, whose token its entry does not name.
+      const chosen = drafting ? (entry.quiet ? [] : [ids.length - 1]) : chosenRows(entry, output, at !== undefined);
       if (entry.masks && (output !== "sample" || at)) throw new ModelError("bad-batch", "Cannot mask in a step that chooses no token");
       const given = this.#checkedFollowers(entry, output, at !== undefined);
       const first = plan.tokens.length;

@@ -84,6 +84,25 @@ async function decodeChained(
   return { tokens: tokens.slice(0, count), steps };
 }
 
+/** What is drafted after a prompt in two chunks: in steps that chain, or by the id that was chosen. */
+async function draftsAfterPrompt(on: LocalStage, ids: readonly number[], chain: boolean): Promise<string> {
+  const [drafts, middle] = [2, 5];
+  return withSequence(on, async (sequence) => {
+    const begin = { sequence, tokens: ids.slice(0, middle), quiet: true };
+    await on.forward({ entries: [begin], output: "sample", chain });
+    await on.draft({ entries: [{ ...begin, tokens: ids.slice(1, middle + 1) }], output: "sample", drafts, chain });
+    const { step } = await on.forward({ entries: [{ sequence, tokens: ids.slice(middle) }], output: "sample", chain });
+    const chosen = chain ? [] : (await on.sampled(step, 1)).flat();
+    const made = await on.draft({
+      entries: [{ sequence, tokens: [...ids.slice(middle + 1), ...chosen] }],
+      output: "sample",
+      drafts,
+      chain,
+    });
+    return JSON.stringify(await on.drafted(made.step, drafts));
+  });
+}
+
 export function drafting(models: Models): readonly GpuTest[] {
   const greedy = GREEDY_CASES.map(({ name, drafts, recycling }) => ({
     name: `greedy continuation of '${name}' with ${drafts} verified drafts a step is the reference's${recycling ? `, ${recycling} recycling` : ""}`,
@@ -117,6 +136,9 @@ export function drafting(models: Models): readonly GpuTest[] {
         check(tokens.length > 12 && tokens.every((id, index) => id === expected[index]), `${tokens.join()}, expected ${expected.join()}`);
         report(`${name}: ${(tokens.length / steps).toFixed(2)} tokens a step`);
       }
+      const prompt = (await readGolden("tiny-story.safetensors")).ints("input_ids");
+      const [apart, together] = [await draftsAfterPrompt(on, prompt, false), await draftsAfterPrompt(on, prompt, true)];
+      check(together === apart, `after prompts in steps that chain ${together} are drafted, in others ${apart}`);
       const refused = await withSequence(on, async (sequence) => {
         await on.forward({ entries: [{ sequence, tokens: [1] }], output: "sample" });
         return on.draft({ entries: [{ sequence, tokens: "sampled" }], output: "sample", chain: true }).catch((error: unknown) => error);
