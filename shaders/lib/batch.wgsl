@@ -2,7 +2,7 @@
 //
 //   @group(0) @binding(n) var<storage, read> batch: array<u32>;
 //
-// Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, ringRow, the ring row of the step verified before (settle/place.wgsl), then MAX_TOKENS each of
+// Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, ringRow, the ring row of the step verified before (settle/settle.wgsl), then MAX_TOKENS each of
 // token ids, positions, sequence slots, rows whose logits are wanted, and for each of these the token that is known to follow it, or CHOSEN.
 
 const BATCH_HEADER: u32 = 4u;

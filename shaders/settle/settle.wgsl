@@ -1,7 +1,7 @@
 // After the sampling of a step that verifies drafts: how many of each sequence's were right. A draft is right if it is the token chosen after the row before it, and so were the drafts
 // before it. What was chosen after a wrong one becomes NO_TOKEN, so that reading the ring tells the host as well.
 //
-// batch        lib/batch.wgsl, as place.wgsl leaves it; the outputs of a sequence stand together, those with given tokens first
+// batch        lib/batch.wgsl, as embedding/embedding.wgsl leaves it; the outputs of a sequence stand together, those with given tokens first
 // last_drafts  [MAX_DRAFTS, DRAFT_STRIDE] u32, by sequence slot: the drafts that were verified
 // ring         [.., RING_ROWS] u32 as merge.wgsl leaves it
 // latest       [sequence slots] u32: becomes the token after the last row that stands

@@ -16,7 +16,7 @@ export function draftOf(id: number): number | undefined {
   const index = FIRST_DRAFT - id;
   return index >= 0 && index < MAX_DRAFTS ? index : undefined;
 }
-/** What stands for places that the last verified step left and that only the device knows (`placeRows` puts them in): */
+/** What stands for places that the last verified step left and that only the device knows (`embedding` puts them in): */
 const FROM_RING = 0xf0000000;
 const FROM_FIRST = 0x80000000;
 const FROM_LAST = 0xc0000000;

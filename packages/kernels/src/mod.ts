@@ -11,7 +11,7 @@ export {
   tokenFromDraft,
   tokenFromRing,
 } from "./batch.ts";
-export { type SettleDraftsSpec, placeRows, settleDrafts, settledBytes } from "./settle/kernel.ts";
+export { type SettleDraftsSpec, settleDrafts, settledBytes } from "./settle/kernel.ts";
 export { type AttendedRows, type MlaAttendSpec, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
 export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";

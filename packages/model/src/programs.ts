@@ -5,13 +5,13 @@
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { Command, GpuContext } from "@shoal/gpu";
 import {
+  type EmbeddingSpec,
   adjustLogits,
   countTokens,
   embedding,
   gatherRows,
   logprobs,
   mtpInput,
-  placeRows,
   sample,
   settleDrafts,
   type WeightMatrix,
@@ -121,9 +121,8 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
   const { tokens } = shape;
   const recorder = new Recorder(gpu, config, activations, mode, tokens, shape.short);
   const { residual, finalNormed } = activations;
-  const settling = shape.chain === true ? settlingOf(parts) : undefined;
-  if (settling) recorder.add(await placeRows(gpu, { ...settling, label: "places" }));
-  if (weights.embedding && weights.layers[0]?.index === 0) await recordEmbedding(recorder, parts, weights.embedding, residual);
+  const chained = shape.chain === true ? chainedBuffers(parts) : undefined;
+  if (weights.embedding && weights.layers[0]?.index === 0) await recordEmbedding(recorder, parts, weights.embedding, residual, chained);
   for (const [index, layer] of weights.layers.entries()) {
     const cache = kv.layers[index];
     if (!cache) throw new RangeError(`No KV cache for layer ${layer.index}`);
@@ -134,17 +133,22 @@ async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace
     await recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");
   if (weights.head && shape.outputs > 0)
     await recordHead(recorder, parts, shape, weights.head.norm, weights.head.projection, parts.sampler);
-  if (settling) {
+  if (chained) {
     const { lastTokens } = parts.sampler;
     const { lastTokens: lastDrafts, slotStride: draftStride } = parts.draftSampler;
-    recorder.add(await settleDrafts(gpu, { ...settling, lastTokens, lastDrafts, draftStride, label: "right drafts" }));
+    recorder.add(
+      await settleDrafts(gpu, { step: activations.step, ...chained, lastTokens, lastDrafts, draftStride, label: "right drafts" }),
+    );
   }
   return { commands: recorder.commands, marks: recorder.marks };
 }
 
-function settlingOf({ activations, sampler, settled }: ProgramParts): Omit<Parameters<typeof placeRows>[1], "label"> {
+type ChainedBuffers = NonNullable<EmbeddingSpec["chained"]>;
+
+/** What a chained step leaves for the next. */
+function chainedBuffers({ sampler: { ring }, settled }: ProgramParts): ChainedBuffers {
   if (!settled) throw new RangeError("This stage has no MTP module");
-  return { step: activations.step, ring: sampler.ring.buffer, ringRows: sampler.ring.rows, settled };
+  return { ring: ring.buffer, ringRows: ring.rows, settled };
 }
 
 /** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
@@ -156,8 +160,7 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<Recor
   const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
   const { mtpEmbedding, mtpInput: joined, finalNormed, recycled, residual } = activations;
   const before = (shape.depth ?? 0) > 0 ? recycled : finalNormed;
-  if (shape.chain === true) recorder.add(await placeRows(gpu, { ...settlingOf(parts), label: "places" }));
-  await recordEmbedding(recorder, parts, table, mtpEmbedding);
+  await recordEmbedding(recorder, parts, table, mtpEmbedding, shape.chain === true ? chainedBuffers(parts) : undefined);
   recorder.add(
     await mtpInput(gpu, {
       embedding: mtpEmbedding.buffer,
@@ -195,11 +198,17 @@ async function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, s
     await recorder.norm(inPlace ? residual : gathered, recycled, config.hiddenSize, gamma, config.rmsNormEps, "MTP state norm", outputs);
 }
 
-async function recordEmbedding(recorder: Recorder, parts: ProgramParts, table: WeightMatrix, out: Matrix2D): Promise<void> {
+async function recordEmbedding(
+  recorder: Recorder,
+  parts: ProgramParts,
+  table: WeightMatrix,
+  out: Matrix2D,
+  chained: ChainedBuffers | undefined,
+): Promise<void> {
   const { gpu, activations, tokens } = recorder;
   const { lastTokens: lastDrafts, slotStride: draftStride } = parts.draftSampler;
   const latest = { lastTokens: parts.sampler.lastTokens, lastDrafts, draftStride };
-  const spec = { table, step: activations.step, ...latest, out: out.buffer, outStride: out.stride, tokens };
+  const spec = { table, step: activations.step, ...latest, chained, out: out.buffer, outStride: out.stride, tokens };
   recorder.add(await embedding(gpu, { ...spec, label: "embedding" }));
 }
 

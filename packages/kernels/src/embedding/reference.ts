@@ -23,3 +23,21 @@ export function embeddingReference(
   }
   return out;
 }
+
+/** Where a sequence's last verified step left it. */
+export interface Settled {
+  /** Of the first row that was verified. */
+  readonly position: number;
+  /** Drafts that were right. */
+  readonly right: number;
+}
+
+/** A position as the host knows it: itself, or behind the first row that was verified, or behind the last that stands. */
+export interface HostPosition {
+  readonly behind: "start" | "first" | "last";
+  readonly offset: number;
+}
+
+export function positionReference({ behind, offset }: HostPosition, { position, right }: Settled): number {
+  return offset + (behind === "start" ? 0 : behind === "first" ? position : position + right);
+}

@@ -1,9 +1,9 @@
 /** Exact. */
 import type { GpuContext } from "@shoal/gpu";
-import { MAX_DRAFTS, positionFromFirst, positionFromLast, rowAfterRight, tokenFromRing } from "../batch.ts";
+import { MAX_DRAFTS } from "../batch.ts";
 import { NO_TOKEN } from "../logprobs/kernel.ts";
 import { type ContractCase, assertEqual, seededRandom, uploadBatch, withBuffers } from "../testing/mod.ts";
-import { placeRows, settleDrafts, settledBytes } from "./kernel.ts";
+import { settleDrafts, settledBytes } from "./kernel.ts";
 import { type VerifiedSequence, rightDrafts } from "./reference.ts";
 
 const SLOTS = 96;
@@ -12,7 +12,7 @@ const RING_ROWS = 512;
 const RING_ROW = 1;
 
 export const settleContract: readonly ContractCase[] = [1, 5, 70].map((count) => ({
-  name: `settleDrafts() and placeRows() for ${count} sequences`,
+  name: `settleDrafts() finds which drafts were right of ${count} sequences`,
   run: (gpu: GpuContext) => check(gpu, count),
 }));
 
@@ -66,43 +66,8 @@ async function check(gpu: GpuContext, count: number): Promise<void> {
     const lastDrafts = keep(gpu.upload("drafts", draftWords, "activations"));
     const lastTokens = keep(gpu.upload("latest", new Uint32Array(SLOTS).fill(99), "activations"));
     const settled = keep(gpu.upload("settled", new Uint32Array(settledBytes(SLOTS) / 4).fill(55), "activations"));
-    const common = { ring, ringRows: RING_ROWS, settled } as const;
-    const settle = await settleDrafts(gpu, { step: verified, ...common, lastDrafts, draftStride: DRAFT_STRIDE, lastTokens });
-
-    // The next step, as a draft has it: each row again, and an output after the last that stands; then a row behind that, as further drafts and the next verified step have it.
-    const next = { tokens: [] as number[], positions: [] as number[], sequences: [] as number[], outputRows: [] as number[] };
-    const placed = { tokens: [] as number[], positions: [] as number[], outputRows: [] as number[] };
-    let output = 2;
-    for (const { slot, position, chosen, drafts } of sequences) {
-      const right = rightDrafts({ chosen, drafts });
-      next.outputRows.push(rowAfterRight(next.tokens.length));
-      placed.outputRows.push(next.tokens.length + right);
-      for (const [row, id] of chosen.entries()) {
-        next.tokens.push(tokenFromRing(output++));
-        placed.tokens.push(row <= right ? id : NO_TOKEN);
-        next.positions.push(positionFromFirst(row));
-        placed.positions.push(position + row);
-        next.sequences.push(slot);
-      }
-      next.tokens.push(1000 + slot);
-      placed.tokens.push(1000 + slot);
-      next.positions.push(positionFromLast(2));
-      placed.positions.push(position + right + 2);
-      next.sequences.push(slot);
-    }
-    // Whatever is known stays.
-    for (const rowsOf of [next, placed]) {
-      rowsOf.tokens.push(4);
-      rowsOf.positions.push(9);
-      rowsOf.outputRows.push(0);
-    }
-    next.sequences.push(0);
-    const room = next.tokens.length + 2;
-    const step = uploadBatch(gpu, { ...next, verifiedRow: RING_ROW }, room);
-    keep(step.batch);
-    const place = await placeRows(gpu, { step, ...common });
-
-    gpu.submit(settle);
+    const spec = { ring, ringRows: RING_ROWS, settled, lastDrafts, draftStride: DRAFT_STRIDE, lastTokens } as const;
+    gpu.submit(await settleDrafts(gpu, { step: verified, ...spec }));
     const [places, latest, ringAfter] = await Promise.all([settled, lastTokens, ring].map((buffer) => words(gpu, buffer)));
 
     const expectedPlaces = new Uint32Array(SLOTS * 2).fill(55);
@@ -119,12 +84,5 @@ async function check(gpu: GpuContext, count: number): Promise<void> {
     assertEqual(places ?? [], expectedPlaces, "places");
     assertEqual(latest ?? [], expectedLatest, "latest");
     assertEqual(ringAfter ?? [], expectedRing, "ring");
-
-    gpu.submit(place);
-    const batch = await words(gpu, step.batch);
-    const column = (index: number, length: number): Uint32Array => batch.subarray(4 + index * room, 4 + index * room + length);
-    assertEqual(column(0, placed.tokens.length), placed.tokens, "tokens");
-    assertEqual(column(1, placed.positions.length), placed.positions, "positions");
-    assertEqual(column(3, placed.outputRows.length), placed.outputRows, "output rows");
   });
 }

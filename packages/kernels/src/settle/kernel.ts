@@ -1,6 +1,6 @@
 /**
  * Verified steps that follow one another without the host: which drafts were right is settled on the device (shaders/settle/settle.wgsl), and the rows of the next step take their
- * places from there (shaders/settle/place.wgsl).
+ * places from there (embedding/kernel.ts).
  */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { MAX_DRAFTS, type Step } from "../batch.ts";
@@ -9,29 +9,20 @@ export function settledBytes(maxSequences: number): number {
   return maxSequences * 8;
 }
 
-interface SettledSpec {
+export interface SettleDraftsSpec {
   readonly step: Step;
   /** [.., ringRows] u32, as `sample` leaves it. */
   readonly ring: GPUBuffer;
   readonly ringRows: number;
   /** `settledBytes`: for each sequence slot, the position of the first row last verified, and how many of its drafts were right. */
   readonly settled: GPUBuffer;
-  readonly label?: string;
-}
 
-/** Before a step whose batch has places that only the device knows. */
-export async function placeRows(gpu: GpuContext, spec: SettledSpec): Promise<readonly Dispatch[]> {
-  const { step, ring, ringRows, settled, label = "placeRows" } = spec;
-  const kernel = await gpu.kernel("settle/place.wgsl", { MAX_TOKENS: step.maxTokens, RING_ROWS: ringRows }, label);
-  return [kernel.dispatch({ batch: step.batch, ring, settled }, [1, 1, 1])];
-}
-
-export interface SettleDraftsSpec extends SettledSpec {
   /** The tokens last drafted for each sequence slot: [MAX_DRAFTS, draftStride] u32. */
   readonly lastDrafts: GPUBuffer;
   readonly draftStride: number;
   /** The token last sampled for each, u32. */
   readonly lastTokens: GPUBuffer;
+  readonly label?: string;
 }
 
 /** After `sample` and whatever else looks at the chosen tokens of the step. */
