@@ -6,6 +6,7 @@
 //
 // An operand's 16 rows of 16 halves lie OPERAND_STRIDE elements apart, those of the right one being the columns of its matrix; a result's 16 rows of 16 floats
 // SUM_STRIDE elements. Both are constants of the including shader. All places are in elements, and the same for the whole subgroup.
+// With OPERAND_STRIDES operands say how far apart their rows lie, and those of a right one may be its matrix's rows.
 // Constants: SUBGROUP_MATRIX = "hardware" (Dialect.subgroupMatrix), or "emulated": the same on any device, slowly, so that what is built on it can be tested there.
 
 #if SUBGROUP_MATRIX == hardware
@@ -13,6 +14,23 @@ alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, 16, 16>;
 alias Sum = subgroup_matrix_result<f32, 16, 16>;
 
+#if OPERAND_STRIDES
+fn load_left(place: u32, stride: u32) -> Left {
+  return subgroupMatrixLoad<Left, row_major>(&tile, place, stride);
+}
+
+fn load_right(place: u32, stride: u32) -> Right {
+  return subgroupMatrixLoad<Right, col_major>(&tile, place, stride);
+}
+
+fn load_right_rows(place: u32, stride: u32) -> Right {
+  return subgroupMatrixLoad<Right, row_major>(&tile, place, stride);
+}
+
+fn load_sum(place: u32, lane: u32) -> Sum {
+  return subgroupMatrixLoad<Sum, row_major>(&tile, place, SUM_STRIDE);
+}
+#else
 fn load_left(place: u32) -> Left {
   return subgroupMatrixLoad<Left, row_major>(&tile, place, OPERAND_STRIDE);
 }
@@ -20,6 +38,7 @@ fn load_left(place: u32) -> Left {
 fn load_right(place: u32) -> Right {
   return subgroupMatrixLoad<Right, col_major>(&tile, place, OPERAND_STRIDE);
 }
+#endif
 
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
   return subgroupMatrixMultiplyAccumulate(left, right, sum);
@@ -44,6 +63,19 @@ fn subgroup_number(local: u32) -> u32 {
 }
 #else
 // Operands stay where they are. Of a sum, invocation number l of the subgroup keeps column l % 16 of rows l / 16, l / 16 + 2, ...
+#if OPERAND_STRIDES
+struct Left {
+  place: u32,
+  stride: u32,
+}
+
+// A right operand's columns, or its rows.
+struct Right {
+  place: u32,
+  stride: u32,
+  by_rows: bool,
+}
+#else
 struct Left {
   place: u32,
 }
@@ -51,6 +83,7 @@ struct Left {
 struct Right {
   place: u32,
 }
+#endif
 
 struct Sum {
   upper: vec4<f32>,
@@ -65,6 +98,64 @@ fn times(count: u32) -> u32 {
   return count + atomicLoad(&emulated_zero);
 }
 
+fn dot_halves(a: vec4<u32>, b: vec4<u32>) -> f32 {
+  return dot(unpack2x16float(a.x), unpack2x16float(b.x)) + dot(unpack2x16float(a.y), unpack2x16float(b.y))
+    + dot(unpack2x16float(a.z), unpack2x16float(b.z)) + dot(unpack2x16float(a.w), unpack2x16float(b.w));
+}
+
+fn add_products(left: u32, stride: u32, b0: vec4<u32>, b1: vec4<u32>, sum: Sum) -> Sum {
+  var result = sum;
+  for (var i = 0u; i < times(4u); i++) {
+    let row = left + (emulated_lane / 16u + 2u * i) * stride;
+    result.upper[i] += dot_halves(tile[row], b0) + dot_halves(tile[row + 1u], b1);
+    let far = row + 8u * stride;
+    result.lower[i] += dot_halves(tile[far], b0) + dot_halves(tile[far + 1u], b1);
+  }
+  return result;
+}
+
+#if OPERAND_STRIDES
+fn load_left(place: u32, stride: u32) -> Left {
+  return Left(place, stride);
+}
+
+fn load_right(place: u32, stride: u32) -> Right {
+  return Right(place, stride, false);
+}
+
+fn load_right_rows(place: u32, stride: u32) -> Right {
+  return Right(place, stride, true);
+}
+
+fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
+  let column = emulated_lane % 16u;
+  var halves: array<vec4<u32>, 2>;
+  if (right.by_rows) {
+    for (var k = 0u; k < times(16u); k++) {
+      let word = tile[right.place + k * right.stride + column / 8u][column / 2u % 4u];
+      let half = (word >> (column % 2u * 16u)) & 0xffffu;
+      let at = k / 2u % 4u;
+      // Even ones come first, and clear what was there.
+      halves[k / 8u][at] = select(halves[k / 8u][at] | (half << 16u), half, k % 2u == 0u);
+    }
+  } else {
+    halves[0] = tile[right.place + column * right.stride];
+    halves[1] = tile[right.place + column * right.stride + 1u];
+  }
+  return add_products(left.place, left.stride, halves[0], halves[1], sum);
+}
+
+fn load_sum(place: u32, lane: u32) -> Sum {
+  var sum: Sum;
+  let column = lane % 16u;
+  for (var i = 0u; i < times(4u); i++) {
+    let row = place + (lane / 16u + 2u * i) * SUM_STRIDE + column / 4u;
+    sum.upper[i] = bitcast<f32>(tile[row][column % 4u]);
+    sum.lower[i] = bitcast<f32>(tile[row + 8u * SUM_STRIDE][column % 4u]);
+  }
+  return sum;
+}
+#else
 fn load_left(place: u32) -> Left {
   return Left(place);
 }
@@ -73,24 +164,11 @@ fn load_right(place: u32) -> Right {
   return Right(place);
 }
 
-fn dot_halves(a: vec4<u32>, b: vec4<u32>) -> f32 {
-  return dot(unpack2x16float(a.x), unpack2x16float(b.x)) + dot(unpack2x16float(a.y), unpack2x16float(b.y))
-    + dot(unpack2x16float(a.z), unpack2x16float(b.z)) + dot(unpack2x16float(a.w), unpack2x16float(b.w));
-}
-
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
   let column = right.place + (emulated_lane % 16u) * OPERAND_STRIDE;
-  let b0 = tile[column];
-  let b1 = tile[column + 1u];
-  var result = sum;
-  for (var i = 0u; i < times(4u); i++) {
-    let row = left.place + (emulated_lane / 16u + 2u * i) * OPERAND_STRIDE;
-    result.upper[i] += dot_halves(tile[row], b0) + dot_halves(tile[row + 1u], b1);
-    let far = row + 8u * OPERAND_STRIDE;
-    result.lower[i] += dot_halves(tile[far], b0) + dot_halves(tile[far + 1u], b1);
-  }
-  return result;
+  return add_products(left.place, OPERAND_STRIDE, tile[column], tile[column + 1u], sum);
 }
+#endif
 
 fn scale_sum(sum: Sum, factor: f32) -> Sum {
   return Sum(sum.upper * factor, sum.lower * factor);

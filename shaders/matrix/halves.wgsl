@@ -7,6 +7,7 @@
 // The largest number of a row comes to between 4096 and 8192: what the pair loses is 2^-22 of a number or 2^-37 of the largest, less than f32 sums round.
 // Columns of four are in the order in which fp8 codes are unpacked, with PERMUTED.
 #include "lib/matrix_halves.wgsl"
+#include "lib/halves.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> halves: array<vec4<u32>>;
@@ -19,11 +20,6 @@ fn packed(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
 #else
   return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
 #endif
-}
-
-// To the 11 bits that f16 has, where it is not subnormal. By bits: compilers drop conversions to f16 and back.
-fn rounded(value: vec4<f32>) -> vec4<f32> {
-  return bitcast<vec4<f32>>((bitcast<vec4<u32>>(value) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u));
 }
 
 fn largest_of(a: vec4<f32>) -> f32 {
@@ -45,10 +41,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // Numbers that are not negative sort as their bits do.
   atomicMax(&largest, bitcast<u32>(most));
   workgroupBarrier();
-  let bits = atomicLoad(&largest);
-  // By 2^24 at most: sums must stay in range as well.
-  let exponent = min(266u - (bits >> 23u), 151u);
-  let power = bitcast<f32>(exponent << 23u);
+  let exponent = halves_exponent(bitcast<f32>(atomicLoad(&largest)));
+  let power = power_of_two(exponent);
   let place = row * HALVES_OCTETS;
   for (var octet = local; octet < HALVES_OCTETS; octet += WORKGROUP) {
     var a = vec4<f32>(0.0);
@@ -63,6 +57,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     halves[HALVES_REST + place + octet] = packed(a - near_a, b - near_b);
   }
   if (local == 0u) {
-    halves[HALVES_POWERS + row] = vec4<u32>((254u - exponent) << 23u, 0u, 0u, 0u);
+    halves[HALVES_POWERS + row] = vec4<u32>(bitcast<u32>(power_of_two(254u - exponent)), 0u, 0u, 0u);
   }
 }

@@ -1,9 +1,10 @@
 /**
  * What subgroup matrices do on this device, wrong variants included: `deno run -A packages/kernels/test/matrix-report.ts [TEXT...]`. Prints what the device offers and
- * whether self-tests pass, how far sums of 7168 products are off, and times of every variant whose name has one of the texts; goes on where one fails.
+ * whether self-tests pass, without texts how far sums of 7168 products are off, and times of every variant, or of those whose names have one of the texts; goes on where one fails.
  */
 import { openDenoGpu } from "@shoal/gpu/deno";
 import { passesF16SelfTest, passesSubgroupMatrixSelfTest } from "../../gpu/src/selftest.ts";
+import { attentionCases } from "../src/bench/attention.ts";
 import { type BenchCase } from "../src/bench/case.ts";
 import { manyVariantsCases } from "../src/bench/manyVariants.ts";
 import { BENCH_SHAPES } from "../src/bench/sizes.ts";
@@ -27,8 +28,8 @@ if ((gpu.device.features as ReadonlySet<string>).has("chromium-experimental-subg
   await gpu.kernel("selftest/subgroup_matrix.wgsl", { SUBGROUP_MATRIX: "hardware" }).catch((error: unknown) => console.log(error));
 }
 
-await errors();
-const cases = manyVariantsCases(BENCH_SHAPES.full, gpu);
+if (wanted.length === 0) await errors();
+const cases = [manyVariantsCases, attentionCases].flatMap((made) => made(BENCH_SHAPES.full, gpu));
 for (const item of cases) if (wanted.length === 0 || wanted.some((text) => `${item.op} ${item.name}`.includes(text))) await time(item);
 gpu.destroy();
 Deno.exit(0);
@@ -81,7 +82,7 @@ async function time({ op, name, prepare }: BenchCase): Promise<void> {
   try {
     await withBuffers(gpu, async (keep) => {
       const begin = performance.now();
-      const { dispatches, verify } = await prepare(gpu, keep, seededRandom(1));
+      const { dispatches, verify, ...stated } = await prepare(gpu, keep, seededRandom(1));
       gpu.submit(dispatches);
       await gpu.idle();
       const prepared = performance.now() - begin;
@@ -90,7 +91,7 @@ async function time({ op, name, prepare }: BenchCase): Promise<void> {
         (error: unknown) => `, WRONG: ${error instanceof Error ? error.message : String(error)}`,
       );
       const ms = await timeDispatches(gpu, dispatches);
-      const sum = (of: "bytes" | "flops"): number => dispatches.reduce((total, dispatch) => total + (dispatch[of] ?? 0), 0);
+      const sum = (of: "bytes" | "flops"): number => stated[of] ?? dispatches.reduce((total, dispatch) => total + (dispatch[of] ?? 0), 0);
       const rates = `${(sum("flops") / ms / 1e9).toFixed(1)} TFLOP/s, ${(sum("bytes") / ms / 1e6).toFixed(0)} GB/s`;
       console.log(`${op}: ${name}: ${ms.toFixed(4)} ms, ${rates} (ready in ${prepared.toFixed(0)} ms)${wrong}`);
     });

@@ -56,7 +56,7 @@ export const attentionCases: BenchCases = ({ mla, contextTokens, tokens }, gpu) 
       })),
     ),
     ...attended.flatMap((item) =>
-      few(gpu, supportedVariants(gpu, mlaAttentionVariants(gpu, item.shape))).map(({ name }) => ({
+      few(gpu, supportedVariants(gpu, mlaAttentionVariants(gpu, { ...item.shape, format: "f16" }))).map(({ name }) => ({
         op: "mlaAttention",
         name: `${what(item)}, context ${item.context}, f16 cache, ${name}`,
         prepare: (device: GpuContext, keep: Keep, random: Random) => attention(device, keep, random, item, name),

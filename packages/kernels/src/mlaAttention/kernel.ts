@@ -31,7 +31,8 @@ export function partialBytes({ nHeads, kvLoraRank }: Pick<MlaShape, "nHeads" | "
 export async function mlaAttention(gpu: GpuContext, spec: MlaAttentionSpec): Promise<readonly Dispatch[]> {
   const { shape, step, cache, q, qStride, partial, splits, softmaxScale, tokens, label = "mlaAttention" } = spec;
   const { nHeads, kvLoraRank, qkRopeHeadDim } = shape;
-  const { shader, groupHeads, constants, shapeConstants } = mlaAttentionVariant(gpu, shape, tokens, spec.variant);
+  const attended = { ...shape, format: cache.format };
+  const { shader, groupHeads, constants, shapeConstants } = mlaAttentionVariant(gpu, attended, tokens, spec.variant);
   const width = kvLoraRank + qkRopeHeadDim;
   const kernel = await gpu.kernel(
     shader,
@@ -41,7 +42,7 @@ export async function mlaAttention(gpu: GpuContext, spec: MlaAttentionSpec): Pro
       CHUNKS: Math.ceil(kvLoraRank / CHUNK),
       SPLITS: splits,
       ...constants,
-      ...shapeConstants(shape),
+      ...shapeConstants(attended),
       Q_STRIDE: qStride,
       Q_VECTORS: width % 4 === 0 && qStride % 4 === 0,
       SCALE: { f32: softmaxScale },

@@ -1,17 +1,10 @@
 /** How attention is blocked. */
-import type { GpuContext, ShaderConstants } from "@shoal/gpu";
-import type { MlaShape } from "../mla.ts";
+import type { GpuContext } from "@shoal/gpu";
 import { sizeClass } from "../rowTeams.ts";
-import { type Variant, chooseVariant } from "../variants.ts";
+import { chooseVariant } from "../variants.ts";
 import { CHUNK, roundUp } from "../weights.ts";
-
-export interface AttentionVariant extends Variant {
-  readonly shader: string;
-  /** Heads that share a workgroup's loads of the cache: grids are made of them. */
-  readonly groupHeads: number;
-  /** Constants that depend on the shape. */
-  readonly shapeConstants: (shape: MlaShape) => ShaderConstants;
-}
+import { attentionMatrixTrials, attentionMatrixVariants } from "./matrix.ts";
+import type { AttentionShape, AttentionVariant } from "./variant.ts";
 
 /** Runs anywhere, and compiles in a second where the tiled ones take six: on software adapters. */
 const PLAIN: AttentionVariant = {
@@ -62,17 +55,27 @@ const TILED = [
   tiled(8, 64, 4),
 ];
 
+/** Fewer heads leave most of a fragment of a matrix empty. */
+const MATRIX_HEADS = 16;
+
 /** Those that make sense for the shape, the best guess for the device first. */
-export function mlaAttentionVariants(gpu: GpuContext, { nHeads }: Pick<MlaShape, "nHeads">): readonly AttentionVariant[] {
-  const sensible = TILED.filter(({ groupHeads }) => groupHeads <= roundUp(nHeads, 8));
-  return gpu.adapter.isSoftware ? [PLAIN, ...sensible] : [...sensible, PLAIN];
+export function mlaAttentionVariants(gpu: GpuContext, shape: AttentionShape): readonly AttentionVariant[] {
+  const sensible = TILED.filter(({ groupHeads }) => groupHeads <= roundUp(shape.nHeads, 8));
+  if (gpu.adapter.isSoftware) return [PLAIN, ...sensible];
+  return [...(shape.nHeads >= MATRIX_HEADS ? attentionMatrixVariants(shape) : []), ...sensible, PLAIN];
+}
+
+/** To be had by name only. */
+export function mlaAttentionTrials(shape: AttentionShape): readonly AttentionVariant[] {
+  return attentionMatrixTrials(shape);
 }
 
 /** Up to so many tokens a step's attention is one of decoding, bound by the cache; beyond it is a prompt's, bound by arithmetic. */
 const FEW_TOKENS = 4;
 
 /** @throws RangeError if one is asked for that the device cannot run */
-export function mlaAttentionVariant(gpu: GpuContext, shape: Pick<MlaShape, "nHeads">, tokens: number, asked?: string): AttentionVariant {
+export function mlaAttentionVariant(gpu: GpuContext, shape: AttentionShape, tokens: number, asked?: string): AttentionVariant {
   const operation = `mlaAttention/${sizeClass(shape.nHeads)}/${tokens <= FEW_TOKENS ? "few" : "many"}`;
-  return chooseVariant(gpu, operation, mlaAttentionVariants(gpu, shape), asked);
+  const variants = mlaAttentionVariants(gpu, shape);
+  return chooseVariant(gpu, operation, asked === undefined ? variants : [...variants, ...mlaAttentionTrials(shape)], asked);
 }
