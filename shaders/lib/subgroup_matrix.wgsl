@@ -62,28 +62,18 @@ fn subgroup_number(local: u32) -> u32 {
   return subgroupBroadcastFirst(local / 32u);
 }
 #else
-// Operands stay where they are. Of a sum, invocation number l of the subgroup keeps column l % 16 of rows l / 16, l / 16 + 2, ...
+// A left operand stays where it is. Of a right one and of a sum, invocation number l of the subgroup keeps column l % 16: all of it, and of rows l / 16, l / 16 + 2, ...
+struct Left {
+  place: u32,
 #if OPERAND_STRIDES
-struct Left {
-  place: u32,
   stride: u32,
-}
-
-// A right operand's columns, or its rows.
-struct Right {
-  place: u32,
-  stride: u32,
-  by_rows: bool,
-}
-#else
-struct Left {
-  place: u32,
-}
-
-struct Right {
-  place: u32,
-}
 #endif
+}
+
+struct Right {
+  upper: vec4<u32>,
+  lower: vec4<u32>,
+}
 
 struct Sum {
   upper: vec4<f32>,
@@ -103,13 +93,13 @@ fn dot_halves(a: vec4<u32>, b: vec4<u32>) -> f32 {
     + dot(unpack2x16float(a.z), unpack2x16float(b.z)) + dot(unpack2x16float(a.w), unpack2x16float(b.w));
 }
 
-fn add_products(left: u32, stride: u32, b0: vec4<u32>, b1: vec4<u32>, sum: Sum) -> Sum {
+fn add_products(left: u32, stride: u32, right: Right, sum: Sum) -> Sum {
   var result = sum;
   for (var i = 0u; i < times(4u); i++) {
     let row = left + (emulated_lane / 16u + 2u * i) * stride;
-    result.upper[i] += dot_halves(tile[row], b0) + dot_halves(tile[row + 1u], b1);
+    result.upper[i] += dot_halves(tile[row], right.upper) + dot_halves(tile[row + 1u], right.lower);
     let far = row + 8u * stride;
-    result.lower[i] += dot_halves(tile[far], b0) + dot_halves(tile[far + 1u], b1);
+    result.lower[i] += dot_halves(tile[far], right.upper) + dot_halves(tile[far + 1u], right.lower);
   }
   return result;
 }
@@ -120,29 +110,26 @@ fn load_left(place: u32, stride: u32) -> Left {
 }
 
 fn load_right(place: u32, stride: u32) -> Right {
-  return Right(place, stride, false);
+  let column = place + (emulated_lane % 16u) * stride;
+  return Right(tile[column], tile[column + 1u]);
 }
 
 fn load_right_rows(place: u32, stride: u32) -> Right {
-  return Right(place, stride, true);
+  let column = emulated_lane % 16u;
+  var right = Right();
+  for (var i = 0u; i < times(4u); i++) {
+    for (var k = 0u; k < 2u; k++) {
+      let row = place + (2u * i + k) * stride + column / 8u;
+      let shift = column % 2u * 16u;
+      right.upper[i] |= ((tile[row][column / 2u % 4u] >> shift) & 0xffffu) << (16u * k);
+      right.lower[i] |= ((tile[row + 8u * stride][column / 2u % 4u] >> shift) & 0xffffu) << (16u * k);
+    }
+  }
+  return right;
 }
 
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
-  let column = emulated_lane % 16u;
-  var halves: array<vec4<u32>, 2>;
-  if (right.by_rows) {
-    for (var k = 0u; k < times(16u); k++) {
-      let word = tile[right.place + k * right.stride + column / 8u][column / 2u % 4u];
-      let half = (word >> (column % 2u * 16u)) & 0xffffu;
-      let at = k / 2u % 4u;
-      // Even ones come first, and clear what was there.
-      halves[k / 8u][at] = select(halves[k / 8u][at] | (half << 16u), half, k % 2u == 0u);
-    }
-  } else {
-    halves[0] = tile[right.place + column * right.stride];
-    halves[1] = tile[right.place + column * right.stride + 1u];
-  }
-  return add_products(left.place, left.stride, halves[0], halves[1], sum);
+  return add_products(left.place, left.stride, right, sum);
 }
 
 fn load_sum(place: u32, lane: u32) -> Sum {
@@ -161,12 +148,12 @@ fn load_left(place: u32) -> Left {
 }
 
 fn load_right(place: u32) -> Right {
-  return Right(place);
+  let column = place + (emulated_lane % 16u) * OPERAND_STRIDE;
+  return Right(tile[column], tile[column + 1u]);
 }
 
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
-  let column = right.place + (emulated_lane % 16u) * OPERAND_STRIDE;
-  return add_products(left.place, OPERAND_STRIDE, tile[column], tile[column + 1u], sum);
+  return add_products(left.place, OPERAND_STRIDE, right, sum);
 }
 #endif
 

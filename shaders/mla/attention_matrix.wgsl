@@ -1,17 +1,19 @@
-// Attention as mla/attention_tiled.wgsl, which says what the bindings hold, by subgroup matrices (lib/subgroup_matrix.wgsl). f16 caches, whose values are operands as they are.
+// Attention as mla/attention_tiled.wgsl, which says what the bindings hold, by subgroup matrices (lib/subgroup_matrix.wgsl). The cache is f16, whose values are
+// operands as they are.
 //
-// Dispatch: (ceil(HEADS / GROUP_HEADS), SPLITS, tokens) workgroups of THREADS. Rows of both products are heads, 16 a fragment; a tile has POSITIONS of the keys, staged once for both.
-// Subgroups share the columns, 16 at a time: of the queries, which stay in registers, and of the attended latents. So
-// - scores are sums of SUBGROUPS products, added when they are weighed;
-// - a subgroup reads no more of the tile than it multiplies.
+// Dispatch: (ceil(HEADS / GROUP_HEADS), SPLITS, tokens) workgroups of THREADS. Rows of both products are heads, 16 a fragment; a tile has POSITIONS of the keys,
+// staged once for both. Subgroups share the columns, 16 at a time: of the queries, which stay in registers, and of the attended latents. So scores are sums of
+// SUBGROUPS products, added when they are weighed, and no subgroup reads more of the tile than it multiplies.
 //
-// Precision: queries and weights are sums of two f16 numbers (lib/halves.wgsl), sums are f32. The weights' reference, in place of the largest score so far, is a score that no
-// later one exceeds by more than HEADROOM: sums are seldom scaled, since matrices have to go through workgroup memory for that. Records have the reference as their max.
+// Precision: queries and weights are sums of two f16 numbers (lib/halves.wgsl), sums are f32. The weights' reference, in place of the largest score so far, is a
+// score that no later one exceeds by more than HEADROOM: sums are seldom scaled, since matrices have to go through workgroup memory for that. Records have the
+// reference as their max.
 //
-// Constants, besides shapes: SUBGROUPS; HEAD_FRAGMENTS = 1 | 2; POSITIONS = 16 | 32, POSITION_FRAGMENTS of 16; AHEAD, a tile's loads are under way while the last one is multiplied;
-// KEY_LANES, that load a row together, each KEY_LOADS octets, of KEY_TURNS rows; ROW_LANES = 4 | 8, that weigh a head's scores together, PAIRS each; QUERY_LOADS, octets of a query that
-// each loads; SCORE_CHUNKS and VALUE_CHUNKS, chunks of 16 columns that a subgroup has of a row and of a latent; RAGGED_KEYS, RAGGED_SCORES, RAGGED_VALUES, the last of those may be past the
-// end; Q_VECTORS; SCALE (of scores). LATENT and ROPE are multiples of 16; CACHE_ROW is in octets.
+// Constants, besides shapes: SUBGROUPS; HEAD_FRAGMENTS = 1 | 2; POSITIONS = 16 | 32, POSITION_FRAGMENTS of 16; AHEAD, a tile's loads are under way while the last
+// one is multiplied; KEY_LANES, that load a row together, each KEY_LOADS octets, of KEY_TURNS rows; ROW_LANES = 4 | 8, that weigh a head's scores together, PAIRS
+// each; QUERY_LOADS, octets of a query that each of those loads; QUERY_ROUNDS of ROUND_MATRICES, halves and rests of 16 queries, of which there is room for so many
+// at once; SCORE_CHUNKS and VALUE_CHUNKS of 16 columns, that a subgroup has of a row and of a latent; RAGGED_KEYS, RAGGED_SCORES, RAGGED_VALUES, the last of those
+// may be past the end; Q_VECTORS; SCALE (of scores). LATENT and ROPE are multiples of 16; CACHE_ROW is in octets.
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
 #include "lib/halves.wgsl"
@@ -40,10 +42,11 @@ const SUM_VECTORS: u32 = LATENT / 4u;
 const RECORD_VECTORS: u32 = SUM_VECTORS + 1u;
 const KEY_TURN: u32 = THREADS / KEY_LANES;
 
-// In vectors of 16 bytes, of which rows have an odd number, so that eight rows lie in different banks. First the keys, [POSITIONS, KEY_STRIDE]; before them, the queries.
+// In vectors of 16 bytes, of which rows have an odd number, so that eight rows lie in different banks. First the keys, [POSITIONS, KEY_STRIDE]; before them, the
+// queries.
 const KEY_STRIDE: u32 = WIDTH_OCTETS + 1u;
-// Then each subgroup's sums, [GROUP_HEADS, SUM_STRIDE]. Scores are at the beginning of a row; in their place come weights: halves in the first subgroup's sums, the rest in
-// the second one's; behind those there is room for a fragment.
+// Then each subgroup's sums, [GROUP_HEADS, SUM_STRIDE]. Scores are at the beginning of a row; in their place come weights: halves in the first subgroup's sums,
+// the rest in the second one's. Behind those there is room for a fragment.
 const SUMS_PLACE: u32 = POSITIONS * KEY_STRIDE;
 const SUM_STRIDE: u32 = max(POSITIONS / 4u, POSITIONS / 8u + 4u) + 1u;
 const SUBGROUP_SUMS: u32 = GROUP_HEADS * SUM_STRIDE;
@@ -52,12 +55,10 @@ const SUMS_END: u32 = SUMS_PLACE + SUBGROUPS * SUBGROUP_SUMS;
 #if SUBGROUP_MATRIX == emulated
 // Operands stay where they were loaded.
 const QUERIES_PLACE: u32 = SUMS_END;
-const QUERIES_APART: u32 = 16u * KEY_STRIDE;
-var<workgroup> tile: array<vec4<u32>, SUMS_END + 2u * HEAD_FRAGMENTS * QUERIES_APART>;
+var<workgroup> tile: array<vec4<u32>, SUMS_END + 2u * GROUP_HEADS * KEY_STRIDE>;
 var<workgroup> row_values: array<f32, THREADS>;
 #else
 const QUERIES_PLACE: u32 = 0u;
-const QUERIES_APART: u32 = 0u;
 var<workgroup> tile: array<vec4<u32>, SUMS_END>;
 #endif
 // What heads' sums are to be multiplied by.
@@ -205,12 +206,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let unit = power_of_two(254u - exponent) * SCALE;
   // [HEAD_FRAGMENTS, halves and the rest, SCORE_CHUNKS]
   var queries: array<Left, 2u * HEAD_FRAGMENTS * SCORE_CHUNKS>;
-#unroll f < HEAD_FRAGMENTS
-#unroll product < 2
-  const matrix = 2u * f + product;
-  const place = QUERIES_PLACE + matrix * QUERIES_APART;
+#unroll round < QUERY_ROUNDS
   workgroupBarrier();
-  if (weighs && row / 16u == f) {
+#unroll m < ROUND_MATRICES
+  const matrix = round * ROUND_MATRICES + m;
+  if (weighs && row / 16u == matrix / 2u) {
 #unroll i < QUERY_LOADS
     let octet = row_lane + i * ROW_LANES;
     if (octet < WIDTH_OCTETS) {
@@ -218,13 +218,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let b = own[2u * i + 1u] * power;
       let near_a = rounded(a);
       let near_b = rounded(b);
-      tile[place + row % 16u * KEY_STRIDE + octet] = select(packed(a - near_a, b - near_b), packed(near_a, near_b), product == 0u);
+      let halves = select(packed(a - near_a, b - near_b), packed(near_a, near_b), matrix % 2u == 0u);
+      tile[QUERIES_PLACE + (16u * m + row % 16u) * KEY_STRIDE + octet] = halves;
     }
 #endunroll
   }
+#endunroll
   workgroupBarrier();
+#unroll m < ROUND_MATRICES
 #unroll i < SCORE_CHUNKS
-  queries[matrix * SCORE_CHUNKS + i] = load_left(place + 2u * min(subgroup + i * SUBGROUPS, WIDTH_CHUNKS - 1u), KEY_STRIDE);
+  let chunk = min(subgroup + i * SUBGROUPS, WIDTH_CHUNKS - 1u);
+  queries[(round * ROUND_MATRICES + m) * SCORE_CHUNKS + i] = load_left(QUERIES_PLACE + 16u * m * KEY_STRIDE + 2u * chunk, KEY_STRIDE);
 #endunroll
 #endunroll
 #endunroll

@@ -147,8 +147,8 @@ const CASES: readonly Case[] = [
   },
   {
     heads: 16,
-    latent: 96,
-    rope: 32,
+    latent: 32,
+    rope: 16,
     format: "f16",
     blockSize: 8,
     splits: 1,
@@ -163,7 +163,7 @@ const CASES: readonly Case[] = [
     ],
   },
   { heads: 16, latent: 64, rope: 16, format: "f16", blockSize: 32, splits: 2, variant: "emulated-16x16s8", scale: 9, rows: [[0, 97]] },
-  { heads: 40, latent: 64, rope: 16, format: "f16", blockSize: 32, splits: 2, variant: "emulated-32x16s4", rows: [[0, 45]] },
+  { heads: 40, latent: 32, rope: 16, format: "f16", blockSize: 32, splits: 2, variant: "emulated-32x16s4", rows: [[0, 45]] },
   // Words that hold latents and keys, and a last group of 30 columns.
   { heads: 3, latent: 158, rope: 6, format: "fp8", blockSize: 4, splits: 2, variant: "plain", rows: [[1, 131]] },
 ];

@@ -60,6 +60,8 @@ function suits({ kvLoraRank, qkRopeHeadDim, format }: AttentionShape): boolean {
 function variant(mode: keyof typeof TOLERANCES, item: AttentionTile, own: AttentionShape): AttentionVariant {
   const { headFragments, positions, subgroups, ahead } = item;
   const heads = FRAGMENT * headFragments;
+  // Emulated ones stay where they are staged.
+  const staged = mode === "emulated" ? 2 * headFragments : positions / FRAGMENT;
   return {
     name: `${mode}-${heads}x${positions}s${subgroups}${ahead ? "a" : ""}`,
     shader: "mla/attention_matrix.wgsl",
@@ -73,6 +75,8 @@ function variant(mode: keyof typeof TOLERANCES, item: AttentionTile, own: Attent
       POSITION_FRAGMENTS: positions / FRAGMENT,
       ROW_LANES: rowLanes(item),
       PAIRS: positions / (2 * rowLanes(item)),
+      QUERY_ROUNDS: (2 * headFragments) / staged,
+      ROUND_MATRICES: staged,
       SUBGROUPS: subgroups,
       AHEAD: ahead,
     },
