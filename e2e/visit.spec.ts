@@ -4,6 +4,7 @@ import path from "node:path";
 import { type BrowserContext, type Page, expect, test } from "playwright/test";
 import { startChatServer } from "./chatServer.ts";
 import { type ChatSite, expectAccessible, problemsOf, serveChat } from "./chatSite.ts";
+import { expectFree, watchAnswer } from "./mainThread.ts";
 import type { StaticServer } from "./staticServer.ts";
 
 test.describe.configure({ mode: "serial" });
@@ -188,6 +189,11 @@ test("an answer goes on where it was when the device is lost", async () => {
   await expect(page.locator("#inspector")).toContainText(/[1-9]\d* of \d+ tokens of prompts were found in the cache/, SLOW);
   // Which stops it, unless it is at its end.
   await page.keyboard.press("Escape");
+});
+
+test("the page is not blocked while the model writes, with the panel open", async ({ browser }) => {
+  await button("New conversation").click();
+  await expectFree(() => watchAnswer(browser, page, QUESTION));
   await button("See the model work").click();
 });
 

@@ -11,6 +11,7 @@ import { PLACES } from "./places.ts";
 import { firstTheme } from "./settings/saved.ts";
 import { SwarmState, takeInviteFromAddress } from "./swarm/swarmState.ts";
 import { App } from "./shell/App.tsx";
+import { lookUpTypefaces } from "./shell/typefaces.ts";
 import { allowOwnScripts } from "./trustedTypes.ts";
 import { ViewState } from "./viewState.ts";
 import "./styles/all.css";
@@ -38,6 +39,7 @@ if (invite !== null) {
 }
 const root = document.querySelector("#app");
 if (root) render(<App app={app} places={PLACES} />, root);
+lookUpTypefaces();
 // Without it the page works as well, with network.
 if (import.meta.env.PROD) navigator.serviceWorker?.register("./sw.js").catch(() => {});
 await app.chat.restore();
