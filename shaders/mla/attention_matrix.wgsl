@@ -174,7 +174,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     return;
   }
 
-  let subgroup = subgroup_number(local);
+  // Bounded where compilers see it: loads of fragments are checked against the array's length.
+  let subgroup = min(subgroup_number(local), SUBGROUPS - 1u);
   let lane = local % 32u;
   // The head whose scores this invocation weighs, if any, with its neighbours.
   let weighs = local < GROUP_HEADS * ROW_LANES;

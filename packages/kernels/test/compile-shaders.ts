@@ -1,5 +1,6 @@
 /**
- * Compiles every shader variant that the contract suites ask for, on both engines in Deno: `deno run -A packages/kernels/test/compile-shaders.ts`.
+ * Compiles every shader variant that the contract suites ask for, on both engines in Deno: `deno run -A packages/kernels/test/compile-shaders.ts`. What these adapters lack, as
+ * subgroup matrices, is checked on a device that has every feature and runs nothing.
  *
  * The cases run on real devices, as they are and with the limits and features that WebGPU promises everywhere, but nothing is submitted and reads give zeros. So a
  * case gets as far as its first comparison, and mismatches mean nothing here: cases make all their kernels before they compare.
@@ -7,6 +8,7 @@
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
 import { contracts } from "@shoal/kernels/contracts";
+import { openNullGpu } from "../../gpu/src/nullDevice.deno.ts";
 import { shaderSources } from "../../../shaders/sources.ts";
 
 interface Outcome {
@@ -33,7 +35,7 @@ function withoutWork(gpu: GpuContext, onKernel: (path: string, made: Promise<unk
   gpu.read = zeros;
 }
 
-async function compileAll(gpu: GpuContext): Promise<Outcome> {
+async function compileAll(gpu: GpuContext, suites: readonly string[] = Object.keys(contracts)): Promise<Outcome> {
   const before = gpu.counts.pipelines;
   const shaders = new Set<string>();
   const failures = new Map<string, string>();
@@ -46,7 +48,7 @@ async function compileAll(gpu: GpuContext): Promise<Outcome> {
     };
     pending.push(made.then(() => {}, note));
   });
-  for (const item of Object.values(contracts).flat()) {
+  for (const item of suites.flatMap((suite) => contracts[suite] ?? [])) {
     try {
       await item.run(gpu);
     } catch (error) {
@@ -76,8 +78,24 @@ async function onEngine(webgpu: Exclude<DenoEngine, "auto">): Promise<Outcome> {
   return { variants, shaders, failures };
 }
 
+/** Suites of what has variants by subgroup matrices. */
+const MATRIX_SUITES = ["matmul", "expertsMany", "mlaAttention", "matrixRate"];
+/** What the null device says of workgroups that are whole subgroups of 32, but not of its own. */
+const WIDE_SUBGROUPS = /multiple of the device maxSubgroupSize/;
+
+async function withEveryFeature(): Promise<Outcome> {
+  const gpu = await openNullGpu();
+  try {
+    const { failures, ...outcome } = await compileAll(gpu, MATRIX_SUITES);
+    return { ...outcome, failures: failures.filter((text) => !WIDE_SUBGROUPS.test(text)).map((text) => `with every feature: ${text}`) };
+  } finally {
+    gpu.destroy();
+  }
+}
+
 const wgpu = await onEngine("wgpu");
 const dawn = await onEngine("dawn");
+const every = await withEveryFeature();
 // Self-tests were compiled when the devices were opened.
 const unused = [...shaderSources().keys()].filter(
   (path) => !/^(?:lib|selftest)\//.test(path) && !(wgpu.shaders.has(path) && dawn.shaders.has(path)),
@@ -85,8 +103,9 @@ const unused = [...shaderSources().keys()].filter(
 const failures = [
   ...wgpu.failures,
   ...dawn.failures,
+  ...every.failures,
   ...unused.map((path) => `${path}: no contract case makes it before its first comparison`),
 ];
 for (const failure of failures) console.log(failure);
-console.log(`${wgpu.variants} variants on wgpu, ${dawn.variants} on dawn`);
-Deno.exit(failures.length > 0 || wgpu.variants === 0 || dawn.variants === 0 ? 1 : 0);
+console.log(`${wgpu.variants} variants on wgpu, ${dawn.variants} on dawn, ${every.variants} checked with every feature`);
+Deno.exit(failures.length > 0 || [wgpu, dawn, every].some(({ variants }) => variants === 0) ? 1 : 0);
