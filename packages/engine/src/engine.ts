@@ -35,6 +35,9 @@ export interface EngineOptions {
   readonly reopen?: (lost: unknown) => Promise<Stage>;
 }
 
+/** Positions of a stream that the MTP module may not have run over for its drafts to be as good as ever: so many, or this part of all. */
+const FEW_UNSEEN = 16;
+
 export class Engine implements InferenceEngine {
   readonly #options: EngineOptions;
   #stage: Stage;
@@ -257,6 +260,7 @@ export class Engine implements InferenceEngine {
         length: found.tokens,
         chosen: request.generated.length,
         drafts: undefined,
+        unseen: 0,
       };
       if (request.cachedTokens === undefined) this.#count({ cachedTokens: found.tokens });
       request.admitted(placement, found.tokens);
@@ -314,7 +318,10 @@ export class Engine implements InferenceEngine {
     this.#count({ steps: 1 });
     const rows = rowsOf(entries);
     const decodes = entries.every(isDecode);
-    for (const entry of entries) entry.placement.length += rowCount(entry);
+    for (const entry of entries) {
+      entry.placement.length += rowCount(entry);
+      entry.placement.unseen += rowCount(entry);
+    }
     for (const { placement, quiet } of entries) if (!quiet) placement.chosen++;
     this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true, masked: entries.some(({ masks }) => masks) });
     for (const entry of entries) await this.#rememberPrompt(entry);
@@ -334,7 +341,13 @@ export class Engine implements InferenceEngine {
     if (drafts === false || !this.#running.some(({ request }) => request.takesDrafts)) return 0;
     const most = Math.min(maxDrafts, drafts.most ?? maxDrafts, room);
     if (most < 1) return 0;
-    return this.#speculation.next(streams, Math.min(drafts.least ?? 0, most), most);
+    return this.#speculation.next(streams, { least: Math.min(drafts.least ?? 0, most), most, seen: this.#seen });
+  }
+
+  /** Whether the MTP module ran over nearly all that the streams hold, what they share with others aside. */
+  get #seen(): boolean {
+    const sum = (of: (placement: Placement) => number): number => this.#running.reduce((all, { placement }) => all + of(placement), 0);
+    return sum(({ unseen }) => unseen) <= Math.max(FEW_UNSEEN * this.#running.length, sum(({ length }) => length) / FEW_UNSEEN);
   }
 
   /** Whether a step that verifies drafts need not wait for the one before: nobody's next token depends on what is known here. */

@@ -10,6 +10,8 @@ interface Device {
   readonly noise?: number;
   /** A share of steps that take ten times as long. */
   readonly disturbed?: number;
+  /** Now and then, for some 200 steps, everything takes so many times as long. */
+  readonly busy?: number;
 }
 
 interface Outcome {
@@ -26,15 +28,21 @@ function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams 
     return state / 2 ** 32;
   };
   const outcome = { ms: 0, tokens: 0, steps: [0, 0, 0, 0] };
+  let busy = false;
   while (outcome.tokens < tokens * streams) {
-    const drafts = pacer.next(streams, least, most);
+    if (random() < 0.01) busy = !busy;
+    const drafts = pacer.next(streams, { least, most, seen: true });
     expect(drafts).toBeGreaterThanOrEqual(least);
     expect(drafts).toBeLessThanOrEqual(most);
     // Plain steps are read several at once.
     const steps = drafts === 0 ? 6 : 1;
     const ms = Array.from(
       { length: steps },
-      () => (device.stepMs[drafts] ?? 0) * (1 + (device.noise ?? 0) * (2 * random() - 1)) * (random() < (device.disturbed ?? 0) ? 10 : 1),
+      () =>
+        (device.stepMs[drafts] ?? 0) *
+        (1 + (device.noise ?? 0) * (2 * random() - 1)) *
+        (random() < (device.disturbed ?? 0) ? 10 : 1) *
+        (busy ? (device.busy ?? 1) : 1),
     ).reduce((sum, one) => sum + one);
     const verified = Array.from({ length: drafts > 0 ? streams : 0 }, () => {
       let right = 0;
@@ -47,6 +55,16 @@ function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams 
     pacer.record({ drafts, steps, ms, verified });
   }
   return outcome;
+}
+
+/** Of a token, where one without drafts takes 1, in steps by number of drafts: what the device and its drafts are on average. */
+function expectedMs({ stepMs, right }: Device, steps: readonly number[]): number {
+  let [ms, tokens] = [0, 0];
+  for (const [drafts, count] of steps.entries()) {
+    ms += count * (stepMs[drafts] ?? 0);
+    tokens += count * right.slice(0, drafts).reduceRight((sum, share) => 1 + share * sum, 1);
+  }
+  return ms / tokens;
 }
 
 /** Arithmetic is all that a step costs, or next to nothing of it. */
@@ -65,7 +83,7 @@ describe("SpeculationPacer", () => {
     for (const noise of [0, 0.2, 0.4]) {
       const { ms, tokens } = run(new SpeculationPacer(3, 1), { ...CPU, noise }, 5000);
       expect(ms / tokens).toBeLessThan(1.03 + noise / 20);
-      expect(run(new SpeculationPacer(3, 1), { ...GPU, noise }, 500).steps[0]).toBeLessThan(40);
+      expect(run(new SpeculationPacer(3, 1), { ...GPU, noise }, 500).steps[0]).toBeLessThan(80);
     }
   });
 
@@ -73,6 +91,35 @@ describe("SpeculationPacer", () => {
     const disturbed = 0.1;
     const { steps } = run(new SpeculationPacer(3), { ...CPU, disturbed }, 5000);
     expect((steps[0] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.85);
+  });
+
+  it("loses no more than trials cost against no drafts, near the point where they begin to pay too, on a machine that others disturb", () => {
+    const right = [0.85, 0.75, 0.65];
+    // Of one draft, in plain steps: 1.85 tokens. A further one costs less.
+    for (const one of [1.4, 1.7, 1.8, 1.85, 1.9, 2, 2.3])
+      for (const noise of [0, 0.2, 0.4])
+        for (const others of [{}, { busy: 2 }, { busy: 4 }, { disturbed: 0.02 }]) {
+          const device: Device = { stepMs: [1, one, one + 0.6 * (one - 1), one + 1.2 * (one - 1)], right, noise, ...others };
+          const { steps } = run(new SpeculationPacer(3, 1), device, 4000);
+          expect(expectedMs(device, steps), `${one} ms with one draft, noise ${noise}, ${JSON.stringify(others)}`).toBeLessThan(1.03);
+        }
+  });
+
+  it("drafts after plain steps only once the module has seen what streams hold", () => {
+    const pacer = new SpeculationPacer(3, 1);
+    const step = (drafts: number): void => pacer.record({ drafts, steps: 10, ms: 10, verified: [] });
+    const next = (seen: boolean): number => pacer.next(1, { least: 0, most: 3, seen });
+    expect(next(false)).toBe(0);
+    expect(next(true)).toBe(1);
+    // It goes on until its block is through.
+    expect(next(false)).toBe(1);
+    step(1);
+    step(1);
+    expect(next(false)).toBe(0);
+    step(0);
+    step(0);
+    expect(next(false)).toBe(0);
+    expect(next(true)).toBe(1);
   });
 
   it("finds the number of drafts that gives most, and stays with it", () => {
@@ -83,7 +130,7 @@ describe("SpeculationPacer", () => {
       [[1, 1.1, 2, 3], 1],
     ] as const) {
       const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 5000);
-      expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.85);
+      expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.8);
     }
   });
 
@@ -91,7 +138,7 @@ describe("SpeculationPacer", () => {
     const pacer = new SpeculationPacer(3);
     run(pacer, GPU, 1000);
     const wrong = { ...GPU, right: [0.02, 0.02, 0.02] };
-    expect(run(pacer, wrong, 1000).steps[0]).toBeGreaterThan(850);
+    expect(run(pacer, wrong, 1000).steps[0]).toBeGreaterThan(780);
     const later = run(pacer, GPU, 20_000).steps;
     expect(later[3]).toBeGreaterThan(later[0] ?? 0);
   });

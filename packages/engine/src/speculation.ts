@@ -1,14 +1,20 @@
 /**
- * How many tokens to draft a step, none included. A draft more costs a row, a run of the MTP module and, for the first, a wait for the device before the next step; what that comes to
- * depends on the device, on how many streams there are, and on how often drafts are right. So the time of a step is measured for each number of drafts, and so is how often the first,
- * second and third draft are right; what gives most tokens a millisecond is used.
+ * How many tokens to draft a step, none included. A draft more costs a row and a run of the MTP module; what that comes to depends on the device, on how many streams there are, and on
+ * how often drafts are right. So the time of a step is measured for each number of drafts, and so is how often the first, second and third draft are right; what gives most tokens a
+ * millisecond is used.
  *
- * A number that is not in use is tried for a few steps, if with drafts that are right as often as they have been it could be better at all; a trial that cannot be won any more ends.
- * Other work on the machine disturbs, so it must be better than the number in use was before and is again after it. What a trial lost sets how long it is until the next one: trials
- * that find nothing better cost about a hundredth of the time at most, and less each time.
+ * Others on the machine disturb, so a number that is not in use is tried in a duel with the one that is (duel.ts). Drafts must win: more of them are taken for being 5 % better
+ * beyond the noise, fewer unless they are 2 % worse, and of what lies within the noise fewer.
  *
- * Where steps need not wait for one another it begins with a draft a step: that is seldom slower, and the module has then seen every prompt, without which its drafts are poor.
+ * What is guaranteed, of steps' times: a duel computes no more than 7 blocks of its challenger's steps, each of 10 or of two readings, and ends with the first where the challenger could
+ * not win even with all its drafts right. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further loss. So from
+ * the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 2 % faster than none when last compared.
+ * Not in it is the module's run over prompts, a layer's share of their time, which those 2 to 5 % are for.
+ *
+ * Where steps need not wait for one another it begins with the duel of one draft against none.
  */
+import { BLOCK_STEPS, Duel, UNCOUNTED_STEPS, median } from "./duel.ts";
+
 /** What came of a step, or of a few alike. */
 export interface StepResult {
   readonly drafts: number;
@@ -18,26 +24,39 @@ export interface StepResult {
   readonly verified: readonly { readonly drafts: number; readonly right: number }[];
 }
 
-/** Steps after a change that are not counted: kernels are compiled, readings are still on their way, and the first has no drafts to verify. */
-const UNCOUNTED_STEPS = 2;
-/** Steps of a trial that are counted. */
-const TRIAL_STEPS = 6;
-/** Of these, after so many a trial may be given up. */
-const HOPELESS_STEPS = 2;
-/** Steps before the first trial of a number. */
+/** What a next step may have. */
+export interface DraftRoom {
+  /** 0, or more if there must be drafts. */
+  readonly least: number;
+  /** That there is room for. */
+  readonly most: number;
+  /** Whether the module ran over all, or nearly all, that the streams hold: after plain steps its drafts are poor, and say little of what they would be. */
+  readonly seen: boolean;
+}
+
+/** Steps before the first duel of a number. */
 const FIRST_WAIT = 16;
 const LEAST_WAIT = 64;
 const MOST_WAIT = 16_384;
 /** A hundredth of the time for trials. */
 const TRIAL_COST = 100;
-/** What another number must be better by: step times are noisy, and changing costs a little. */
+/** What more drafts must be better by, */
 const WORTHWHILE = 1.05;
-/** Steps whose times count: the last ones. */
-const KEPT_STEPS = 16;
+/** and what fewer may be worse by. */
+const TOLERABLE = 0.98;
+/** Blocks of a number whose times are kept. */
+const KEPT_BLOCKS = 5;
+/** A further draft costs at least this share of what the first does. */
+const FURTHER_COST = 0.5;
 /** Of what is known of drafts, what a further one leaves. */
 const MEMORY = 0.98;
-/** How often a draft is taken to be right before one was verified. */
+/** Of what is known of drafts, what plain steps leave. */
+const FADED = 0.1;
+const STALE_STEPS = 1024;
+/** How often a draft is taken to be right before a few were verified, */
 const HOPED = 0.9;
+/** so many. */
+const FEW_TRIED = 4;
 
 class Acceptance {
   #tried = 0;
@@ -48,71 +67,53 @@ class Acceptance {
     this.#right = this.#right * MEMORY + (right ? 1 : 0);
   }
 
+  /** What is known becomes a guess: it was long ago, and may have been other text. */
+  fade(): void {
+    this.#tried *= FADED;
+    this.#right *= FADED;
+  }
+
   /** The share that was right; undefined before there were a few. */
   get share(): number | undefined {
-    return this.#tried < 4 ? undefined : this.#right / this.#tried;
+    return this.#tried < FEW_TRIED ? undefined : this.#right / this.#tried;
   }
 }
 
 /** A number of drafts, for a number of streams. */
 class Choice {
-  readonly #times: { readonly ms: number; readonly steps: number }[] = [];
+  /** Of a step, in each of the last blocks. */
+  readonly #blocks: number[] = [];
   #ms = 0;
   #steps = 0;
+  /** Steps yet before it is tried. */
   wait = FIRST_WAIT;
   losses = 0;
 
   add(ms: number, steps: number): void {
-    this.#times.push({ ms, steps });
     this.#ms += ms;
     this.#steps += steps;
-    for (;;) {
-      const [oldest] = this.#times;
-      if (!oldest || this.#steps - oldest.steps < KEPT_STEPS) return;
-      this.#times.shift();
-      this.#ms -= oldest.ms;
-      this.#steps -= oldest.steps;
-    }
-  }
-
-  forget(): void {
-    this.#times.length = 0;
+    if (this.#steps < BLOCK_STEPS) return;
+    this.#blocks.push(this.#ms / this.#steps);
+    if (this.#blocks.length > KEPT_BLOCKS) this.#blocks.shift();
     this.#ms = 0;
     this.#steps = 0;
   }
 
-  get counted(): number {
-    return this.#steps;
-  }
-
-  /** Of a step. The mean, not the median: plain steps are measured several at once, and then a median would overlook what disturbs drafting ones alone. */
+  /** Of a step; undefined before there was a block of them. */
   get ms(): number | undefined {
-    return this.#steps > 0 ? this.#ms / this.#steps : undefined;
+    return this.#blocks.length > 0 ? median(this.#blocks) : undefined;
   }
-}
-
-interface Trial {
-  readonly drafts: number;
-  /** Of the number in use, before. */
-  readonly rate: number;
-  ms: number;
-  steps: number;
-  /** It was better; the number in use is measured once more. */
-  won: boolean;
 }
 
 /** For about so many streams. */
 interface Situation {
   readonly choices: readonly Choice[];
   used: number;
-  trial: Trial | undefined;
+  duel: Duel | undefined;
   /** Steps yet that are not counted. */
   uncounted: number;
-}
-
-/** The number of drafts of the next step. */
-function inUse({ trial, used }: Situation): number {
-  return trial && !trial.won ? trial.drafts : used;
+  /** Steps since the last duel. */
+  sinceDuel: number;
 }
 
 export class SpeculationPacer {
@@ -122,8 +123,9 @@ export class SpeculationPacer {
   readonly #acceptance: readonly Acceptance[];
   readonly #situations = new Map<number, Situation>();
   #situation: Situation | undefined;
-  #least = 0;
-  #most = 0;
+  #room: DraftRoom = { least: 0, most: 0, seen: true };
+  /** Whether the step before drafted. */
+  #drafting = false;
 
   /** @param begins drafts a step before anything is known */
   constructor(maxDrafts: number, begins = 0) {
@@ -132,44 +134,50 @@ export class SpeculationPacer {
     this.#acceptance = Array.from({ length: maxDrafts }, () => new Acceptance());
   }
 
-  /**
-   * Tokens to draft in the next step.
-   * @param least 0, or 1 if there must be drafts
-   * @param most that there is room for
-   */
-  next(streams: number, least: number, most: number): number {
+  /** Tokens to draft in the next step. */
+  next(streams: number, room: DraftRoom): number {
     const key = Math.round(Math.log2(streams));
-    const known = this.#situations.get(key);
-    const situation = known ?? {
-      choices: Array.from({ length: this.#maxDrafts + 1 }, () => new Choice()),
-      used: Math.max(least, this.#begins),
-      trial: undefined,
-      uncounted: UNCOUNTED_STEPS,
-    };
-    if (!known) this.#situations.set(key, situation);
-    if (situation !== this.#situation) this.#change(situation);
+    const situation = this.#situations.get(key) ?? this.#newSituation(room);
+    this.#situations.set(key, situation);
+    if (situation !== this.#situation) {
+      situation.uncounted = UNCOUNTED_STEPS;
+      situation.duel?.interrupt();
+    }
     this.#situation = situation;
-    this.#least = least;
-    this.#most = most;
-    return Math.min(Math.max(inUse(situation), least), most);
+    this.#room = room;
+    const { duel, used } = situation;
+    // A number that there is no room for now is not compared now.
+    if (duel && !(this.#allowed(duel.challenger) && this.#allowed(used))) this.#end(situation);
+    const wanted = Math.min(Math.max(inUse(situation), room.least), room.most);
+    const drafts = wanted > 0 && !room.seen && !this.#drafting ? room.least : wanted;
+    this.#drafting = drafts > 0;
+    return drafts;
+  }
+
+  #newSituation({ least, most }: DraftRoom): Situation {
+    const choices = Array.from({ length: this.#maxDrafts + 1 }, () => new Choice());
+    const begins = Math.min(this.#begins, most);
+    const duel = begins > least ? new Duel(begins, least) : undefined;
+    return { choices, used: least, duel, uncounted: UNCOUNTED_STEPS, sinceDuel: 0 };
   }
 
   record({ drafts, steps, ms, verified }: StepResult): void {
     for (const { drafts: made, right } of verified)
       for (const [index, acceptance] of this.#acceptance.slice(0, Math.min(made, right + 1)).entries()) acceptance.add(index < right);
     const situation = this.#situation;
-    if (!situation) return;
-    const { trial } = situation;
-    if (drafts !== inUse(situation)) return;
-    if (trial && !trial.won) {
-      trial.ms += ms;
-      trial.steps += steps;
+    if (!situation || drafts !== inUse(situation)) return;
+    const { duel } = situation;
+    duel?.spend(ms, steps);
+    if (situation.uncounted > 0) {
+      situation.uncounted -= steps;
+      return;
     }
-    situation.uncounted -= steps;
-    if (situation.uncounted < 0) situation.choices[drafts]?.add(ms, steps);
-    if (!trial) this.#consider(situation, steps);
-    else if (trial.won) this.#confirm(situation, trial);
-    else this.#judge(situation, trial);
+    situation.choices[drafts]?.add(ms, steps);
+    if (!duel) this.#consider(situation, steps);
+    else if (duel.add(ms, steps)) {
+      situation.uncounted = UNCOUNTED_STEPS;
+      this.#judge(situation, duel);
+    }
   }
 
   /** Tokens a stream and step with so many drafts, as far as is known. */
@@ -189,80 +197,87 @@ export class SpeculationPacer {
     return ms === undefined ? undefined : this.#tokens(drafts) / ms;
   }
 
-  #change(situation: Situation): void {
-    situation.trial = undefined;
-    situation.uncounted = UNCOUNTED_STEPS;
-  }
-
-  #judge(situation: Situation, trial: Trial): void {
-    const choice = situation.choices[trial.drafts];
-    const ms = choice?.ms;
-    if (!choice || ms === undefined) return;
-    const hopeless = choice.counted >= HOPELESS_STEPS && (trial.drafts + 1) / ms < trial.rate;
-    if (choice.counted < TRIAL_STEPS && !hopeless) return;
-    if (this.#tokens(trial.drafts) / ms > trial.rate * WORTHWHILE) {
-      trial.won = true;
-      situation.choices[situation.used]?.forget();
-      situation.uncounted = UNCOUNTED_STEPS;
-    } else this.#lose(situation, trial, choice);
-  }
-
-  #confirm(situation: Situation, trial: Trial): void {
-    const { choices, used } = situation;
-    const [before, choice] = [choices[used], choices[trial.drafts]];
-    const [rate, after] = [this.#rate(situation, trial.drafts), this.#rate(situation, used)];
-    if (!before || !choice || rate === undefined || after === undefined || before.counted < TRIAL_STEPS) return;
-    if (rate <= after * WORTHWHILE) {
-      this.#lose(situation, trial, choice);
-      return;
-    }
-    this.#change(situation);
-    situation.used = trial.drafts;
-    choice.losses = 0;
-    for (const other of choices) other.wait = Math.min(other.wait, FIRST_WAIT);
-  }
-
-  #lose(situation: Situation, { rate, ms, steps, drafts }: Trial, choice: Choice): void {
-    this.#change(situation);
+  #judge(situation: Situation, duel: Duel): void {
+    const { challenger, used } = duel;
+    const [ms, rate] = [situation.choices[challenger]?.ms, this.#rate(situation, used)];
+    const hopeless = ms !== undefined && rate !== undefined && (challenger + 1) / ms < rate;
+    const bar = challenger > used ? WORTHWHILE : TOLERABLE;
+    const verdict = hopeless ? "worse" : duel.verdict(this.#tokens(challenger) / this.#tokens(used), bar);
+    if (!verdict) return;
+    this.#end(situation);
+    const [winner, loser] = verdict === "better" ? [challenger, used] : [used, challenger];
+    const choice = situation.choices[loser];
+    if (!choice) return;
+    situation.used = winner;
     // In steps of the number in use.
-    const lost = Math.max(0, ms * rate - steps * this.#tokens(drafts)) / this.#tokens(situation.used);
-    choice.wait = Math.min(MOST_WAIT, Math.max(LEAST_WAIT, lost * TRIAL_COST) * 2 ** choice.losses++);
+    const lost = Math.max(0, duel.spent.ms * (rate ?? 0) - duel.spent.steps * this.#tokens(challenger)) / this.#tokens(used);
+    choice.wait = Math.min(MOST_WAIT, Math.max(LEAST_WAIT, verdict === "worse" ? lost * TRIAL_COST : 0) * 2 ** choice.losses++);
+    if (verdict === "worse") return;
+    const won = situation.choices[winner];
+    if (won) won.losses = 0;
+    // Beside another number others look different.
+    for (const other of situation.choices) if (other !== choice) other.wait = Math.min(other.wait, FIRST_WAIT);
+  }
+
+  #end(situation: Situation): void {
+    situation.duel = undefined;
+    situation.uncounted = UNCOUNTED_STEPS;
+    situation.sinceDuel = 0;
   }
 
   /** After steps of the number in use: whether another may be better. */
   #consider(situation: Situation, steps: number): void {
     const { choices, used } = situation;
     for (const choice of choices) choice.wait -= steps;
+    situation.sinceDuel += steps;
     const rate = this.#rate(situation, used);
     if (rate === undefined) return;
-    // Fewer, where drafts have become wrong: what is known of more is too old to go by.
-    const better = choices.findIndex(
-      (_, drafts) => drafts < used && this.#allowed(drafts) && (this.#rate(situation, drafts) ?? 0) > rate * WORTHWHILE,
-    );
-    if (better >= 0) {
-      situation.used = better;
-      this.#change(situation);
-      return;
-    }
-    const next = choices.findIndex(
-      ({ wait }, drafts) => drafts !== used && this.#allowed(drafts) && wait <= 0 && this.#promises(situation, drafts, rate),
-    );
-    const choice = choices[next];
-    if (!choice) return;
-    choice.forget();
-    this.#change(situation);
-    situation.trial = { drafts: next, rate, ms: 0, steps: 0, won: false };
+    const rivals = choices.flatMap(({ wait }, drafts) => {
+      if (drafts === used || !this.#allowed(drafts)) return [];
+      // What one costs tells what more do.
+      if (used === 0 && drafts > 1 && choices[1]?.ms === undefined) return [];
+      const hoped = this.#hopedRate(situation, drafts);
+      const due = wait <= 0 && (drafts < used || hoped > rate * WORTHWHILE);
+      // Drafts have become wrong, or dear.
+      const suspected = drafts < used && situation.sinceDuel >= LEAST_WAIT && (this.#rate(situation, drafts) ?? 0) > rate;
+      return due || suspected ? [{ drafts, hoped }] : [];
+    });
+    const [first] = rivals.toSorted((a, b) => b.hoped - a.hoped);
+    if (!first) return;
+    if (stale(situation)) for (const acceptance of this.#acceptance) acceptance.fade();
+    situation.duel = new Duel(first.drafts, used);
+    situation.uncounted = UNCOUNTED_STEPS;
   }
 
   #allowed(drafts: number): boolean {
-    return drafts >= this.#least && drafts <= this.#most;
+    return drafts >= this.#room.least && drafts <= this.#room.most;
   }
 
-  /** Whether so many drafts could be better, given that their steps take at least as long as those with fewer. */
-  #promises({ choices }: Situation, drafts: number, rate: number): boolean {
+  /** What so many drafts give at best, as far as is known: their steps take longer than those with fewer. */
+  #hopedRate(situation: Situation, drafts: number): number {
+    const { choices } = situation;
     const fewer = choices.slice(0, drafts).flatMap(({ ms }) => ms ?? []);
-    return fewer.length === 0 || this.#tokens(drafts) / Math.max(...fewer) > rate * WORTHWHILE;
+    const [plain, one] = [choices[0]?.ms, choices[1]?.ms];
+    const further =
+      plain !== undefined && one !== undefined && drafts > 1 ? one + Math.max(0, one - plain) * FURTHER_COST * (drafts - 1) : 0;
+    const ms = drafts < situation.used ? (choices[drafts]?.ms ?? 0) : Math.max(further, ...fewer);
+    const tokens = stale(situation) ? hopedTokens(drafts) : this.#tokens(drafts);
+    return ms > 0 ? tokens / ms : Number.POSITIVE_INFINITY;
   }
+}
+
+/** Whether what is known of drafts is of long ago: plain steps tell nothing of them. */
+function stale({ used, sinceDuel }: Situation): boolean {
+  return used === 0 && sinceDuel >= STALE_STEPS;
+}
+
+function hopedTokens(drafts: number): number {
+  return (1 - HOPED ** (drafts + 1)) / (1 - HOPED);
+}
+
+/** The number of drafts of the next step. */
+function inUse({ duel, used }: Situation): number {
+  return duel?.drafts ?? used;
 }
 
 /** As the engine's status has them. */
