@@ -1,7 +1,7 @@
 // The experts' products for many tokens, as many.wgsl, by subgroup matrices (lib/matrix_tile.wgsl, which says how precisely).
 //
 // tiles, rows, weights, scales, output   as in many.wgsl; halves: the input as matrix/halves.wgsl splits it. Dispatch: (ceil(MATRICES OUTPUTS / TILE_N), an upper bound of the tiles) workgroups of THREADS;
-// surplus workgroups, and those whose expert is not bound, exit. TILE_N divides 128, so that a tile's rows, of gate and of up, have one scale for 128 columns.
+// surplus workgroups, and those whose expert is not bound, exit. 16 FRAGMENTS_N divides 128, so that a subgroup's rows, of gate and of up, have one scale for 128 columns.
 // Constants: those of many.wgsl, TILE_ROWS being at most TILE_M, and of lib/matrix_tile.wgsl. WEIGHT_FORMAT = "fp8" | "f16".
 #include "lib/expert_units.wgsl"
 #include "lib/matrix_tile.wgsl"
@@ -51,9 +51,10 @@ fn x_row(m: u32) -> u32 {
 #endif
 }
 
-fn block_scale(matrix: u32, chunk: u32) -> f32 {
+fn block_scale(matrix: u32, n: u32, chunk: u32) -> f32 {
 #if WEIGHT_FORMAT == fp8
-  return scales[((expert * MATRICES + matrix) * SCALE_ROWS + first_column / 128u) * SCALE_COLUMNS + chunk / 8u];
+  let row = min((first_column + n / MATRICES) / 128u, SCALE_ROWS - 1u);
+  return scales[((expert * MATRICES + matrix) * SCALE_ROWS + row) * SCALE_COLUMNS + chunk / 8u];
 #else
   return 1.0;
 #endif

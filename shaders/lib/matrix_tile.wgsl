@@ -7,7 +7,8 @@
 //   fn weight_row(n: u32) -> u32                          which stored row of weights row n of the tile is
 //   fn weight_vectors(at: array<u32, STAGED_VECTORS>) -> array<Unit, STAGED_VECTORS>   of all those rows' WEIGHT_VECTORS vectors of 16 bytes, all loads at once
 //   fn x_row(m: u32) -> u32                               which row of the halves row m of the tile is
-//   fn block_scale(matrix: u32, chunk: u32) -> f32        what the weights of a chunk of 16 columns are multiplied by, the same for the whole tile
+//   fn block_scale(matrix: u32, n: u32, chunk: u32) -> f32  what the weights of a chunk of 16 columns are multiplied by, in rows n .. n + 16 FRAGMENTS_N of the tile;
+//                                                         n may be past the end
 //   fn write_result(m: u32, n: u32, value: f32)           a result; m or n may be past the end
 //
 // Precision: weights are exact in f16, e4m3 as 2^-8 times their value; x is the sum of PRODUCTS f16 numbers: with 2, less is lost than f32 sums round; with 1, x is
@@ -95,11 +96,11 @@ fn unit(scale: f32) -> f32 {
   return select(scale, 1e-20, abs(scale) < 1e-20);
 }
 
-fn load_units(chunk: u32) -> vec2<f32> {
+fn load_units(n: u32, chunk: u32) -> vec2<f32> {
 #if GATE_UP
-  return vec2<f32>(unit(block_scale(0u, chunk)), unit(block_scale(1u, chunk)));
+  return vec2<f32>(unit(block_scale(0u, n, chunk)), unit(block_scale(1u, n, chunk)));
 #else
-  return vec2<f32>(unit(block_scale(0u, chunk)));
+  return vec2<f32>(unit(block_scale(0u, n, chunk)));
 #endif
 }
 
@@ -160,7 +161,7 @@ fn multiply_tile(local: u32, chunks: u32) {
   x[i * PRODUCTS + product] = halves[at[i] + product * HALVES_REST];
 #endunroll
 #endunroll
-  var units = load_units(0u);
+  var units = load_units(first_n, 0u);
   for (var start = 0u; start < chunks; start += TILE_CHUNKS) {
     // The last step's products are done with the tile.
     workgroupBarrier();
@@ -183,7 +184,7 @@ fn multiply_tile(local: u32, chunks: u32) {
     workgroupBarrier();
     if (start % SCALE_CHUNKS == 0u) {
       let last_units = units;
-      units = load_units(start);
+      units = load_units(first_n, start);
       if (any(units != last_units)) {
         let factors = last_units / units;
 #unroll i < FRAGMENTS_M * FRAGMENTS_N

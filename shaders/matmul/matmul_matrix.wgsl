@@ -1,7 +1,7 @@
 // y[t, row] = sum over k of w[row, k] * x[t, k], as matmul.wgsl, by subgroup matrices (lib/matrix_tile.wgsl, which says how precisely).
 //
 // weights, scales, batch, y   as in matmul.wgsl; halves: x as matrix/halves.wgsl splits it. Dispatch: [ceil(ROW_COUNT / TILE_N), ceil(tokens / TILE_M)] workgroups of THREADS.
-// TILE_N divides 128 and ROW_START is a multiple of 128, so that a tile's rows have one scale for 128 columns.
+// 16 FRAGMENTS_N divides 128 and ROW_START is a multiple of 128, so that a subgroup's rows have one scale for 128 columns.
 // Constants: those of matmul.wgsl and of lib/matrix_tile.wgsl. WEIGHT_FORMAT = "fp8" | "f16".
 #include "lib/batch.wgsl"
 #include "lib/matrix_tile.wgsl"
@@ -36,9 +36,9 @@ fn x_row(m: u32) -> u32 {
   return min(first_token + m, max(count, 1u) - 1u);
 }
 
-fn block_scale(matrix: u32, chunk: u32) -> f32 {
+fn block_scale(matrix: u32, n: u32, chunk: u32) -> f32 {
 #if WEIGHT_FORMAT == fp8
-  return scales[(ROW_START + first_row) / 128u * SCALE_COLUMNS + chunk / 8u];
+  return scales[(ROW_START + min(first_row + n, ROW_COUNT - 1u)) / 128u * SCALE_COLUMNS + chunk / 8u];
 #else
   return 1.0;
 #endif

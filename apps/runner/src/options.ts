@@ -143,6 +143,10 @@ export const OPTIONS = {
   kv: choice("number format of the KV cache", ["f32", "f16", "fp8"]),
   context: integer("N", "tokens that fit the KV cache (default: what the model allows, up to 4096)", 1, 2 ** 24),
   webgpu: choice("which WebGPU: Deno's own, Dawn, or what works best (default)", ["auto", "wgpu", "dawn"]),
+  matrices: choice(
+    "how products of many tokens use a GPU's matrix units, where Dawn offers them: with activations rounded to f16 (default), precisely, or not",
+    ["f16", "precise", "off"],
+  ),
   tuning: choice("use the table of fastest variants that 'shoal tune' made (default), or not", ["on", "off"]),
   devices: list(
     "NAME,...",
@@ -170,7 +174,7 @@ export const SHORT: Readonly<Record<string, OptionName>> = { h: "help", V: "vers
 /** Options that every command takes. */
 export const COMMON: readonly OptionName[] = ["verbose", "help"];
 /** Where and how a model runs. */
-export const DEVICE: readonly OptionName[] = ["webgpu", "adapter", "tuning"];
+export const DEVICE: readonly OptionName[] = ["webgpu", "adapter", "tuning", "matrices"];
 /** Several of them. */
 export const DEVICES: readonly OptionName[] = ["devices", "split", "plan", "expert-memory"];
 export const MODEL: readonly OptionName[] = ["model", "ckpt-path", "config"];

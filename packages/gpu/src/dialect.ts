@@ -17,7 +17,12 @@ export interface Dialect {
   /** How e4m3 codes become f32: `unpack` shifts into f16 bits (2 codes in 4 operations), `select` rebuilds the exponent in f32. */
   readonly fp8Decode: "unpack" | "select";
   /** The shape of subgroup matrices that came out right when tried, f16 times f16 summed in f32; absent where there are none. */
-  readonly subgroupMatrix?: SubgroupMatrixShape;
+  readonly subgroupMatrix?: SubgroupMatrices;
+}
+
+export interface SubgroupMatrices extends SubgroupMatrixShape {
+  /** Whether activations must not be rounded to f16 for them. */
+  readonly precise: boolean;
 }
 
 /** A left matrix of m rows and k columns times a right one of k rows and n columns. */

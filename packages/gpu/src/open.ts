@@ -13,8 +13,8 @@ export interface OpenOptions {
   /** Turn optional features off, to run what a lesser device would run. */
   readonly subgroups?: boolean;
   readonly f16?: boolean;
-  /** Subgroup matrices, which take the other two. */
-  readonly subgroupMatrix?: boolean;
+  /** Subgroup matrices, which take the other two. `precise`: products of many tokens do not round activations to f16 for them, as they do otherwise. */
+  readonly subgroupMatrix?: boolean | "precise";
   readonly timestampQuery?: boolean;
   readonly powerPreference?: GPUPowerPreference;
   /** Names of kernel variants by operation, for any device or for the one that is opened; those not named are chosen by what the device offers. */
@@ -165,7 +165,7 @@ export async function openDevice(
     subgroups: size === undefined ? "none" : subgroups,
     subgroupSize,
     f16,
-    ...(matrices && { subgroupMatrix: SUBGROUP_MATRIX }),
+    ...(matrices && { subgroupMatrix: { ...SUBGROUP_MATRIX, precise: options.subgroupMatrix === "precise" } }),
   });
 }
 

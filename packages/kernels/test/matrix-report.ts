@@ -51,7 +51,7 @@ async function errors(): Promise<void> {
     const shape = { format: "fp8" as const, rows, tokens };
     const rms = Math.sqrt(expected.reduce((sum, value) => sum + value * value, 0) / expected.length);
     const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    for (const { name } of supportedVariants(gpu, [...matmulVariants(gpu, shape), ...matmulTrials(shape)])) {
+    for (const { name } of supportedVariants(gpu, [...matmulVariants(gpu, shape), ...matmulTrials(gpu, shape)])) {
       if (name.startsWith("emulated") && gpu.dialect.subgroupMatrix) continue;
       const y = keep(gpu.buffer({ label: "y", size: tokens * rows * 4, kind: "activations" }));
       try {

@@ -90,13 +90,14 @@ export class GpuHost {
     this.#openGpu = openGpu;
   }
 
-  async open({ webgpu, adapterName, tuning: wanted }: DeviceRequest): Promise<DeviceReport> {
+  async open({ webgpu, adapterName, tuning: wanted, matrices }: DeviceRequest): Promise<DeviceReport> {
     let tuning: Tuning | undefined;
     const choices = async (opened: OpenedAdapter): Promise<ReadonlyMap<string, string>> => {
       tuning = await tuningFor(opened, wanted);
       return tuning.choices;
     };
-    this.#opened = { webgpu, ...(adapterName !== undefined && { adapterName }), choices };
+    const subgroupMatrix = matrices === "precise" ? matrices : matrices !== "off";
+    this.#opened = { webgpu, ...(adapterName !== undefined && { adapterName }), choices, subgroupMatrix };
     const gpu = await this.#openGpu(this.#opened);
     const { report } = tuning ?? (await tuningFor({ adapter: gpu.adapter, engine: gpu.dialect.engine }, wanted));
     this.#gpu = gpu;
@@ -364,7 +365,8 @@ export class GpuHost {
     // A report that is lost is no loss.
     const report = (event: GpuBenchEvent): void => void onEvent(event).catch(() => {});
     const open = async ({ subgroupMatrix }: { readonly subgroupMatrix: boolean }): Promise<GpuContext> => {
-      const gpu = await openDenoGpu({ ...this.#opened, webgpu: engine === "wgpu" ? "wgpu" : "dawn", subgroupMatrix });
+      const as = { ...this.#opened, webgpu: engine === "wgpu" ? "wgpu" : "dawn" } as const;
+      const gpu = await openDenoGpu(subgroupMatrix ? as : { ...as, subgroupMatrix });
       // Dawn must not be collected before its devices are, closed ones too.
       this.#benched.push(gpu);
       return gpu;

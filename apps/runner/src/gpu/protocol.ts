@@ -15,6 +15,8 @@ export interface DeviceRequest {
   readonly adapterName: string | undefined;
   /** Whether variants are chosen by a table, where there is one. */
   readonly tuning: boolean;
+  /** How products of many tokens use matrix units: with activations rounded to f16, the default, or not, or not at all. */
+  readonly matrices?: "f16" | "precise" | "off";
 }
 
 export interface DeviceReport {

@@ -24,7 +24,8 @@ export interface LoadTime {
 }
 
 export function deviceRequest(values: Values): DeviceRequest {
-  return { webgpu: values.webgpu ?? "auto", adapterName: values.adapter, tuning: values.tuning !== "off" };
+  const { webgpu = "auto", adapter: adapterName, tuning, matrices = "f16" } = values;
+  return { webgpu, adapterName, tuning: tuning !== "off", matrices };
 }
 
 /** "llvmpipe (LLVM 15.0.6, 256 bits) through Dawn, a software adapter: slow". */

@@ -84,7 +84,7 @@ function pickVariants(gpu: GpuContext, operation: string, listed: readonly Toler
 export function productVariants(gpu: GpuContext, op: string, product: Product): readonly BenchCase[] {
   const { rows, tokens, format = "fp8" } = product;
   const shape = { format, rows, tokens };
-  const variants = pickVariants(gpu, matmulOperation(shape), matmulVariants(gpu, shape), matmulTrials(shape));
+  const variants = pickVariants(gpu, matmulOperation(shape), matmulVariants(gpu, shape), matmulTrials(gpu, shape));
   return variants.map((variant) => productCase(op, product, variant));
 }
 
@@ -92,7 +92,7 @@ export function productVariants(gpu: GpuContext, op: string, product: Product): 
 export function expertsVariants(gpu: GpuContext, op: string, shape: Experts): readonly BenchCase[] {
   return [true, false].flatMap((gateUp) => {
     const asked: ExpertsManyShape = { gateUp, format: "fp8", tileRows: shape.tileRows };
-    const variants = pickVariants(gpu, expertsManyOperation(asked), expertsManyVariants(gpu, asked), expertsManyTrials(asked));
+    const variants = pickVariants(gpu, expertsManyOperation(asked), expertsManyVariants(gpu, asked), expertsManyTrials(gpu, asked));
     return variants.map((variant) => expertsCase(op, shape, gateUp, variant));
   });
 }

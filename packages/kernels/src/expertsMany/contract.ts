@@ -94,7 +94,7 @@ async function eachVariant(
     .filter(({ name }) => !shape.plainOnly || name.startsWith("tile"))
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   const some = all.length < 3 ? all : oneIn(gpu.adapter.isSoftware ? 4 : 2, all, from + Number(shape.gateUp));
-  const trials = shape.trials ? supportedVariants(gpu, expertsManyTrials(shape)) : [];
+  const trials = shape.trials ? supportedVariants(gpu, expertsManyTrials(gpu, shape)) : [];
   // Gate and up are multiplied, and with them what each is wrong by.
   return Promise.all(
     [...some, ...trials].map(async ({ name, tolerance }) => ({

@@ -126,7 +126,7 @@ async function products(
   const { tiles, rows, tileRows } = grouping;
   const shape = { gateUp, format: group.format, tileRows };
   const listed = expertsManyVariants(gpu, shape);
-  const all = asked === undefined ? listed : [...listed, ...expertsManyTrials(shape)];
+  const all = asked === undefined ? listed : [...listed, ...expertsManyTrials(gpu, shape)];
   const candidates = all.filter(({ halves }) => room !== undefined || halves !== true);
   const variant = chooseVariant(gpu, expertsManyOperation(shape), candidates, asked);
   const halves = variant.halves ? room : undefined;

@@ -9,29 +9,36 @@ import {
   TILE_128X16,
   TILE_128X32,
   TILE_128X64,
+  TILE_256X32,
+  TILE_256X32_WIDE,
   TILE_64X32,
   TILE_64X64_SLIM,
   inputRows,
   matrixConstants,
+  matrixModes,
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
 import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
 /** Takes tiles of up to 128 rows. */
-export function expertsMatrixVariants(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
-  return MATRIX_FORMATS.includes(shape.format) ? [variant("matrix", tileFor(shape), shape)] : [];
+export function expertsMatrixVariants(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  return MATRIX_FORMATS.includes(shape.format) ? matrixModes(gpu).map((mode) => variant(mode, tileFor(gpu, mode, shape), shape)) : [];
 }
 
 /** To be had by name only. */
-export function expertsMatrixTrials(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
-  return [variant("fast", tileFor(shape), shape), ...(slim ? [variant("emulated", slim, shape)] : [])];
+  const fast = matrixModes(gpu).includes("fast") ? [] : [variant("fast", tileFor(gpu, "fast", shape), shape)];
+  return [...fast, ...(slim ? [variant("emulated", slim, shape)] : [])];
 }
 
-function tileFor({ tileRows }: ExpertsManyShape): MatrixTile {
-  return [TILE_128X16, TILE_128X32, TILE_128X64].find((tile) => tileRows <= inputRows(tile)) ?? TILE_128X128;
+/** The first that has room for the rows, on a device that has room for it. */
+function tileFor(gpu: GpuContext, mode: MatrixMode, { tileRows }: ExpertsManyShape): MatrixTile {
+  const large = mode === "fast" ? TILE_256X32 : TILE_256X32_WIDE;
+  const fitting = [TILE_128X16, large, TILE_128X32, TILE_128X64, TILE_128X128].filter((tile) => tileRows <= inputRows(tile));
+  return fitting.find((tile) => supportsMatrixTile(gpu, tile, mode)) ?? TILE_128X128;
 }
 
 function variant(mode: MatrixMode, tile: MatrixTile, { format }: ExpertsManyShape): ExpertsManyVariant {

@@ -82,15 +82,15 @@ export function expertsManyVariants(gpu: GpuContext, shape: ExpertsManyShape): r
   ];
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
   const loops = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
-  const matrices = expertsMatrixVariants(shape);
+  const matrices = expertsMatrixVariants(gpu, shape);
   const matricesFirst = gpu.dialect.subgroupMatrix !== undefined && tileRows >= MATRIX_ROWS;
   const listed = matricesFirst ? [...matrices, ...loops] : [...loops, ...matrices];
   return listed.filter((variant) => variant.tileRows.includes(tileRows));
 }
 
 /** Those that only run where they are asked for by name: a less precise one, and one for tests. */
-export function expertsManyTrials(shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
-  return expertsMatrixTrials(shape);
+export function expertsManyTrials(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
+  return expertsMatrixTrials(gpu, shape);
 }
 
 /** The key of tuning tables. */

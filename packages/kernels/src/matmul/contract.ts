@@ -108,7 +108,7 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
 /** Of the variants that the device supports: all of them in the shapes that have them all, on software adapters half of them in each of the two; elsewhere some. */
 function someVariants(gpu: GpuContext, { format = "fp8", everyVariant = false, ...rest }: Shape, turn: number): readonly MatmulVariant[] {
   const shape = { format, ...rest };
-  const trials = shape.trials ? matmulTrials(shape) : [];
+  const trials = shape.trials ? matmulTrials(gpu, shape) : [];
   const variants = supportedVariants(gpu, [...matmulVariants(gpu, shape), ...trials]).toSorted((a, b) => (a.name < b.name ? -1 : 1));
   const every = gpu.adapter.isSoftware ? { all: 2, some: 7 } : { all: 1, some: 3 };
   return oneIn(everyVariant ? every.all : every.some, variants, turn);

@@ -27,7 +27,7 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
   const { matrix, tokens, x, xStride, xOffset = 0, y, yStride, residual = false, step, count = "tokens", label = "matmul" } = spec;
   const shape = { format: matrix.format, rows: matrix.rows, tokens };
   const listed = matmulVariants(gpu, shape);
-  const all = spec.variant === undefined ? listed : [...listed, ...matmulTrials(shape)];
+  const all = spec.variant === undefined ? listed : [...listed, ...matmulTrials(gpu, shape)];
   const candidates = all.filter((variant) => spec.halves !== undefined || variant.halves !== true);
   const variant = chooseVariant(gpu, matmulOperation(shape), candidates, spec.variant);
   const { tileRows, tileTokens, tokensFirst = false } = variant;

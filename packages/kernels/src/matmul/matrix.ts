@@ -13,6 +13,7 @@ import {
   TILE_64X64,
   inputRows,
   matrixConstants,
+  matrixModes,
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
@@ -34,16 +35,18 @@ function bestTile(shape: MatmulShape): MatrixTile {
 }
 
 /** One for each size of tile, the best one first. */
-export function matmulMatrixVariants(shape: MatmulShape): readonly MatmulVariant[] {
+export function matmulMatrixVariants(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const best = bestTile(shape);
-  return [best, ...TILES.filter((tile) => tile !== best)].map((tile) => variant("matrix", tile, shape));
+  const tiles = [best, ...TILES.filter((tile) => tile !== best)];
+  return matrixModes(gpu).flatMap((mode) => tiles.map((tile) => variant(mode, tile, shape)));
 }
 
 /** To be had by name only. */
-export function matmulMatrixTrials(shape: MatmulShape): readonly MatmulVariant[] {
+export function matmulMatrixTrials(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
-  return [...TILES.map((tile) => variant("fast", tile, shape)), variant("emulated", TILE_64X32, shape)];
+  const fast = matrixModes(gpu).includes("fast") ? [] : TILES.map((tile) => variant("fast", tile, shape));
+  return [...fast, variant("emulated", TILE_64X32, shape)];
 }
 
 function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): MatmulVariant {

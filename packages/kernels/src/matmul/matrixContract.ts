@@ -77,7 +77,7 @@ async function check(gpu: GpuContext, { magnitudes = [1], outlier = 0, blockScal
     const step = uploadBatch(gpu, { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [0] }, TOKENS);
     keep(step.batch);
     const shape = { format: "fp8", rows: ROWS, tokens: TOKENS } as const;
-    const variants = supportedVariants(gpu, [...matmulMatrixVariants(shape), ...matmulMatrixTrials(shape)]);
+    const variants = supportedVariants(gpu, [...matmulMatrixVariants(gpu, shape), ...matmulMatrixTrials(gpu, shape)]);
     const halves = keep(halvesBuffer(gpu, { rows: TOKENS, columns: COLS }));
     const runs = await Promise.all(
       variants.map(async ({ name, tolerance = 0 }) => {

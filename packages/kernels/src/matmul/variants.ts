@@ -93,13 +93,13 @@ export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly Ma
   // Software adapters have caches enough for the plain tiles, and little use for the rest.
   const first = gpu.adapter.isSoftware ? tiles[0] : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
-  const matrices = matmulMatrixVariants(shape);
+  const matrices = matmulMatrixVariants(gpu, shape);
   return tokens >= MATRIX_TOKENS && gpu.dialect.subgroupMatrix ? [...matrices, ...ordered] : [...ordered, ...matrices];
 }
 
 /** Those that only run where they are asked for by name: less precise ones, and one for tests. */
-export function matmulTrials(shape: MatmulShape): readonly MatmulVariant[] {
-  return matmulMatrixTrials(shape);
+export function matmulTrials(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
+  return matmulMatrixTrials(gpu, shape);
 }
 
 /** What a large GPU should run: the largest blocks of which there are enough, streaming where there are few. */

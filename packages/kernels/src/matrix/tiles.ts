@@ -6,8 +6,8 @@ import { FORMAT_BYTES, type WeightFormat } from "../weights.ts";
 export const MATRIX_FORMATS: readonly WeightFormat[] = ["fp8", "f16"];
 
 /**
- * How: `matrix`: activations as the sum of two f16 numbers, so that what is lost is less than f32 sums round. `fast`: rounded to f16, by up to 2^-11 of themselves; only ever
- * by name. `emulated`: `matrix` with plain loops in place of the hardware, for tests.
+ * How: `fast`: activations rounded to f16, by up to 2^-11 of themselves, which is less than f16 caches, the default, round keys and values that all later tokens see.
+ * `matrix`: as the sum of two f16 numbers, so that what is lost is less than f32 sums round. `emulated`: `matrix` with plain loops in place of the hardware, for tests.
  */
 export type MatrixMode = "matrix" | "fast" | "emulated";
 
@@ -24,14 +24,17 @@ export interface MatrixTile {
 }
 
 /**
- * For prefill and for experts. Staging is what limits them: workgroups of few invocations hide each other's loads, and 32 columns leave room for more of them; only for 16
- * rows, where a step has little to multiply, are 64 better (measured on an H100).
+ * For prefill and for experts. Staging is what limits them, and how many invocations an H100 runs at once: workgroups share some 48 KiB of workgroup memory a processor there.
+ * Tiles of few rows of activations therefore want many rows of weights, for which the activations are staged once, and columns enough for whole lines of memory
+ * (measured on an H100; without Dawn's bounds checks, which change what is best).
  */
 export const TILE_128X128: MatrixTile = { fragments: [4, 4], subgroups: [2, 2], columns: 32 };
 export const TILE_128X64: MatrixTile = { fragments: [4, 2], subgroups: [2, 2], columns: 32 };
 export const TILE_64X64: MatrixTile = { fragments: [2, 2], subgroups: [2, 2], columns: 32 };
 export const TILE_128X32: MatrixTile = { fragments: [4, 2], subgroups: [2, 1], columns: 32 };
-export const TILE_128X16: MatrixTile = { fragments: [4, 1], subgroups: [2, 1], columns: 64 };
+export const TILE_256X32: MatrixTile = { fragments: [4, 2], subgroups: [4, 1], columns: 32 };
+export const TILE_256X32_WIDE: MatrixTile = { fragments: [2, 2], subgroups: [8, 1], columns: 64 };
+export const TILE_128X16: MatrixTile = { fragments: [2, 1], subgroups: [4, 1], columns: 64 };
 /** For tests, where compiling takes long. */
 export const TILE_64X32: MatrixTile = { fragments: [2, 1], subgroups: [2, 2], columns: 32 };
 export const TILE_64X64_SLIM: MatrixTile = { fragments: [4, 1], subgroups: [1, 4], columns: 32 };
@@ -73,6 +76,11 @@ export function matrixConstants(tile: MatrixTile, mode: MatrixMode, format: Weig
 
 function products(mode: MatrixMode): 1 | 2 {
   return mode === "fast" ? 1 : 2;
+}
+
+/** The modes that a device chooses from by itself, the first one first: none that is less precise than it was opened for. */
+export function matrixModes({ dialect }: GpuContext): readonly ("fast" | "matrix")[] {
+  return dialect.subgroupMatrix?.precise ? ["matrix"] : ["fast", "matrix"];
 }
 
 /** Whether the device has the matrices and room for the tile. */
