@@ -9,6 +9,7 @@ import {
   TILE_128X16,
   TILE_128X32,
   TILE_128X64,
+  TILE_256X32,
   TILE_64X32,
   TILE_64X64,
   inputRows,
@@ -46,7 +47,7 @@ export function matmulMatrixVariants(gpu: GpuContext, shape: MatmulShape): reado
 export function matmulMatrixTrials(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const fast = matrixModes(gpu).includes("fast") ? [] : TILES.map((tile) => variant("fast", tile, shape));
-  return [...fast, variant("emulated", TILE_64X32, shape)];
+  return [...fast, variant("emulated", TILE_64X32, shape), variant("emulated", TILE_256X32, shape)];
 }
 
 function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): MatmulVariant {
