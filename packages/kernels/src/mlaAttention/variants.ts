@@ -62,7 +62,7 @@ const MATRIX_HEADS = 16;
 export function mlaAttentionVariants(gpu: GpuContext, shape: AttentionShape): readonly AttentionVariant[] {
   const sensible = TILED.filter(({ groupHeads }) => groupHeads <= roundUp(shape.nHeads, 8));
   if (gpu.adapter.isSoftware) return [PLAIN, ...sensible];
-  return [...sensible, PLAIN, ...(shape.nHeads >= MATRIX_HEADS ? attentionMatrixVariants(shape) : [])];
+  return [...(shape.nHeads >= MATRIX_HEADS ? attentionMatrixVariants(shape) : []), ...sensible, PLAIN];
 }
 
 /** To be had by name only. */
