@@ -16,7 +16,7 @@ const DIALECT: Dialect = {
   f16: true,
   timestampQuery: false,
   fp8Decode: "unpack",
-  subgroupMatrix: { m: 16, n: 16, k: 16 },
+  subgroupMatrix: { m: 16, n: 16, k: 16, precise: false },
 };
 
 /** For tests. @throws NoAdapterError */
