@@ -2,6 +2,7 @@
  * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn] [many|prefix|chats]`.
  * Each comparison is warmed up, and its answers are compared before its times are.
  */
+import process from "node:process";
 import { Engine, type EngineOptions, type EngineRequest, GREEDY } from "@shoal/engine";
 import type { LocalStage } from "@shoal/model";
 import { Models, readGolden } from "@shoal/model/testing";
@@ -55,30 +56,53 @@ const drawn = Array.from({ length: REQUESTS }, (_, index): EngineRequest => ({
   stopTokenIds: [],
 }));
 const plain = { drafts: false, prefixCache: false } as const;
+/** What is compared lies next to each other in each round, so that what else the machine does meets both; what is told is the median of the rounds, and what half of them lie within. */
+function spread(values: readonly number[], digits = 2): string {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number): string => (sorted[Math.round((sorted.length - 1) * share)] ?? 0).toFixed(digits);
+  return `${at(0.5)} (half of ${sorted.length}: ${at(0.25)} to ${at(0.75)})`;
+}
+
 async function many(): Promise<void> {
-  await withEngine(stage, plain, async (engine) => {
-    const together = (): Promise<Awaited<ReturnType<typeof answer>>[]> => Promise.all(drawn.map((request) => answer(engine, request)));
-    await together();
-    const [one, oneMs] = await timed(async () => {
-      const all: Awaited<ReturnType<typeof answer>>[] = [];
-      for (const request of drawn) all.push(await answer(engine, request));
-      return all;
-    });
-    const [many, manyMs] = await timed(together);
-    console.log(`${REQUESTS} requests at once: ${(oneMs / manyMs).toFixed(2)} times as fast as one after another (${same(one, many)})`);
-  });
+  const together = (engine: Engine): Promise<Awaited<ReturnType<typeof answer>>[]> =>
+    Promise.all(drawn.map((request) => answer(engine, request)));
+  await withEngine(stage, plain, (engine) =>
+    withEngine(stage, { prefixCache: false }, async (drafting) => {
+      await together(engine);
+      await together(drafting);
+      const [ratios, drafted, equal] = [[] as number[], [] as number[], new Set<string>()];
+      for (let i = 0; i < 5; i++) {
+        const [one, oneMs] = await timed(async () => {
+          const all: Awaited<ReturnType<typeof answer>>[] = [];
+          for (const request of drawn) all.push(await answer(engine, request));
+          return all;
+        });
+        const [crowd, crowdMs] = await timed(() => together(engine));
+        const [withDrafts, withDraftsMs] = await timed(() => together(drafting));
+        ratios.push(oneMs / crowdMs);
+        drafted.push(crowdMs / withDraftsMs);
+        equal.add(`${same(one, crowd)}, with drafts ${same(crowd, withDrafts)}`);
+      }
+      console.log(`${REQUESTS} requests at once: ${spread(ratios)} times as fast as one after another (${[...equal].join("; ")})`);
+      console.log(`${REQUESTS} requests at once, the engine's choice of drafts: ${spread(drafted)} times as fast as without`);
+    }),
+  );
 }
 
 async function prefix(): Promise<void> {
   await withEngine(stage, { drafts: false }, async (engine) => {
     const long: EngineRequest = { promptIds: haystack.ints("input_ids"), maxNewTokens: 8, sampling: GREEDY, stopTokenIds: [] };
     await answer(engine, long);
-    await engine.clearPrefixCache();
-    const cold = await answer(engine, long);
-    const warm = await answer(engine, long);
-    const share = (100 * warm.firstTokenMs) / cold.firstTokenMs;
+    const [shares, equal] = [[] as number[], new Set<string>()];
+    for (let i = 0; i < 5; i++) {
+      await engine.clearPrefixCache();
+      const cold = await answer(engine, long);
+      const warm = await answer(engine, long);
+      shares.push((100 * warm.firstTokenMs) / cold.firstTokenMs);
+      equal.add(same([cold], [warm]));
+    }
     console.log(
-      `first token after a shared prefix of ${long.promptIds.length - 1} tokens: ${share.toFixed(1)} % of a cold one's time (${same([cold], [warm])})`,
+      `first token after a shared prefix of ${long.promptIds.length - 1} tokens: ${spread(shares, 1)} % of a cold one's time (${[...equal].join("; ")})`,
     );
   });
 }
@@ -91,63 +115,53 @@ const questions = chats.map((golden): EngineRequest => ({
   sampling: GREEDY,
   stopTokenIds: [1],
 }));
-/** Each way in every round, so that what else the machine does meets all of them. */
-const ROUNDS = 5;
+const ROUNDS = 9;
 const WAYS = {
-  "no drafts": false,
   "1 draft": { least: 1, most: 1 },
   "2 drafts": { least: 2, most: 2 },
   "3 drafts": { least: 3, most: 3 },
-  "always drafting": { least: 1 },
+  // Last: for it no kernel is to be compiled any more, so that it is measured from its first request on.
   "the engine's choice": {},
 } as const satisfies Record<string, EngineOptions["drafts"]>;
 
-interface Way {
-  readonly name: string;
-  readonly engine: Engine;
-  answers: readonly { readonly text: string }[];
-  readonly ms: number[];
-  steps: number;
-  tokens: number;
-}
-
-async function round(way: Way): Promise<void> {
-  const before = way.engine.status().totals;
-  const [answers, ms] = await timed(async () => {
-    const all: Awaited<ReturnType<typeof answer>>[] = [];
-    for (const request of questions) all.push(await answer(way.engine, request));
-    return all;
-  });
-  const after = way.engine.status().totals;
-  way.answers = answers;
-  way.ms.push(ms);
-  way.steps += after.steps - before.steps;
-  way.tokens += after.completionTokens - before.completionTokens;
+/** A question's times: on the clock, and of the processor's threads, which other work on the machine hardly changes. Of a software adapter the second is what was computed. */
+interface Times {
+  readonly ms: number;
+  readonly processorMs: number;
 }
 
 async function chatting(): Promise<void> {
-  const ways: Way[] = [];
+  const without = await Engine.open(stage, plain);
+  const ask = async (engine: Engine, request: EngineRequest): Promise<Times & { readonly text: string }> => {
+    const before = process.cpuUsage();
+    const [{ text }, ms] = await timed(() => answer(engine, request));
+    const { user, system } = process.cpuUsage(before);
+    return { text, ms, processorMs: (user + system) / 1000 };
+  };
+  for (const request of questions) await ask(without, request);
   for (const [name, drafts] of Object.entries(WAYS)) {
     const engine = await Engine.open(stage, { drafts, prefixCache: false });
-    ways.push({ name, engine, answers: [], ms: [], steps: 0, tokens: 0 });
+    if ("least" in drafts) for (const request of questions) await ask(engine, request);
+    const before = engine.status().totals;
+    const pairs: { readonly plain: Times; readonly drafted: Times }[] = [];
+    let [equal, turn] = [0, 0];
+    for (let round = 0; round < ROUNDS; round++)
+      for (const request of questions) {
+        // Neither is always the first.
+        const engines = turn++ % 2 === 0 ? [without, engine] : [engine, without];
+        const [first, second] = [await ask(engines[0] ?? engine, request), await ask(engines[1] ?? engine, request)];
+        pairs.push(engines[0] === without ? { plain: first, drafted: second } : { plain: second, drafted: first });
+        if (first.text === second.text) equal++;
+      }
+    const { steps, completionTokens } = engine.status().totals;
+    const tokens = (completionTokens - before.completionTokens) / (steps - before.steps);
+    console.log(`chats, ${name}: ${tokens.toFixed(2)} tokens a step, prompts' steps included (${equal} of ${pairs.length} answers equal)`);
+    console.log(`  ${spread(pairs.map((pair) => pair.plain.ms / pair.drafted.ms))} times as fast as without`);
+    const processor = pairs.map((pair) => pair.plain.processorMs / pair.drafted.processorMs);
+    console.log(`  ${spread(processor)} times as fast by the processor's time`);
+    await engine.close();
   }
-  for (const way of ways) {
-    await round(way);
-    Object.assign(way, { steps: 0, tokens: 0 });
-    way.ms.length = 0;
-  }
-  for (let i = 0; i < ROUNDS; i++) for (const way of ways) await round(way);
-  const [first] = ways;
-  const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-  if (first)
-    for (const { name, answers, ms, tokens, steps } of ways) {
-      // Of the rounds' ratios, whose two times lie next to each other.
-      const ratio = median(ms.map((time, index) => (first.ms[index] ?? 0) / time));
-      console.log(
-        `chats, ${name}: ${(tokens / steps).toFixed(2)} tokens a step, prompts' steps included; ${ratio.toFixed(2)} times as fast as without (${same(first.answers, answers)})`,
-      );
-    }
-  for (const { engine } of ways) await engine.close();
+  await without.close();
 }
 
 const SECTIONS: Readonly<Record<string, () => Promise<void>>> = { many, prefix, chats: chatting };

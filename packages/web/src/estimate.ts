@@ -10,7 +10,7 @@ const KV_FORMAT = "f16";
 /** Answers at once: several conversations, or several answers to one question. A verified draft takes two rows. */
 const MAX_SEQUENCES = 4;
 
-/** How a page runs a model. On a processor drafts cost more than they save, and their kernels a minute to compile. */
+/** How a page runs a model. On a processor drafts save about what they cost (packages/engine/bench/requests.ts), and their kernels take a minute to compile. */
 export function stageOptions(config: ModelConfig, { isSoftware }: Pick<GpuContext["adapter"], "isSoftware">): LocalStageOptions {
   return { kvFormat: KV_FORMAT, maxSequences: MAX_SEQUENCES, maxOutputs: 2 * MAX_SEQUENCES, mtp: config.nMtpLayers > 0 && !isSoftware };
 }

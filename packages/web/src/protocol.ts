@@ -69,7 +69,7 @@ export interface RoutingView {
   readonly layers: readonly LayerRouting[];
 }
 
-/** Whether the model's MTP module drafts tokens, as many as is fastest. If not: it has none, a processor computes, on which drafts cost more than they save, or layers lie on two GPUs. */
+/** Whether the model's MTP module drafts tokens, as many as is fastest. If not: it has none, a processor computes, on which drafts save about what they cost, or layers lie on two GPUs. */
 export type MtpUse = "drafts" | "none" | "processor" | "two-gpus";
 
 export interface Inspection {
