@@ -3,13 +3,13 @@
  * how often drafts are right. So the time of a step is measured for each number of drafts, and so is how often the first, second and third draft are right; what gives most tokens a
  * millisecond is used.
  *
- * Others on the machine disturb, so a number that is not in use is tried in a duel with the one that is (duel.ts). Drafts must win: more of them are taken for being 5 % better
- * beyond the noise, fewer unless they are 2 % worse, and of what lies within the noise fewer.
+ * Others on the machine disturb, so a number that is not in use is tried in a duel with the one that is (duel.ts). Drafts must win: by 10 % beyond the noise against none, or by 5 %
+ * against fewer; and they go on while they are 4 % faster than none. What lies within the noise is for fewer.
  *
  * What is guaranteed, of steps' times: a duel computes no more than 7 blocks of its challenger's steps, each of 10 or of two readings, and ends with the first where the challenger could
  * not win even with all its drafts right. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further loss. So from
- * the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 2 % faster than none when last compared.
- * Not in it is the module's run over prompts, a layer's share of their time, which those 2 to 5 % are for.
+ * the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 4 % faster than none when last compared.
+ * Not in it are the module's run over prompts, a layer's share of their time, and the wait at an answer's end for which drafts were right: the 4 to 10 % are for them.
  *
  * Where steps need not wait for one another it begins with the duel of one draft against none.
  */
@@ -40,10 +40,12 @@ const LEAST_WAIT = 64;
 const MOST_WAIT = 16_384;
 /** A hundredth of the time for trials. */
 const TRIAL_COST = 100;
-/** What more drafts must be better by, */
-const WORTHWHILE = 1.05;
-/** and what fewer may be worse by. */
-const TOLERABLE = 0.98;
+/** What more drafts must be better by than some, and fewer may be worse by: changing costs a little. */
+const MORE = 1.05;
+const FEWER = 0.98;
+/** What drafts must be better by than none, to begin and to go on: what they cost beside steps is not in the steps' times. */
+const WORTHWHILE = 1.1;
+const STILL_WORTHWHILE = 1.04;
 /** Blocks of a number whose times are kept. */
 const KEPT_BLOCKS = 5;
 /** A further draft costs at least this share of what the first does. */
@@ -201,7 +203,7 @@ export class SpeculationPacer {
     const { challenger, used } = duel;
     const [ms, rate] = [situation.choices[challenger]?.ms, this.#rate(situation, used)];
     const hopeless = ms !== undefined && rate !== undefined && (challenger + 1) / ms < rate;
-    const bar = challenger > used ? WORTHWHILE : TOLERABLE;
+    const bar = challenger > used ? barFor(used) : challenger === 0 ? 1 / STILL_WORTHWHILE : FEWER;
     const verdict = hopeless ? "worse" : duel.verdict(this.#tokens(challenger) / this.#tokens(used), bar);
     if (!verdict) return;
     this.#end(situation);
@@ -237,7 +239,7 @@ export class SpeculationPacer {
       // What one costs tells what more do.
       if (used === 0 && drafts > 1 && choices[1]?.ms === undefined) return [];
       const hoped = this.#hopedRate(situation, drafts);
-      const due = wait <= 0 && (drafts < used || hoped > rate * WORTHWHILE);
+      const due = wait <= 0 && (drafts < used || hoped > rate * barFor(used));
       // Drafts have become wrong, or dear.
       const suspected = drafts < used && situation.sinceDuel >= LEAST_WAIT && (this.#rate(situation, drafts) ?? 0) > rate;
       return due || suspected ? [{ drafts, hoped }] : [];
@@ -269,6 +271,11 @@ export class SpeculationPacer {
 /** Whether what is known of drafts is of long ago: plain steps tell nothing of them. */
 function stale({ used, sinceDuel }: Situation): boolean {
   return used === 0 && sinceDuel >= STALE_STEPS;
+}
+
+/** What more drafts than `used` must be better by. */
+function barFor(used: number): number {
+  return used === 0 ? WORTHWHILE : MORE;
 }
 
 function hopedTokens(drafts: number): number {
