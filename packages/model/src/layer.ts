@@ -117,7 +117,7 @@ async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCach
 async function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): Promise<void> {
   const { gpu, config, activations, tokens, few } = recorder;
   const { routed, fixed } = weights;
-  const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP");
+  const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP", hasLargeExperts(recorder));
   const paths: ExpertPath[] = [];
   if (routed) {
     const { routerLogits, routing, step } = activations;
@@ -221,7 +221,16 @@ async function recordMany(recorder: Recorder, { which, group, routing, slots }: 
   recorder.add(await expertsCombine(gpu, { routing, slots, ...out, ...y, tokens, label: `${which} experts sum` }));
 }
 
-function residualInput(recorder: Recorder, gamma: GPUBuffer, epsilon: number, label: string): NormedInput {
+function residualInput(recorder: Recorder, gamma: GPUBuffer, epsilon: number, label: string, written = false): NormedInput {
   const { residual, normed, quantized } = recorder.activations;
-  return recorder.normedInput({ input: residual, columns: recorder.config.hiddenSize, gamma, epsilon, normed, quantized }, label);
+  return recorder.normedInput({ input: residual, columns: recorder.config.hiddenSize, gamma, epsilon, normed, quantized }, label, written);
+}
+
+/** Weights of gate and up that a token's experts have from which a dispatch that writes the norm out costs a GPU less than each of their workgroups making it. */
+const LARGE_EXPERTS = 2 ** 27;
+
+/** On an H100 the fused norm takes 25 us of a layer of DeepSeek-V3's 120 for gate and up, and a dispatch 10; V2-Lite's experts are too small for that. */
+function hasLargeExperts({ gpu, config }: Recorder): boolean {
+  const { hiddenSize, moeIntermediateSize, nActivatedExperts } = config;
+  return !gpu.adapter.isSoftware && nActivatedExperts * 2 * moeIntermediateSize * hiddenSize >= LARGE_EXPERTS;
 }

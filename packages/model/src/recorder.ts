@@ -144,9 +144,9 @@ export class Recorder {
     this.add(await actQuant(this.gpu, { x: x.buffer, stride: x.stride, cols: columns, rows, scaleFormat, label }));
   }
 
-  /** Several products of one normalized input. For few tokens in w8a32 the norm is fused into each. */
-  normedInput(input: NormedLinear, label: string): NormedInput {
-    return new NormedInput(this, input, label);
+  /** Several products of one normalized input. For few tokens in w8a32 the norm is fused into each, if not `written` out. */
+  normedInput(input: NormedLinear, label: string, written = false): NormedInput {
+    return new NormedInput(this, input, label, written);
   }
 }
 
@@ -154,17 +154,19 @@ export class NormedInput {
   readonly #recorder: Recorder;
   readonly #input: NormedLinear;
   readonly #label: string;
+  readonly #written: boolean;
   readonly #state: NormedState = { normed: false, quantized: false };
 
-  constructor(recorder: Recorder, input: NormedLinear, label: string) {
+  constructor(recorder: Recorder, input: NormedLinear, label: string, written: boolean) {
     this.#recorder = recorder;
     this.#input = input;
     this.#label = label;
+    this.#written = written;
   }
 
   /** Whether products fuse the norm. */
   get fuses(): boolean {
-    return this.#recorder.few && !this.#recorder.exact;
+    return this.#recorder.few && !this.#recorder.exact && !this.#written;
   }
 
   /** The input as a product with a matrix of this format wants it, written out. */

@@ -28,6 +28,11 @@ const DOWN: readonly TeamsVariant[] = [
   teamsVariant(4, 32, 9, 2, 1, 8),
   teamsVariant(4, 32, 8, 2, 1, 8),
   teamsVariant(8, 32, 9, 1, 1, 8),
+  // A whole row of DeepSeek-V3's in flight.
+  teamsVariant(2, 32, 9, 4),
+  teamsVariant(4, 32, 9, 4),
+  teamsVariant(2, 32, 9, 8, 1, 8),
+  teamsVariant(4, 32, 9, 4, 1, 8),
   teamsVariant(4, 32, 9, 4, 1, 4),
   teamsVariant(4, 32, 8, 4, 1, 4),
   teamsVariant(4, 32, 4, 4, 1, 4),
