@@ -1,8 +1,6 @@
 import { expect, test } from "vitest";
-import { listingText, parseListing } from "./manifest.ts";
 import { listFiles, sourceOf, storageId } from "./sources.ts";
 
-const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 const SHA = "ab".repeat(32);
 
 /** A server of texts by path; HEAD tells lengths, unknown paths are 404. */
@@ -54,27 +52,6 @@ test.each([true, false])("a folder without a manifest is asked for its files, wh
     "one.safetensors": 7,
     "two.safetensors": 2,
   });
-});
-
-test("a hub's repository is pinned to a commit, with the digests that the hub knows", async () => {
-  const tree = [
-    { type: "file", path: "config.json", size: 9, oid: COMMIT },
-    { type: "file", path: "model.safetensors", size: 99, oid: COMMIT, lfs: { oid: SHA, size: 99 } },
-    { type: "file", path: "pytorch_model.bin", size: 99, oid: COMMIT },
-    { type: "file", path: "../evil.safetensors", size: 1, oid: COMMIT },
-    { type: "directory", path: "onnx", size: 0, oid: COMMIT },
-  ];
-  const { fetch } = server({
-    "/api/models/org/name/revision/main": JSON.stringify({ sha: COMMIT }),
-    [`/api/models/org/name/tree/${COMMIT}`]: JSON.stringify(tree),
-  });
-  const listing = await listFiles({ kind: "hub", repo: "org/name", endpoint: "https://hub.test" }, { fetch });
-  expect(listing.base).toBe(`https://hub.test/org/name/resolve/${COMMIT}/`);
-  expect([...listing.files]).toEqual([
-    ["config.json", { bytes: 9, sha256: null, gitSha1: COMMIT }],
-    ["model.safetensors", { bytes: 99, sha256: SHA }],
-  ]);
-  expect(parseListing(listingText(listing))).toEqual(listing);
 });
 
 test.each([

@@ -1,25 +1,16 @@
 /** From where a model is to the list of its files: a manifest beside them, what a hub tells, or what an address without either can be asked. */
-import { hubBaseUrl, isHubId } from "@shoal/checkpoint";
-import { isRecord, readBounded } from "./bounded.ts";
+import { isHubId } from "@shoal/checkpoint";
+import { isRecord } from "./bounded.ts";
 import { WebError } from "./errors.ts";
+import { HUB, hubListing, hubUrl } from "./hub.ts";
+import { INDEX, type ListOptions, SINGLE, SMALL_FILES, bodyOf, jsonOf } from "./listing.ts";
 import { MANIFEST_NAME, MAX_MANIFEST_BYTES, type ModelFile, type ModelListing, isFileName, parseManifest } from "./manifest.ts";
 import type { ModelSource } from "./protocol.ts";
 
-/** Small files that a checkpoint may have, of which only the first must be there. */
-const SMALL_FILES = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-const SINGLE = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
 /** DeepSeek-V3's index has 9 MB. */
 const MAX_INDEX_BYTES = 100_000_000;
-const MAX_HUB_BYTES = 16 * 2 ** 20;
-const HUB = "https://huggingface.co";
 /** Of requests for sizes. */
 const AT_ONCE = 8;
-
-export interface ListOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly fetch?: typeof globalThis.fetch;
-}
 
 type FetchedSource = ModelListing["source"];
 
@@ -167,63 +158,7 @@ async function sizeOf(url: URL, name: string, { signal, fetch = globalThis.fetch
   );
 }
 
-function hubUrl({ repo, revision, endpoint }: FetchedSource & { readonly kind: "hub" }): URL {
-  return hubBaseUrl(repo, { endpoint: endpoint ?? HUB, ...(revision !== undefined && { revision }) });
-}
-
-/** Asks for the revision's commit first, so that all files are of one version, however long they take. */
-async function hubListing(source: FetchedSource & { readonly kind: "hub" }, options: ListOptions): Promise<ModelListing> {
-  const { repo, revision = "main", endpoint = HUB } = source;
-  const hub = hubUrl(source);
-  const api = new URL(`api/models/${repo}/`, endpoint.endsWith("/") ? endpoint : `${endpoint}/`);
-  const found = await hubJson(new URL(`revision/${encodeURIComponent(revision)}`, api), repo, options);
-  const commit = isRecord(found) ? found["sha"] : undefined;
-  if (typeof commit !== "string" || !/^[0-9a-f]{40}$/.test(commit))
-    throw new WebError("SourceError", `Cannot use '${repo}': ${hub.origin} names no commit for '${revision}', expected 40 hex digits`);
-  const tree = await hubJson(new URL(`tree/${commit}`, api), repo, options);
-  if (!Array.isArray(tree)) throw new WebError("SourceError", `Cannot use '${repo}': ${hub.origin} gives no list of files`);
-  const files = new Map<string, ModelFile>();
-  for (const entry of tree as readonly unknown[]) {
-    if (!isRecord(entry) || entry["type"] !== "file") continue;
-    const { path, size, oid, lfs } = entry;
-    if (typeof path !== "string" || !isFileName(path) || typeof size !== "number" || !Number.isSafeInteger(size) || size < 0) continue;
-    const wanted = SMALL_FILES.includes(path) || path === INDEX || path.endsWith(".safetensors");
-    if (!wanted) continue;
-    const sha256 = isRecord(lfs) && typeof lfs["oid"] === "string" && /^[0-9a-f]{64}$/.test(lfs["oid"]) ? lfs["oid"] : null;
-    const gitSha1 = sha256 === null && typeof oid === "string" && /^[0-9a-f]{40}$/.test(oid) ? oid : undefined;
-    files.set(path, { bytes: size, sha256, ...(gitSha1 !== undefined && { gitSha1 }) });
-  }
-  if (!files.has("config.json") || ![...files.keys()].some((name) => name.endsWith(".safetensors")))
-    throw new WebError("SourceError", `Cannot use '${repo}': it has no 'config.json' with safetensors beside it, expected a checkpoint`);
-  return { name: repo, source, base: hubBaseUrl(repo, { endpoint, revision: commit }).href, files };
-}
-
-async function hubJson(url: URL, repo: string, { signal, fetch = globalThis.fetch }: ListOptions): Promise<unknown> {
-  const response = await fetch(url, { credentials: "omit", ...(signal && { signal }) });
-  if (response.status >= 500) throw new TypeError(`the server answered ${response.status}`);
-  if (response.status === 401 || response.status === 403 || response.status === 404)
-    throw new WebError("SourceError", `Cannot use '${repo}': ${url.origin} has no such public model (it answered ${response.status})`);
-  if (!response.ok)
-    throw new WebError("DownloadError", `Cannot ask for '${repo}': ${url.origin} answered ${response.status}, expected 200`);
-  return jsonOf(await bodyOf(response, MAX_HUB_BYTES, repo), repo);
-}
-
 /** Development servers answer an unknown address with the page itself. */
 function isAbsent(response: Response): boolean {
   return response.status === 404 || response.status === 410 || response.headers.get("content-type")?.startsWith("text/html") === true;
-}
-
-async function bodyOf(response: Response, maxBytes: number, name: string): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = await readBounded(response, maxBytes);
-  if (bytes === null)
-    throw new WebError("ManifestError", `Cannot read '${name}': it has more than ${maxBytes} bytes, expected at most that`);
-  return bytes;
-}
-
-function jsonOf(bytes: Uint8Array, name: string): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch (cause) {
-    throw new WebError("SourceError", `Cannot read '${name}': it is not JSON, expected it to be`, { cause });
-  }
 }
