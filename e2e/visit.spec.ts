@@ -32,6 +32,15 @@ test.beforeAll(async ({ browser }) => {
   await mkdir(path.join(folder, "bare"));
   for (const name of await readdir(path.join(folder, "model")))
     if (name !== "manifest.json") await link(path.join(folder, "model", name), path.join(folder, "bare", name));
+  // And two that are no model.
+  for (const [broken, without] of [
+    ["no-config", "config.json"],
+    ["no-shard", SHARD],
+  ] as const) {
+    await mkdir(path.join(folder, broken));
+    for (const name of await readdir(path.join(folder, "bare")))
+      if (name !== without) await link(path.join(folder, "bare", name), path.join(folder, broken, name));
+  }
   context = await browser.newContext();
   page = await openPage(context);
 });
@@ -95,6 +104,8 @@ test("a download is paused, goes on, also after a reload, breaks with a choice, 
   server.cut = { path: SHARD, after: 3_000_000, hangs: true };
   await button("Download and start", other).click(OPEN);
   await expect.poll(sentOfShard).toBeGreaterThanOrEqual(3_000_000);
+  // A test's browser makes no promises unless it is told to.
+  await expect(other.getByText("This browser does not promise to keep the model")).toBeVisible();
   await button("Pause", other).click();
   server.cut = { path: SHARD, after: 4_000_000, hangs: true };
   await button("Resume", other).click();
@@ -142,6 +153,9 @@ test("the answer is the one that the model gives elsewhere, and the panel shows 
   await expect(inspector.getByRole("slider", { name: "Token" })).toHaveAttribute("aria-valuetext", /\d %$/);
   await expect(inspector.locator(".alternatives tr")).toHaveCount(5);
   await expect(inspector.locator(".alternatives tr").first()).toHaveText(/Paris.* \d+\.\d %/);
+  await inspector.locator(".token").first().hover();
+  await expect(inspector.getByRole("slider", { name: "Token" })).toHaveAttribute("aria-valuenow", "1");
+  await expect(inspector.locator(".alternatives tr").first()).toHaveText(/The.* \d+\.\d %/);
   const timing = inspector.getByRole("button", { name: "Measure a step" });
   if (await timing.isVisible()) {
     await timing.click();
@@ -249,10 +263,53 @@ test("models are fetched from an address without a manifest, listed with their s
   await expect(list.getByRole("listitem")).toHaveCount(1);
 });
 
-test("a folder of this machine is a model too, and nothing of it is kept", async () => {
-  await page.getByLabel("Folder of a model").setInputFiles(path.join(folder, "bare"));
-  await expect(page.getByRole("region", { name: "In use" })).toContainText("bare on", OPEN);
+test("the browser is asked to keep what is there, and whether it promises is told", async () => {
+  await expect(page.getByText("The browser may drop it when the disk fills up.")).toBeVisible();
+  await button("Ask it not to").click();
+  await expect(page.getByText("It made no promise.")).toBeVisible();
+  const devtools = await context.newCDPSession(page);
+  const { browserContextId } = (await devtools.send("Target.getTargetInfo")).targetInfo;
+  const origin = new URL(server.url).origin;
+  await devtools.send("Browser.grantPermissions", { origin, permissions: ["durableStorage"], browserContextId: browserContextId ?? "" });
+  await button("Ask it not to").click();
+  await expect(page.getByText("The browser keeps it until you delete it.")).toBeVisible();
+  expect(await page.evaluate(() => navigator.storage.persisted())).toBe(true);
+});
+
+test("a folder of this machine is a model too, and nothing of it is kept; one that is none leads to a choice", async () => {
+  const inUse = page.getByRole("region", { name: "In use" });
+  const field = page.getByLabel("Folder of a model");
+  await field.setInputFiles(path.join(folder, "no-config"));
+  await expect(page.getByRole("alert")).toContainText("Cannot use 'no-config' as a model: it has no 'config.json'");
+  await expect(inUse).toContainText("The model of this page on");
+  await field.setInputFiles(path.join(folder, "no-shard"));
+  await expect(inUse.getByRole("heading", { name: "This model cannot be used" })).toBeVisible(OPEN);
+  await inUse.getByText("Details", { exact: true }).click();
+  await expect(inUse).toContainText(SHARD);
+  await expect(button("Use a server")).toBeEnabled();
+  await expectAccessible(page);
+  await field.setInputFiles(path.join(folder, "bare"));
+  await expect(inUse).toContainText("bare on", OPEN);
   await expect(page.getByRole("region", { name: "On this device" }).getByRole("listitem")).toHaveCount(1);
+});
+
+test("where the browser has a dialog for folders, that gives the folder", async () => {
+  // A person would choose in the dialog; here it is the folder of what is kept.
+  await page.evaluate(async () => {
+    const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("models");
+    const chosen: FileSystemHandle[] = [];
+    for await (const directory of models.values()) chosen.push(directory);
+    Object.assign(globalThis, { showDirectoryPicker: () => Promise.resolve(chosen[0]) });
+  });
+  await button("Choose a folder").click();
+  await expect(page.getByRole("region", { name: "In use" })).toContainText("%2Fmodel%2F on", OPEN);
+});
+
+test("a model of a folder answers as any", async () => {
+  test.skip(process.env["SHOAL_LONG"] !== "1", "SHOAL_LONG=1 only: kernels are compiled once more");
+  await button("New conversation").click();
+  await ask(QUESTION);
+  await expect(answers().last()).toHaveText(ANSWER, SLOW);
 });
 
 test("a server answers instead, and the GPU is free", async () => {

@@ -10,7 +10,7 @@ export async function startPage() {
     await ensureReady();
     const { build, preview } = await import("vite");
     const configFile = path.join(root, "apps", "chat", "vite.config.ts");
-    await build({ configFile, logLevel: "warn" });
+    await build({ configFile, logLevel: "error" });
     const server = await preview({ configFile, preview: { host: "localhost", open: process.stdout.isTTY } });
     const url = server.resolvedUrls?.local[0] ?? "an unknown address";
     process.stdout.write(`The chat page is at ${url} until Ctrl-C\n`);

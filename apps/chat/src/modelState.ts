@@ -31,6 +31,8 @@ export class ModelState {
   readonly phase = signal<Phase>({ name: "idle" });
   readonly source = signal<ModelSource>(EMBEDDED);
   readonly check = signal<ModelCheck | null>(null);
+  /** Whether the browser promised to keep what is downloaded; null before it was asked. */
+  readonly promised = signal<boolean | null>(null);
   readonly #tabs: OtherTabs;
   #engine: Engine | undefined;
   #downloading: AbortController | undefined;
@@ -85,7 +87,7 @@ export class ModelState {
     const engine = this.#engine;
     if (!engine) return;
     // Refused by many browsers without a reason; the model is then kept as long as there is room.
-    await navigator.storage.persist().catch(() => false);
+    this.promised.value = await navigator.storage.persist().catch(() => false);
     await this.#guard("download", engine, () => this.#fetchAndLoad(engine));
   }
 

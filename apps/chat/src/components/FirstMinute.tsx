@@ -43,14 +43,14 @@ export function FirstMinute({ app }: { readonly app: AppState }) {
       {phase.name === "checking" && <p role="status">Looking at your GPU…</p>}
       {phase.name === "asking" && <Asking app={app} check={phase.check} />}
       {phase.name === "downloading" && (
-        <DownloadView progress={phase.progress} bytesPerSecond={phase.bytesPerSecond}>
+        <DownloadView progress={phase.progress} bytesPerSecond={phase.bytesPerSecond} promised={model.promised.value}>
           <button type="button" onClick={() => model.pause()}>
             Pause
           </button>
         </DownloadView>
       )}
       {phase.name === "paused" && (
-        <DownloadView progress={phase.progress}>
+        <DownloadView progress={phase.progress} promised={model.promised.value}>
           <button type="button" class="primary" onClick={() => void model.download()}>
             Resume
           </button>

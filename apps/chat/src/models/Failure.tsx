@@ -67,9 +67,10 @@ function explain({ name }: Error, during: FailureProps["phase"]["during"]): read
     case "AdapterLimitError":
     case "GpuOutOfMemoryError":
       return ["This GPU is too small", "Close other programs that use it, choose a smaller model, or let a server answer."];
+    case "SourceError":
+      return ["No model that can be used", "There is none of this family that this page may read. The details say what is wrong."];
     case "ConfigError":
     case "CheckpointError":
-    case "SourceError":
     case "ManifestError":
     case "TokenizerError":
     case "SafetensorsError":

@@ -142,22 +142,35 @@ export function ModelsScreen({ app }: { readonly app: AppState }) {
 }
 
 function RoomLine({ room: { usage, quota, persisted }, onAsked }: { readonly room: Room; readonly onAsked: () => void }) {
+  const refused = useSignal(false);
+  const ask = async (): Promise<void> => {
+    refused.value = !(await navigator.storage.persist().catch(() => false));
+    onAsked();
+  };
   return (
-    <p class="quiet">
-      {usage !== undefined &&
-        quota !== undefined &&
-        `This site uses ${formatBytes(usage)} of the ${formatBytes(quota)} that the browser gives it. `}
-      {persisted ? (
-        "The browser keeps it until you delete it."
-      ) : (
-        <>
-          The browser may drop it when the disk fills up.{" "}
-          <button type="button" class="link" onClick={() => void navigator.storage.persist().then(onAsked, onAsked)}>
-            Ask it not to
-          </button>
-        </>
+    <>
+      <p class="quiet">
+        {usage !== undefined &&
+          quota !== undefined &&
+          `This site uses ${formatBytes(usage)} of the ${formatBytes(quota)} that the browser gives it. `}
+        {persisted ? (
+          "The browser keeps it until you delete it."
+        ) : (
+          <>
+            The browser may drop it when the disk fills up.{" "}
+            <button type="button" class="link" onClick={() => void ask()}>
+              Ask it not to
+            </button>
+          </>
+        )}
+      </p>
+      {refused.value && !persisted && (
+        <p class="quiet" role="status">
+          It made no promise. Browsers do so more readily for a page that is installed, bookmarked or often used; until then the model is
+          downloaded again if it was dropped.
+        </p>
       )}
-    </p>
+    </>
   );
 }
 

@@ -6,10 +6,12 @@ import { formatBytes, formatSeconds } from "../format.ts";
 interface DownloadViewProps {
   readonly progress: DownloadProgress | null;
   readonly bytesPerSecond?: number;
+  /** Whether the browser promised to keep it; null where nobody has asked. */
+  readonly promised: boolean | null;
   readonly children: ComponentChildren;
 }
 
-export function DownloadView({ progress, bytesPerSecond = 0, children }: DownloadViewProps) {
+export function DownloadView({ progress, bytesPerSecond = 0, promised, children }: DownloadViewProps) {
   const { bytes, totalBytes, elsewhere } = progress ?? { bytes: 0, totalBytes: 1, elsewhere: false };
   const left = formatSeconds((totalBytes - bytes) / bytesPerSecond);
   return (
@@ -20,6 +22,11 @@ export function DownloadView({ progress, bytesPerSecond = 0, children }: Downloa
         {bytesPerSecond > 0 && bytes < totalBytes && `, ${formatBytes(bytesPerSecond)}/s, ${left} left`}
       </p>
       {elsewhere && <p role="status">Another tab is downloading this model. This one goes on when that is done, paused or closed.</p>}
+      {promised === false && (
+        <p class="quiet" role="status">
+          This browser does not promise to keep the model: when the disk fills up it may drop it, and it is then downloaded again.
+        </p>
+      )}
       {children}
     </div>
   );
