@@ -3,6 +3,7 @@ import { link, mkdir, readFile, readdir } from "node:fs/promises";
 import path from "node:path";
 import { type BrowserContext, type Page, expect, test } from "playwright/test";
 import { startChatServer } from "./chatServer.ts";
+import { answerAsHub } from "./hub.ts";
 import { type ChatSite, expectAccessible, problemsOf, serveChat } from "./chatSite.ts";
 import { expectFree, watchAnswer } from "./mainThread.ts";
 import type { StaticServer } from "./staticServer.ts";
@@ -367,6 +368,28 @@ test("without WebGPU the page says so, and what else can be done", async ({ brow
   await button("Use a server", other).click();
   await expect(other.getByLabel("An OpenAI-compatible server")).toBeVisible();
   await bare.close();
+});
+
+test("a repository of a hub is looked at by its API, and one that only some may read says what to do", async ({ browser }) => {
+  const visitor = await browser.newContext();
+  const other = await openPage(visitor);
+  await other.route("https://huggingface.co/**", (route) =>
+    answerAsHub(route, path.join(folder, "model", "manifest.json"), `${server.url}bare/`),
+  );
+  await other.goto(server.url);
+  await button("Models", other).click();
+  const inUse = other.getByRole("region", { name: "In use" });
+  await other.getByLabel("Address or repository").fill("org/name");
+  await button("Check", other).click();
+  await expect(inUse).toContainText("org/name is downloaded once");
+  await expect(inUse.locator(".facts")).toContainText(/Download\s*31\.\d MB/, OPEN);
+  await expect(inUse).toContainText("the model fits this device");
+  await other.getByLabel("Address or repository").fill("org/gated");
+  await button("Check", other).click();
+  await expect(inUse.getByRole("heading", { name: "No model that can be used" })).toBeVisible(OPEN);
+  await inUse.getByText("Details", { exact: true }).click();
+  await expect(inUse).toContainText("agreed to its terms");
+  await visitor.close();
 });
 
 test("no page made an error or broke the security policy", () => {
