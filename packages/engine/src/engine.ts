@@ -415,14 +415,14 @@ export class Engine implements InferenceEngine {
 
   /** Waits for the oldest reading and gives its tokens out. */
   async #take(): Promise<void> {
-    const { tokens, steps, decodeMs, settled } = await this.#readings.next();
+    const { tokens, steps, decodeMs, afterPrompt, settled } = await this.#readings.next();
     for (const rows of settled) await settle(this.#stage, rows);
     await this.#giveOut(tokens);
     const rows = settled.flatMap(({ entries }) => entries).filter(({ verify }) => verify > 0);
     const verified = rows.map(({ verify, right }) => ({ drafts: verify, right }));
     this.#count(countDrafts(verified));
     if (decodeMs === undefined) return;
-    this.#speculation.record({ drafts: settled[0]?.drafts ?? 0, steps, ms: decodeMs, verified });
+    this.#speculation.record({ drafts: settled[0]?.drafts ?? 0, steps, ms: decodeMs, afterPrompt, verified });
   }
 
   async #giveOut(tokens: KnownTokens["tokens"]): Promise<void> {

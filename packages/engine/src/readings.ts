@@ -50,6 +50,8 @@ export interface KnownTokens {
   readonly steps: number;
   /** Since the reading before arrived, if nothing but decoding was in between. */
   readonly decodeMs: number | undefined;
+  /** Whether the reading before was of a step with a prompt, over which drafts' module ran since. */
+  readonly afterPrompt: boolean;
   /** Of each step that chained. */
   readonly settled: readonly SettledRows[];
 }
@@ -71,6 +73,7 @@ export class Readings {
   #unread: SubmittedStep[] = [];
   readonly #readings: Reading[] = [];
   #arrivedAt = 0;
+  #promptBefore = false;
 
   constructor(stage: Stage) {
     this.#stage = stage;
@@ -131,11 +134,14 @@ export class Readings {
   /** The oldest reading's tokens, when they are there: each with whom it is for, in the order in which they were chosen. */
   async next(): Promise<KnownTokens> {
     const reading = this.#readings[0];
-    if (!reading) return { tokens: [], steps: 0, decodeMs: undefined, settled: [] };
+    if (!reading) return { tokens: [], steps: 0, decodeMs: undefined, afterPrompt: false, settled: [] };
     const [tokens, logprobs] = await Promise.all([reading.tokens, reading.logprobs]);
     this.#readings.shift();
     const now = performance.now();
-    const decodeMs = this.#arrivedAt > 0 && reading.steps.every(({ decodes }) => decodes) ? now - this.#arrivedAt : undefined;
+    const decoding = reading.steps.every(({ decodes }) => decodes);
+    const decodeMs = this.#arrivedAt > 0 && decoding ? now - this.#arrivedAt : undefined;
+    const afterPrompt = this.#promptBefore;
+    this.#promptBefore = !decoding;
     const [first] = reading.steps;
     if (decodeMs !== undefined) (first?.chain ? this.#chainPacer : this.#pacer).record(reading.steps.length, decodeMs);
     this.#arrivedAt = now;
@@ -150,6 +156,7 @@ export class Readings {
       tokens: known.flatMap(({ told }) => told),
       steps: reading.steps.length,
       decodeMs,
+      afterPrompt,
       settled: known.flatMap(({ settled }) => settled),
     };
   }

@@ -12,6 +12,8 @@ interface Device {
   readonly disturbed?: number;
   /** Now and then, for some 200 steps, everything takes so many times as long. */
   readonly busy?: number;
+  /** Tokens of an answer, and how much longer the first steps after its prompt take with drafts. */
+  readonly answers?: { readonly tokens: number; readonly promptMs: number };
 }
 
 interface Outcome {
@@ -29,6 +31,7 @@ function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams 
   };
   const outcome = { ms: 0, tokens: 0, steps: [0, 0, 0, 0] };
   let busy = false;
+  let answered = -1;
   while (outcome.tokens < tokens * streams) {
     if (random() < 0.01) busy = !busy;
     const drafts = pacer.next(streams, { least, most, seen: true });
@@ -49,10 +52,14 @@ function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams 
       while (right < drafts && random() < (device.right[right] ?? 0)) right++;
       return { drafts, right };
     });
-    outcome.ms += ms;
+    const { answers } = device;
+    const afterPrompt = answers !== undefined && Math.floor(outcome.tokens / answers.tokens) > answered;
+    if (answers && afterPrompt) answered = Math.floor(outcome.tokens / answers.tokens);
+    const promptMs = afterPrompt && drafts > 0 ? answers.promptMs : 0;
+    outcome.ms += ms + promptMs;
     outcome.tokens += streams * steps + verified.reduce((sum, { right }) => sum + right, 0);
     outcome.steps[drafts] = (outcome.steps[drafts] ?? 0) + steps;
-    pacer.record({ drafts, steps, ms, verified });
+    pacer.record({ drafts, steps, ms: ms + promptMs, afterPrompt, verified });
   }
   return outcome;
 }
@@ -120,6 +127,18 @@ describe("SpeculationPacer", () => {
     step(0);
     expect(next(false)).toBe(0);
     expect(next(true)).toBe(1);
+  });
+
+  it("drafts nothing where answers are too short for what the module's run over their prompts costs", () => {
+    // Eight tokens without drafts take 8 ms, with three about 4.
+    for (const [promptMs, plain] of [
+      [6, true],
+      [1, false],
+    ] as const)
+      for (const noise of [0, 0.2]) {
+        const { steps } = run(new SpeculationPacer(3, 1), { ...GPU, noise, answers: { tokens: 8, promptMs } }, 3000);
+        expect((steps[0] ?? 0) / steps.reduce((a, b) => a + b) > 0.8).toBe(plain);
+      }
   });
 
   it("finds the number of drafts that gives most, and stays with it", () => {

@@ -9,7 +9,8 @@
  * What is guaranteed, of steps' times: a duel computes no more than 7 blocks of its challenger's steps, each of 10 or of two readings, and ends with the first where the challenger could
  * not win even with all its drafts right. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further loss. So from
  * the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 4 % faster than none when last compared.
- * Not in it are the module's run over prompts, a layer's share of their time, and the wait at an answer's end for which drafts were right: the 4 to 10 % are for them.
+ * The module's run over prompts counts too, by what the steps after them take longer and how many tokens come between prompts. The wait at an answer's end for which drafts were right does
+ * not: the 4 to 10 % are for it.
  *
  * Where steps need not wait for one another it begins with the duel of one draft against none.
  */
@@ -20,6 +21,8 @@ export interface StepResult {
   readonly drafts: number;
   readonly steps: number;
   readonly ms: number;
+  /** They are the first after a prompt: in their time lies the module's run over that; false by default. */
+  readonly afterPrompt?: boolean;
   /** Of each stream whose drafts were verified: how many there were, and how many of them, from the first, were right. */
   readonly verified: readonly { readonly drafts: number; readonly right: number }[];
 }
@@ -46,10 +49,12 @@ const FEWER = 0.98;
 /** What drafts must be better by than none, to begin and to go on: what they cost beside steps is not in the steps' times. */
 const WORTHWHILE = 1.1;
 const STILL_WORTHWHILE = 1.04;
-/** Blocks of a number whose times are kept. */
+/** Blocks of a number, and first steps after prompts, whose times are kept. */
 const KEPT_BLOCKS = 5;
 /** A further draft costs at least this share of what the first does. */
 const FURTHER_COST = 0.5;
+/** How much the last answer counts for how long they are. */
+const PROMPT_SHARE = 0.3;
 /** Of what is known of drafts, what a further one leaves. */
 const MEMORY = 0.98;
 /** Of what is known of drafts, what plain steps leave. */
@@ -85,6 +90,7 @@ class Acceptance {
 class Choice {
   /** Of a step, in each of the last blocks. */
   readonly #blocks: number[] = [];
+  readonly #afterPrompts: { readonly ms: number; readonly steps: number }[] = [];
   #ms = 0;
   #steps = 0;
   /** Steps yet before it is tried. */
@@ -99,6 +105,17 @@ class Choice {
     if (this.#blocks.length > KEPT_BLOCKS) this.#blocks.shift();
     this.#ms = 0;
     this.#steps = 0;
+  }
+
+  addAfterPrompt(ms: number, steps: number): void {
+    this.#afterPrompts.push({ ms, steps });
+    if (this.#afterPrompts.length > KEPT_BLOCKS) this.#afterPrompts.shift();
+  }
+
+  /** By which a prompt makes the steps after it longer. */
+  get promptMs(): number {
+    const { ms: usual } = this;
+    return usual === undefined ? 0 : Math.max(0, median(this.#afterPrompts.map(({ ms, steps }) => ms - steps * usual)));
   }
 
   /** Of a step; undefined before there was a block of them. */
@@ -116,6 +133,9 @@ interface Situation {
   uncounted: number;
   /** Steps since the last duel. */
   sinceDuel: number;
+  /** Of a stream, since the last prompt and between prompts; the latter undefined before there were two. */
+  tokens: number;
+  promptTokens: number | undefined;
 }
 
 export class SpeculationPacer {
@@ -160,16 +180,25 @@ export class SpeculationPacer {
     const choices = Array.from({ length: this.#maxDrafts + 1 }, () => new Choice());
     const begins = Math.min(this.#begins, most);
     const duel = begins > least ? new Duel(begins, least) : undefined;
-    return { choices, used: least, duel, uncounted: UNCOUNTED_STEPS, sinceDuel: 0 };
+    return { choices, used: least, duel, uncounted: UNCOUNTED_STEPS, sinceDuel: 0, tokens: 0, promptTokens: undefined };
   }
 
-  record({ drafts, steps, ms, verified }: StepResult): void {
+  record({ drafts, steps, ms, verified, afterPrompt = false }: StepResult): void {
     for (const { drafts: made, right } of verified)
       for (const [index, acceptance] of this.#acceptance.slice(0, Math.min(made, right + 1)).entries()) acceptance.add(index < right);
     const situation = this.#situation;
-    if (!situation || drafts !== inUse(situation)) return;
+    if (!situation) return;
+    if (afterPrompt) {
+      situation.choices[drafts]?.addAfterPrompt(ms, steps);
+      const { tokens, promptTokens = tokens } = situation;
+      if (tokens > 0) situation.promptTokens = promptTokens + (tokens - promptTokens) * PROMPT_SHARE;
+      situation.tokens = 0;
+    }
+    situation.tokens += steps * this.#tokens(drafts);
+    if (drafts !== inUse(situation)) return;
     const { duel } = situation;
     duel?.spend(ms, steps);
+    if (afterPrompt) return;
     if (situation.uncounted > 0) {
       situation.uncounted -= steps;
       return;
@@ -193,10 +222,16 @@ export class SpeculationPacer {
     return sum;
   }
 
+  /** Likewise, less what would have been computed in the time that prompts take beside. */
+  #worth({ choices, promptTokens }: Situation, drafts: number): number {
+    const [tokens, { ms, promptMs = 0 } = {}] = [this.#tokens(drafts), choices[drafts]];
+    return ms === undefined || promptTokens === undefined ? tokens : tokens / (1 + (promptMs * tokens) / (ms * promptTokens));
+  }
+
   /** Tokens a stream and millisecond; undefined before that is known. */
-  #rate({ choices }: Situation, drafts: number): number | undefined {
-    const ms = choices[drafts]?.ms;
-    return ms === undefined ? undefined : this.#tokens(drafts) / ms;
+  #rate(situation: Situation, drafts: number): number | undefined {
+    const ms = situation.choices[drafts]?.ms;
+    return ms === undefined ? undefined : this.#worth(situation, drafts) / ms;
   }
 
   #judge(situation: Situation, duel: Duel): void {
@@ -204,7 +239,7 @@ export class SpeculationPacer {
     const [ms, rate] = [situation.choices[challenger]?.ms, this.#rate(situation, used)];
     const hopeless = ms !== undefined && rate !== undefined && (challenger + 1) / ms < rate;
     const bar = challenger > used ? barFor(used) : challenger === 0 ? 1 / STILL_WORTHWHILE : FEWER;
-    const verdict = hopeless ? "worse" : duel.verdict(this.#tokens(challenger) / this.#tokens(used), bar);
+    const verdict = hopeless ? "worse" : duel.verdict(this.#worth(situation, challenger) / this.#worth(situation, used), bar);
     if (!verdict) return;
     this.#end(situation);
     const [winner, loser] = verdict === "better" ? [challenger, used] : [used, challenger];
