@@ -249,11 +249,13 @@ export class SpeculationPacer {
     // In steps of the number in use.
     const lost = Math.max(0, duel.spent.ms * (rate ?? 0) - duel.spent.steps * this.#tokens(challenger)) / this.#tokens(used);
     choice.wait = Math.min(MOST_WAIT, Math.max(LEAST_WAIT, verdict === "worse" ? lost * TRIAL_COST : 0) * 2 ** choice.losses++);
+    // Who lost to none tells of the others.
+    if (winner === 0) for (const other of situation.choices) other.wait = Math.max(other.wait, choice.wait);
     if (verdict === "worse") return;
     const won = situation.choices[winner];
     if (won) won.losses = 0;
     // Beside another number others look different.
-    for (const other of situation.choices) if (other !== choice) other.wait = Math.min(other.wait, FIRST_WAIT);
+    for (const other of situation.choices) if (other !== choice && winner > 0) other.wait = Math.min(other.wait, FIRST_WAIT);
   }
 
   #end(situation: Situation): void {
