@@ -74,7 +74,7 @@ function NotHere() {
 
 const WITHOUT_DRAFTS = {
   none: "This model has no MTP module to draft with",
-  processor: "The model’s MTP module is not used: on a processor, drafts save about as much time as they cost",
+  processor: "The model’s MTP module is not used: on a processor, drafts seldom save more time than they cost",
   "two-gpus": "The model’s MTP module is not used: its layers lie on two GPUs",
 } as const;
 

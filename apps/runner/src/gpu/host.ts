@@ -225,8 +225,9 @@ export class GpuHost {
     const { members, layout, notes } = await fleetLayout(wish, config);
     this.#fleetNotes = notes;
     const { location, expertBytes } = request;
+    const { subgroupMatrix = true } = this.#opened;
     this.#fleet = await DeviceFleet.open({
-      members,
+      members: members.map((member) => ({ ...member, subgroupMatrix })),
       layout,
       activations: wish.activations,
       ...(expertBytes !== undefined && { expertBytes }),

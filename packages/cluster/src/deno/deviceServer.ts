@@ -69,9 +69,9 @@ export class DeviceServer {
     }
   };
 
-  async #open({ webgpu, adapterName }: schemas.OpenRequest): Promise<schemas.DeviceReport> {
+  async #open({ webgpu, adapterName, subgroupMatrix = true }: schemas.OpenRequest): Promise<schemas.DeviceReport> {
     if (this.#gpu) throw new ClusterError("refused", "Cannot open the device: it is open");
-    const gpu = await openDenoGpu({ webgpu, ...(adapterName !== undefined && { adapterName }) });
+    const gpu = await openDenoGpu({ webgpu, subgroupMatrix, ...(adapterName !== undefined && { adapterName }) });
     this.#gpu = gpu;
     return { adapter: gpu.adapter, engine: gpu.dialect.engine, maxBindingBytes: gpu.limits.maxStorageBufferBindingSize };
   }

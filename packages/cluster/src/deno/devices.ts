@@ -17,6 +17,8 @@ export interface DeviceOptions {
   readonly webgpu?: "auto" | "wgpu" | "dawn";
   /** Part of the adapter's name: Dawn only. */
   readonly adapterName?: string;
+  /** As `OpenOptions` of @shoal/gpu has it. */
+  readonly subgroupMatrix?: boolean | "precise";
   /** For errors and tables. */
   readonly name?: string;
   /** Of a process: for a driver that shows one GPU, the variable that says which. */
@@ -73,7 +75,7 @@ export class RemoteDevice {
   /** @throws GpuErrors by name, PeerLostError; whatever was started is ended then */
   static async open(
     channel: FrameChannel,
-    { webgpu = "auto", adapterName, name = "a device" }: DeviceOptions,
+    { webgpu = "auto", adapterName, subgroupMatrix = true, name = "a device" }: DeviceOptions,
     kill: () => void,
   ): Promise<RemoteDevice> {
     const [asking, answering] = bothWays(channel);
@@ -85,7 +87,7 @@ export class RemoteDevice {
       return object.dispatch(target, method, body);
     });
     try {
-      const request = { webgpu, ...(adapterName !== undefined && { adapterName }) };
+      const request = { webgpu, subgroupMatrix, ...(adapterName !== undefined && { adapterName }) };
       const report = parsed(schemas.deviceReport, "open result", await caller.call(DEVICE, "open", request));
       return new RemoteDevice(caller, served, report, kill);
     } catch (error) {

@@ -7,7 +7,11 @@ const size = z
   .min(0)
   .max(2 ** 31);
 
-export const openRequest = z.strictObject({ webgpu: z.enum(["auto", "wgpu", "dawn"]), adapterName: z.string().max(200).optional() });
+export const openRequest = z.strictObject({
+  webgpu: z.enum(["auto", "wgpu", "dawn"]),
+  adapterName: z.string().max(200).optional(),
+  subgroupMatrix: z.union([z.boolean(), z.literal("precise")]).optional(),
+});
 
 const stageOptionsSchema = z.strictObject({
   mode: z.enum(["w8a32", "w8a8"]).optional(),
