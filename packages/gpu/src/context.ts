@@ -190,19 +190,16 @@ export class GpuContext {
   }
 
   /**
-   * Creates a zeroed storage buffer and enters it in the ledger. Out of memory is reported by the scope or `check()` around it.
+   * Creates a zeroed storage buffer, or one for the host to map, and enters it in the ledger. One for uploads is mapped at once. Out of memory is reported by the scope or `check()` around it.
    * @throws AdapterLimitError if it is larger than the device allows.
    */
   buffer({ label, size, kind, usage = 0 }: BufferRequest): GPUBuffer {
     const bytes = alignedSize(size);
     if (bytes > this.limits.maxBufferSize)
       throw new AdapterLimitError(`create buffer '${label}'`, "maxBufferSize", bytes, this.limits.maxBufferSize);
-    const base =
-      kind === "readback"
-        ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
-        : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const base = usageOf(kind);
     this.#counts.buffers++;
-    const buffer = this.device.createBuffer({ label, size: bytes, usage: base | usage });
+    const buffer = this.device.createBuffer({ label, size: bytes, usage: base | usage, mappedAtCreation: kind === "upload" });
     this.#buffers.set(buffer, { kind, size: bytes });
     this.memory.add(kind, bytes);
     return buffer;
@@ -287,13 +284,26 @@ export class GpuContext {
   }
 
   /** Maps a readback buffer for as long as `take` reads it. @throws the context's failure rather than the engine's own words for it. */
-  async mapped<T>(staging: GPUBuffer, take: (range: ArrayBuffer) => T): Promise<T> {
-    try {
+  mapped<T>(staging: GPUBuffer, take: (range: ArrayBuffer) => T): Promise<T> {
+    return this.#orFailure(async () => {
       await this.#map(staging);
       this.check();
       const taken = take(staging.getMappedRange());
       staging.unmap();
       return taken;
+    });
+  }
+
+  /** Maps a buffer for uploads again, once the copies from it are done. @throws the context's failure rather than the engine's own words for it */
+  async mapForWriting(staging: GPUBuffer): Promise<void> {
+    await this.#orFailure(() => this.#wait(staging.mapAsync(GPUMapMode.WRITE)));
+    this.check();
+  }
+
+  /** @throws what the device's failure was, where there is one, rather than what came of it */
+  async #orFailure<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
     } catch (error) {
       this.check();
       throw await Promise.race([this.lost, new Promise<unknown>((resolve) => setTimeout(resolve, 1000, error))]);
@@ -313,4 +323,10 @@ export class GpuContext {
     this.#buffers.clear();
     this.device.destroy();
   }
+}
+
+function usageOf(kind: MemoryKind): GPUBufferUsageFlags {
+  if (kind === "readback") return GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+  if (kind === "upload") return GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
+  return GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 }

@@ -2,14 +2,14 @@
  * Every buffer a device holds, by kind, so that what a model takes is known and printed rather than guessed.
  */
 
-export type MemoryKind = "weights" | "kvCache" | "activations" | "tables" | "readback" | "scratch";
+export type MemoryKind = "weights" | "kvCache" | "activations" | "tables" | "readback" | "upload" | "scratch";
 
 export interface BufferRequest {
   readonly label: string;
   /** Bytes; rounded up to a multiple of 16, at least 16. */
   readonly size: number;
   readonly kind: MemoryKind;
-  /** Beyond STORAGE | COPY_SRC | COPY_DST, which every buffer but a readback one gets. */
+  /** Beyond STORAGE | COPY_SRC | COPY_DST, which every buffer gets but those that the host maps: readback and upload. */
   readonly usage?: number;
 }
 

@@ -10,3 +10,4 @@ export { type MemoryKind, alignedSize } from "./memory.ts";
 export { type Implementation, LEAST_DEVICE, type OpenOptions, type OpenedAdapter, namesSoftware, openDevice } from "./open.ts";
 export { type BufferCopy, type Command, dispatchesOf, encodeCommands } from "./program.ts";
 export { type DispatchTiming, profileCommands } from "./profile.ts";
+export { type UploadMemory, uploadMemory } from "./uploadMemory.ts";

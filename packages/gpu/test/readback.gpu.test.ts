@@ -1,6 +1,6 @@
 /** What is read back is what was there when it was asked for, whichever buffers it goes through, and a loop that only reads leaves other work its turns. */
 import assert from "node:assert/strict";
-import type { GpuContext } from "@shoal/gpu";
+import { type GpuContext, uploadMemory } from "@shoal/gpu";
 import { type DenoEngine, openDenoGpu } from "@shoal/gpu/deno";
 
 const READS = 24;
@@ -40,6 +40,29 @@ export function tests(webgpu: DenoEngine): readonly { name: string; run: () => P
       setTimeout(() => run.abort(), 0);
       for (let i = 0; i < 1000 && !run.signal.aborted; i++) await word(gpu, buffer);
       assert.ok(run.signal.aborted, "1000 reads went by before a timer of 0 ms");
+    }),
+    on("memory for uploads sends what is in it, and what is not, each time it is filled", async (gpu) => {
+      const memory = uploadMemory(gpu, 256);
+      const buffer = gpu.buffer({ label: "uploaded", size: 64, kind: "scratch" });
+      for (let round = 1; round <= 3; round++) {
+        const bytes = await memory.open();
+        bytes.fill(round);
+        memory.send(buffer, 0, bytes.subarray(4, 12));
+        // A length that only a write can take, and bytes of other memory.
+        memory.send(buffer, 16, bytes.subarray(1, 7));
+        memory.send(buffer, 32, new Uint8Array(4).fill(100 + round));
+        memory.close();
+        const read = new Uint8Array(await gpu.read(buffer));
+        const expected = new Uint8Array(64)
+          .fill(round, 0, 8)
+          .fill(round, 16, 22)
+          .fill(100 + round, 32, 36);
+        assert.deepEqual(read, expected);
+      }
+      const opened = memory.open();
+      await opened;
+      memory.destroy();
+      assert.equal(gpu.memory.byKind().upload ?? 0, 0);
     }),
     on("a large read, and one of a buffer that was just destroyed, end", async (gpu) => {
       const size = 4 * 2 ** 20;

@@ -1,9 +1,9 @@
 /**
- * Streams tensors from a checkpoint to the GPU, whole rows at a time, in their stored formats. Several slices are on their way at once, across tensors, into memory
+ * Streams tensors from a checkpoint to the GPU, whole rows at a time, in their stored formats. Several slices are on their way at once, across tensors, through memory
  * that is used again and again: new memory costs more than reading a warm file. Host memory: those slices, and what the driver stages, which is bounded by waiting
  * for the queue, one window behind.
  */
-import type { GpuContext } from "@shoal/gpu";
+import { type GpuContext, type UploadMemory, uploadMemory } from "@shoal/gpu";
 import { CHUNK, FORMAT_BYTES, type WeightFormat, roundUp } from "@shoal/kernels";
 import type { TensorInfo, TensorStore } from "@shoal/safetensors";
 import { ModelError } from "../errors.ts";
@@ -56,6 +56,7 @@ export interface RowTarget {
 /** Rows `first .. first + count` of a tensor, as stored. */
 interface Slice {
   readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly memory: UploadMemory;
   readonly first: number;
   readonly count: number;
   readonly rowBytes: number;
@@ -68,7 +69,7 @@ export class WeightReader {
   readonly signal: AbortSignal | undefined;
   readonly #totalBytes: number;
   readonly #onProgress: ((progress: LoadProgress) => void) | undefined;
-  readonly #pool = new SlicePool(SLICES, SLICE_BYTES);
+  readonly #pool: SlicePool<UploadMemory>;
   #loaded = 0;
   #unmarked = 0;
   /** The last mark in the queue. */
@@ -82,6 +83,7 @@ export class WeightReader {
     this.signal = signal;
     this.#totalBytes = totalBytes;
     this.#onProgress = onProgress;
+    this.#pool = new SlicePool(SLICES, () => uploadMemory(gpu, SLICE_BYTES));
   }
 
   /** Written to the GPU so far. */
@@ -110,16 +112,20 @@ export class WeightReader {
     const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
     for (let first = 0; first < rows; first += rowsPerSlice) {
       const count = Math.min(rowsPerSlice, rows - first);
-      await this.#pool.start(count * rowBytes, async (memory) => {
-        const part = { offset: first * rowBytes, length: count * rowBytes, into: memory };
+      await this.#pool.lend(async (memory) => {
+        const into = await memory.open();
+        const length = count * rowBytes;
+        // A single row may be larger than a slice: it gets memory of its own.
+        const part = { offset: first * rowBytes, length, ...(length <= into.byteLength && { into }) };
         const bytes = await this.store.readPart(name, part, this.signal);
-        for (const target of targets) this.#place({ bytes, first, count, rowBytes, elementBytes }, target);
+        for (const target of targets) this.#place({ bytes, memory, first, count, rowBytes, elementBytes }, target);
+        memory.close();
         await this.#advance(bytes.byteLength);
       });
     }
   }
 
-  #place({ bytes, first, count, rowBytes, elementBytes }: Slice, target: RowTarget): void {
+  #place({ bytes, memory, first, count, rowBytes, elementBytes }: Slice, target: RowTarget): void {
     const begin = Math.max(first, target.rowStart);
     const end = Math.min(first + count, target.rowStart + target.rows);
     if (begin >= end) return;
@@ -127,7 +133,7 @@ export class WeightReader {
     const offset = target.offset + (begin - target.rowStart) * strideBytes;
     const wantedBytes = target.columns * elementBytes;
     if (wantedBytes === rowBytes && rowBytes === strideBytes) {
-      this.gpu.write(buffer, offset, bytes.subarray((begin - first) * rowBytes, (end - first) * rowBytes));
+      memory.send(buffer, offset, bytes.subarray((begin - first) * rowBytes, (end - first) * rowBytes));
       return;
     }
     const size = (end - begin) * strideBytes;
@@ -139,7 +145,7 @@ export class WeightReader {
       const from = (row - first) * rowBytes + skip;
       packed.set(bytes.subarray(from, from + wantedBytes), (row - begin) * strideBytes);
     }
-    this.gpu.write(buffer, offset, packed);
+    memory.send(buffer, offset, packed);
   }
 
   /** A small tensor (norms, biases, scales) as f32. */
@@ -155,7 +161,7 @@ export class WeightReader {
 
   /** As `floats`, into `take`, while others are read. Resolves when it has begun, like `rows`. */
   async begin(name: string, take: (values: Float32Array<ArrayBuffer>) => void): Promise<void> {
-    await this.#pool.start(0, async () => take(await this.floats(name)));
+    await this.#pool.begin(async () => take(await this.floats(name)));
   }
 
   /** A 1-D tensor as f32 on the GPU, padded with zeros to a multiple of 16. */
@@ -190,16 +196,18 @@ export class WeightReader {
     await this.#pool.settle();
   }
 
-  /** Waits until everything is on the GPU. @throws what failed since it was begun */
+  /** Waits until everything is on the GPU, and gives up the memory that it went through. @throws what failed since it was begun */
   async finish(): Promise<void> {
     await this.settle();
     await this.#passed;
     await this.#mark();
+    for (const memory of this.#pool.pieces) memory.destroy();
   }
 
   /** Waits until nothing is being read any more, whether it failed or not. */
   async stop(): Promise<void> {
     await this.#pool.settle().catch(() => {});
     await this.#passed.catch(() => {});
+    for (const memory of this.#pool.pieces) memory.destroy();
   }
 }

@@ -3,31 +3,35 @@
 /** Of work that needs no piece. */
 const MOST_RUNNING = 32;
 
-export class SlicePool {
-  readonly #bytes: number;
-  readonly #free: (Uint8Array<ArrayBuffer> | undefined)[];
+export class SlicePool<Piece> {
+  readonly #make: () => Piece;
+  readonly #free: (Piece | undefined)[];
+  readonly #made: Piece[] = [];
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
-  /** Memory is allocated when it is first lent. */
-  constructor(count: number, bytes: number) {
-    this.#bytes = bytes;
+  /** @param make a piece, when it is first lent */
+  constructor(count: number, make: () => Piece) {
+    this.#make = make;
     this.#free = Array.from({ length: count }, () => undefined);
   }
 
-  /**
-   * Begins `work` as soon as a piece is free, and resolves then. What is larger than a piece gets memory of its own beside it; what is of 0 bytes takes none.
-   * @throws what any earlier work threw; nothing more is begun
-   */
-  async start(bytes: number, work: (memory: Uint8Array<ArrayBuffer>) => Promise<void>): Promise<void> {
-    const lends = bytes > 0;
-    while (!this.#failure && (lends ? this.#free.length === 0 : this.#running.size >= MOST_RUNNING)) await Promise.race(this.#running);
-    if (this.#failure) throw this.#failure.error;
-    const piece = lends ? (this.#free.pop() ?? new Uint8Array(this.#bytes)) : undefined;
-    const memory = bytes > (piece?.byteLength ?? 0) ? new Uint8Array(bytes) : (piece ?? new Uint8Array());
-    const running = this.#run(piece, work(memory));
-    this.#running.add(running);
-    void running.then(() => this.#running.delete(running));
+  /** All that were made. */
+  get pieces(): readonly Piece[] {
+    return this.#made;
+  }
+
+  /** Begins `work` as soon as a piece is free, and resolves then. @throws what any earlier work threw; nothing more is begun */
+  async lend(work: (piece: Piece) => Promise<void>): Promise<void> {
+    await this.#until(() => this.#free.length > 0);
+    const piece = this.#free.pop() ?? this.#new();
+    this.#run(work(piece).finally(() => this.#free.push(piece)));
+  }
+
+  /** Likewise for work that needs none. */
+  async begin(work: () => Promise<void>): Promise<void> {
+    await this.#until(() => this.#running.size < MOST_RUNNING);
+    this.#run(work());
   }
 
   /** Waits for all that was begun. @throws the first failure */
@@ -36,13 +40,20 @@ export class SlicePool {
     if (this.#failure) throw this.#failure.error;
   }
 
-  async #run(piece: Uint8Array<ArrayBuffer> | undefined, work: Promise<void>): Promise<void> {
-    try {
-      await work;
-    } catch (error) {
-      this.#failure ??= { error };
-    } finally {
-      if (piece) this.#free.push(piece);
-    }
+  #new(): Piece {
+    const piece = this.#make();
+    this.#made.push(piece);
+    return piece;
+  }
+
+  async #until(isReady: () => boolean): Promise<void> {
+    while (!this.#failure && !isReady()) await Promise.race(this.#running);
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  #run(work: Promise<void>): void {
+    const running = work.catch((error: unknown) => void (this.#failure ??= { error }));
+    this.#running.add(running);
+    void running.then(() => this.#running.delete(running));
   }
 }
