@@ -8,6 +8,7 @@
 // Dispatch: (ceil(CHUNKS / 8), HEADS, ceil(tokens / (TOKENS * TOKEN_GROUPS))) workgroups of 64: 8 chunks (one 128-column scale block) by
 // - SLICES = 8 slices of d, whose sums are added in workgroup memory: few tokens, many loads in flight; or
 // - TOKEN_GROUPS = 8 groups of tokens, which need no such addition: many tokens. The other of the two constants is 1.
+// With neither workgroups are of 8, without barriers, which cost software adapters more than the products.
 // An invocation has TOKENS tokens (4 at most with slices), and decodes its weights once for all of them. A head's rows may straddle two rows of scales.
 // Sums are f32.
 #include "lib/batch.wgsl"
@@ -24,15 +25,14 @@
 
 #if SLICED
 const SLICES: u32 = 8u;
-const TOKEN_GROUPS: u32 = 1u;
 // Index = ((token * SLICES + slice) * 8 + chunk) * 4 + vector.
 var<workgroup> slice_sums: array<vec4<f32>, TOKENS * 256u>;
 #else
 const SLICES: u32 = 1u;
-const TOKEN_GROUPS: u32 = 8u;
 #endif
+const WORKGROUP: u32 = 8u * SLICES * TOKEN_GROUPS;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group_first = group.z * TOKENS * TOKEN_GROUPS;
   let count = token_count();
@@ -100,7 +100,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
   if (group.x == 0u) {
     let tokens = min(TOKENS * TOKEN_GROUPS, count - group_first);
-    for (var i = local; i < tokens * (ROPE / 2u); i += 64u) {
+    for (var i = local; i < tokens * (ROPE / 2u); i += WORKGROUP) {
       let token = group_first + i / (ROPE / 2u);
       let pair = i % (ROPE / 2u);
       let at = token * Q_STRIDE + head * (NOPE + ROPE) + NOPE + pair * 2u;

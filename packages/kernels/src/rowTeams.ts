@@ -117,9 +117,17 @@ export function prefersTeams({ dialect, adapter }: GpuContext): boolean {
  */
 export const WHOLE_ROWS: TeamsVariant = teamsVariant(4, 1, 1, 1, 8, 8);
 
+/** Likewise with several rows of x, each weight decoded for four of them: half to a fifteenth of the plain tiles' time (llvmpipe, 16 and 64 tokens). */
+export const WHOLE_ROWS_BATCH = { rows: 8, lanes: 1, split: 1, unroll: 1, teams: 8, columns: 4, tokens: 4 } as const;
+
 /** Whether a device should start with WHOLE_ROWS. */
 export function prefersWholeRows({ dialect, adapter }: GpuContext): boolean {
   return adapter.isSoftware && dialect.subgroups !== "none";
+}
+
+/** Whether it can compile WHOLE_ROWS_BATCH: see SMALLEST_TEAM. */
+export function offersWholeRowsBatch({ dialect }: GpuContext): boolean {
+  return dialect.subgroups !== "none" && dialect.subgroupSize >= SMALLEST_TEAM;
 }
 
 /** The variants with the one named first, where it is among them; otherwise as they are. */

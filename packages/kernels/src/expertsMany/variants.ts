@@ -1,7 +1,7 @@
 /** The shaders of the experts' tiled products, and which of them suits a tile. */
 import type { GpuContext } from "@shoal/gpu";
 import { expertsMatrixTrials, expertsMatrixVariants } from "./matrix.ts";
-import { type RowTeams, SMALLEST_TEAM, batchTeamConstants, prefersTeams } from "../rowTeams.ts";
+import { type RowTeams, SMALLEST_TEAM, WHOLE_ROWS_BATCH, batchTeamConstants, offersWholeRowsBatch, prefersTeams } from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
@@ -69,6 +69,17 @@ function rows(weightRows: number, tokens: number, teams: number, unroll: number,
   };
 }
 
+/** An invocation has whole rows: for software adapters. */
+const WHOLE: ExpertsManyVariant = {
+  name: `whole-${WHOLE_ROWS_BATCH.rows}x${WHOLE_ROWS_BATCH.tokens}`,
+  shader: "experts/rows.wgsl",
+  weightRows: WHOLE_ROWS_BATCH.rows * WHOLE_ROWS_BATCH.teams,
+  tileRows: [4, 8, 16, 32],
+  constants: { TOKENS: WHOLE_ROWS_BATCH.tokens, LOADS: WHOLE_ROWS_BATCH.rows },
+  deviceConstants: (gpu, stored) => batchTeamConstants(gpu, WHOLE_ROWS_BATCH, WHOLE_ROWS_BATCH.tokens, stored),
+  supported: offersWholeRowsBatch,
+};
+
 const ROWS = [rows(8, 4, 4, 2, 8), rows(4, 4, 4, 4), rows(8, 4, 4, 2), rows(8, 2, 4, 2, 8)] as const;
 
 /** All that can multiply tiles of such a height, the one that should be fastest first. */
@@ -80,8 +91,8 @@ export function expertsManyVariants(gpu: GpuContext, shape: ExpertsManyShape): r
     block(128, tileRows),
     block(64, tileRows),
   ];
-  // Software adapters have caches enough for the plain tiles, and little use for the rest.
-  const loops = gpu.adapter.isSoftware ? [...tiles, ...fast] : [...fast, ...tiles];
+  // Software adapters have caches enough for the plain tiles, where whole rows do not compile, and little use for the rest.
+  const loops = gpu.adapter.isSoftware ? [WHOLE, ...tiles, ...fast] : [...fast, WHOLE, ...tiles];
   const matrices = expertsMatrixVariants(gpu, shape);
   const matricesFirst = gpu.dialect.subgroupMatrix !== undefined && tileRows >= MATRIX_ROWS;
   const listed = matricesFirst ? [...matrices, ...loops] : [...loops, ...matrices];

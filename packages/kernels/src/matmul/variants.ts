@@ -1,7 +1,15 @@
 /** The shaders that multiply with many vectors, and which of them suits a shape. */
 import type { GpuContext } from "@shoal/gpu";
 import { matmulMatrixTrials, matmulMatrixVariants } from "./matrix.ts";
-import { type RowTeams, SMALLEST_TEAM, batchTeamConstants, onDevice, sizeClass } from "../rowTeams.ts";
+import {
+  type RowTeams,
+  SMALLEST_TEAM,
+  WHOLE_ROWS_BATCH,
+  batchTeamConstants,
+  offersWholeRowsBatch,
+  onDevice,
+  sizeClass,
+} from "../rowTeams.ts";
 import { streamConstants } from "../stream.ts";
 import type { MatmulShape, MatmulVariant } from "./variant.ts";
 
@@ -75,6 +83,18 @@ function rows(
   };
 }
 
+/** An invocation has whole rows: for software adapters. */
+const WHOLE: MatmulVariant = {
+  name: `whole-${WHOLE_ROWS_BATCH.rows}x${WHOLE_ROWS_BATCH.tokens}`,
+  shader: "matmul/rows.wgsl",
+  tileRows: WHOLE_ROWS_BATCH.rows * WHOLE_ROWS_BATCH.teams,
+  tileTokens: WHOLE_ROWS_BATCH.tokens,
+  tokensFirst: true,
+  constants: { TOKENS: WHOLE_ROWS_BATCH.tokens },
+  deviceConstants: (gpu, stored) => batchTeamConstants(gpu, WHOLE_ROWS_BATCH, WHOLE_ROWS_BATCH.tokens, stored),
+  supported: offersWholeRowsBatch,
+};
+
 /** For matrices of few rows: the columns in four parts. */
 const FEW_ROWS = rows(4, 4, 1, 4, 2);
 const ROWS = [rows(4, 8, 4, 1, 2), FEW_ROWS, rows(8, 8, 4, 1, 1, 8), rows(8, 4, 4, 1, 2), rows(2, 8, 1, 8, 2)] as const;
@@ -89,9 +109,8 @@ const BLOCKS = [block(128, 128, 8), block(128, 64, 8), block(64, 64, 4), block(1
 export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   const { tokens } = shape;
   const tiles = tokens <= 32 ? TILES : TILES.toReversed();
-  const all: readonly MatmulVariant[] = [...tiles, ...BLOCKS, STREAM, ...ROWS];
-  // Software adapters have caches enough for the plain tiles, and little use for the rest.
-  const first = gpu.adapter.isSoftware ? tiles[0] : fastest(gpu, shape);
+  const all: readonly MatmulVariant[] = [...tiles, ...BLOCKS, STREAM, ...ROWS, WHOLE];
+  const first = gpu.adapter.isSoftware ? onSoftware(gpu, tiles) : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
   const matrices = matmulMatrixVariants(gpu, shape);
   return tokens >= MATRIX_TOKENS && gpu.dialect.subgroupMatrix ? [...matrices, ...ordered] : [...ordered, ...matrices];
@@ -100,6 +119,11 @@ export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly Ma
 /** Those that only run where they are asked for by name: less precise ones, and one for tests. */
 export function matmulTrials(gpu: GpuContext, shape: MatmulShape): readonly MatmulVariant[] {
   return matmulMatrixTrials(gpu, shape);
+}
+
+/** Where a barrier costs more than the products of a tile, whole rows; where those do not compile, the plain tiles: caches are large enough for them. */
+function onSoftware(gpu: GpuContext, [smallest]: readonly MatmulVariant[]): MatmulVariant | undefined {
+  return offersWholeRowsBatch(gpu) ? WHOLE : smallest;
 }
 
 /** What a large GPU should run: the largest blocks of which there are enough, streaming where there are few. */

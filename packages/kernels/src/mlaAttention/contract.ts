@@ -190,10 +190,10 @@ export function fillCache(
     }
 }
 
-/** All; on software adapters, whose compilers take seconds for each, the case's own, or the default where the device lacks that. */
+/** All; on software adapters, whose compilers take seconds for each, the default and the case's own. */
 function variantsToTest(gpu: GpuContext, shape: AttentionShape, own: string): readonly AttentionVariant[] {
   const all = supportedVariants(gpu, [...mlaAttentionVariants(gpu, shape), ...mlaAttentionTrials(shape)]);
-  return gpu.adapter.isSoftware ? [all.find(({ name }) => name === own) ?? all[0]].filter((found) => found !== undefined) : all;
+  return gpu.adapter.isSoftware ? all.filter(({ name }, index) => index === 0 || name === own) : all;
 }
 
 async function check(

@@ -14,8 +14,8 @@ const GROUP_HEADS = 16;
 const MOST_SPLITS = 64;
 /** More ranges than that many positions each would leave some empty at any length. */
 const LEAST_POSITIONS = 16;
-/** Software adapters run one workgroup after the other; more ranges are no faster there. */
-const SOFTWARE_SPLITS = 16;
+/** Software adapters have a few processors: more ranges are no faster there, and each has to be merged. */
+const SOFTWARE_SPLITS = 4;
 /** Splits do not differ among so few tokens, so that a sequence's sums do not depend on how many decode beside it. */
 const FEW_TOKENS = 4;
 

@@ -1,12 +1,12 @@
 /** How attention is blocked. */
 import type { GpuContext } from "@shoal/gpu";
-import { sizeClass } from "../rowTeams.ts";
+import { SMALLEST_TEAM, sizeClass } from "../rowTeams.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, roundUp } from "../weights.ts";
 import { attentionMatrixTrials, attentionMatrixVariants } from "./matrix.ts";
 import type { AttentionShape, AttentionVariant } from "./variant.ts";
 
-/** Runs anywhere, and compiles in a second where the tiled ones take six: on software adapters. */
+/** Runs anywhere, and compiles in a second where the tiled ones take six on software adapters. */
 const PLAIN: AttentionVariant = {
   name: "plain",
   shader: "mla/attention.wgsl",
@@ -17,6 +17,24 @@ const PLAIN: AttentionVariant = {
     return { WORKGROUP: workgroup, VECTORS: Math.ceil((Math.ceil(kvLoraRank / CHUNK) * 4) / workgroup) };
   },
 };
+
+/** Vectors of a row that a lane of lanes() has for all its heads together: more are slow to compile. */
+const MOST_LANE_VECTORS = 24;
+
+/** A subgroup a workgroup, without barriers: what software adapters should start with, where their subgroups' size is known. */
+function lanes(gpu: GpuContext, { nHeads, kvLoraRank, qkRopeHeadDim }: AttentionShape): AttentionVariant {
+  const size = Math.max(1, gpu.dialect.subgroupSize);
+  const vectors = Math.ceil(Math.max(Math.ceil((kvLoraRank + qkRopeHeadDim) / 4), Math.ceil(kvLoraRank / CHUNK) * 4) / size);
+  const heads = [3, 2].find((count) => nHeads % count === 0 && count * vectors <= MOST_LANE_VECTORS) ?? 1;
+  return {
+    name: "lanes",
+    shader: "mla/attention_lanes.wgsl",
+    groupHeads: heads,
+    constants: { GROUP_HEADS: heads, LANES: size },
+    shapeConstants: () => ({ VECTORS: vectors }),
+    supported: ({ dialect }) => dialect.subgroups !== "none" && dialect.subgroupSize >= SMALLEST_TEAM,
+  };
+}
 
 /** Invocations that have a workgroup's columns of the values, each VECTORS times four. */
 const VALUE_LANES = 128;
@@ -61,8 +79,8 @@ const MATRIX_HEADS = 16;
 /** Those that make sense for the shape, the best guess for the device first. */
 export function mlaAttentionVariants(gpu: GpuContext, shape: AttentionShape): readonly AttentionVariant[] {
   const sensible = TILED.filter(({ groupHeads }) => groupHeads <= roundUp(shape.nHeads, 8));
-  if (gpu.adapter.isSoftware) return [PLAIN, ...sensible];
-  return [...(shape.nHeads >= MATRIX_HEADS ? attentionMatrixVariants(shape) : []), ...sensible, PLAIN];
+  if (gpu.adapter.isSoftware) return [lanes(gpu, shape), PLAIN, ...sensible];
+  return [...(shape.nHeads >= MATRIX_HEADS ? attentionMatrixVariants(shape) : []), ...sensible, PLAIN, lanes(gpu, shape)];
 }
 
 /** To be had by name only. */

@@ -22,7 +22,7 @@ const GROUP_TOKENS = 4;
 /** Bytes of workgroup memory of the plain shader for a token, besides its latent. */
 const PLAIN_SUM_BYTES = 128 * 16;
 
-/** Runs anywhere, and compiles quickly: on software adapters. */
+/** Compiles quickly. */
 function plain(gpu: GpuContext, { tokens, stride }: OutputShape): OutputVariant {
   const room = Math.floor(gpu.limits.maxComputeWorkgroupStorageSize / (stride * 4 + PLAIN_SUM_BYTES));
   const tile = Math.min(tokens === 1 ? 1 : GROUP_TOKENS, Math.max(room, 1));
@@ -33,6 +33,18 @@ function plain(gpu: GpuContext, { tokens, stride }: OutputShape): OutputVariant 
     tileValues: 64,
     constants: { TOKENS: tile },
     supported: () => room >= 1,
+  };
+}
+
+/** Runs anywhere, and has no barriers: what software adapters should start with. */
+function rows({ tokens }: OutputShape): OutputVariant {
+  const tile = tokens === 1 ? 1 : GROUP_TOKENS;
+  return {
+    name: "rows",
+    shader: "mla/output_rows.wgsl",
+    tileTokens: tile,
+    tileValues: 32,
+    constants: { TOKENS: tile, ROWS: 4, WORKGROUP: 8 },
   };
 }
 
@@ -66,7 +78,7 @@ function tiled({ splits }: OutputShape): OutputVariant {
 export function mlaOutputVariants(gpu: GpuContext, shape: OutputShape): readonly OutputVariant[] {
   const fews = [few(256, shape), few(128, shape)];
   const ordered = shape.tokens <= FEW_TOKENS ? [...fews, tiled(shape)] : [tiled(shape), ...fews];
-  return gpu.adapter.isSoftware ? [plain(gpu, shape), ...ordered] : [...ordered, plain(gpu, shape)];
+  return gpu.adapter.isSoftware ? [rows(shape), plain(gpu, shape), ...ordered] : [...ordered, plain(gpu, shape), rows(shape)];
 }
 
 /** @throws RangeError if one is asked for that there is not, or that does not fit workgroup memory */

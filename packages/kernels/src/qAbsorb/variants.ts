@@ -13,7 +13,7 @@ const FEW_TOKENS = 16;
 const GROUP_TOKENS = 4;
 const PLAIN_TOKEN_GROUPS = 8;
 
-/** Runs anywhere, and compiles quickly: on software adapters. */
+/** Runs anywhere, and compiles quickly. */
 function plain(tokens: number): AbsorbVariant {
   const sliced = tokens <= GROUP_TOKENS;
   const own = tokens === 1 ? 1 : GROUP_TOKENS;
@@ -21,7 +21,18 @@ function plain(tokens: number): AbsorbVariant {
     name: "plain",
     shader: "mla/q_absorb.wgsl",
     tileTokens: sliced ? own : own * PLAIN_TOKEN_GROUPS,
-    constants: { TOKENS: own, SLICED: sliced },
+    constants: { TOKENS: own, SLICED: sliced, TOKEN_GROUPS: sliced ? 1 : PLAIN_TOKEN_GROUPS },
+  };
+}
+
+/** Runs anywhere, and has no barriers: what software adapters should start with. */
+function columns(tokens: number): AbsorbVariant {
+  const own = tokens === 1 ? 1 : GROUP_TOKENS;
+  return {
+    name: "columns",
+    shader: "mla/q_absorb.wgsl",
+    tileTokens: own,
+    constants: { TOKENS: own, SLICED: false, TOKEN_GROUPS: 1 },
   };
 }
 
@@ -41,7 +52,7 @@ const TILED: AbsorbVariant = { name: "tiled", shader: "mla/q_absorb_tiled.wgsl",
 export function qAbsorbVariants(gpu: GpuContext, tokens: number): readonly AbsorbVariant[] {
   const fews = [few(256), few(128), few(64)];
   const ordered = tokens <= FEW_TOKENS ? [...fews, TILED] : [TILED, ...fews];
-  return gpu.adapter.isSoftware ? [plain(tokens), ...ordered] : [...ordered, plain(tokens)];
+  return gpu.adapter.isSoftware ? [columns(tokens), plain(tokens), ...ordered] : [...ordered, plain(tokens), columns(tokens)];
 }
 
 /** @throws RangeError if one is asked for that there is not */
