@@ -13,12 +13,15 @@ export {
   type ToldStep,
   remoteStage,
 } from "./stage/remoteStage.ts";
+export { batchBody, entryRows, outputOf } from "./stage/messages.ts";
+export * as stageSchemas from "./stage/schemas.ts";
 export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
 export { stepTokens } from "./stage/stepTokens.ts";
-export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls } from "./wire/calls.ts";
+export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls, parsed } from "./wire/calls.ts";
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";
-export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame } from "./wire/frame.ts";
-export { type ActivationFormat, Tensor } from "./wire/tensor.ts";
+export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame, frameAddress } from "./wire/frame.ts";
+export { errorToRecord } from "./wire/errorRecord.ts";
+export { type ActivationFormat, Tensor, expectTensor } from "./wire/tensor.ts";
 export { DEFAULT_WORKLOAD, type PlanCost, type Workload } from "./placement/cost.ts";
 export { type Device, type Fleet, type Link, parseFleet } from "./placement/fleet.ts";
 export { type LoadablePlan, devicesOfPlan, parsePlan } from "./placement/planFile.ts";

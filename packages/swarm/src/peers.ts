@@ -36,9 +36,10 @@ const TELL_AGAIN_MS = 1000;
 /** Channels that prove themselves at once: strangers cost no more. */
 const MAX_PROVING = 32;
 
-export type LinkPurpose = "stage" | "chunks";
+/** `push`: what one stage gives goes to the next. */
+export type LinkPurpose = "stage" | "chunks" | "push";
 
-const requestSchema = z.strictObject({ purpose: z.enum(["stage", "chunks"]), link: z.uuid() });
+const requestSchema = z.strictObject({ purpose: z.enum(["stage", "chunks", "push"]), link: z.uuid() });
 const acceptedSchema = z.strictObject({ accepted: z.literal(true) });
 const line = z.int().min(0).max(16).nullable();
 const lane = z

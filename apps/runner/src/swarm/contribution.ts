@@ -19,8 +19,8 @@ export async function contribute(invocation: Invocation, client: GpuClient, invi
   // Awaited below, once the swarm was entered; a failure before that must not end the process.
   opening.catch(() => {});
   let own: Contribution | undefined;
-  const member = await enterSwarm(invite, values, interrupts.signal, (link) => {
-    if (own) void own.use(link);
+  const member = await enterSwarm(invite, values, interrupts.signal, (link, purpose) => {
+    if (own) void own.use(link, purpose);
     else link.close("this peer has no layers yet");
   });
   try {

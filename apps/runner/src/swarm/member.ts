@@ -36,12 +36,12 @@ export function rtcOptions(values: Values): RtcOptions {
   return { PeerConnection: denoPeerConnection(), iceServers };
 }
 
-/** @param onStage a link by which another peer uses the stage of this one */
+/** @param onStage a link by which another peer uses the stage of this one, or pushes to it */
 export async function enterSwarm(
   invite: Invite,
   values: Values,
   signal: AbortSignal,
-  onStage?: (link: Link) => void,
+  onStage?: (link: Link, purpose: "stage" | "push") => void,
 ): Promise<LocatedMember> {
   const local = await localModel(invite, values);
   const entering = enter(

@@ -92,6 +92,13 @@ export function decodeFrame(given: Frame): Message {
   return { kind, call, target, ...(method !== undefined && { method }), body: revive(header["body"], tensors) };
 }
 
+/** Of a frame that may be anything: which call it belongs to and for whom it is; 0 and 0 for what is too short to say. */
+export function frameAddress(frame: Frame): { readonly call: number; readonly target: number } {
+  if (frame.byteLength < PRELUDE_BYTES) return { call: 0, target: 0 };
+  const prelude = new DataView(frame.buffer, frame.byteOffset);
+  return { call: prelude.getUint32(8, true), target: prelude.getUint32(12, true) };
+}
+
 function parseHeader(bytes: Uint8Array): Record<string, unknown> {
   let header: unknown;
   try {

@@ -10,7 +10,8 @@ const LAST = 0;
 const MORE = 1;
 const PART_BYTES = MAX_MESSAGE_BYTES - 1;
 
-export function linkChannel(link: Link): FrameChannel {
+/** @param maxBytes of a frame; whoever sends more is not listened to any longer */
+export function linkChannel(link: Link, maxBytes = MAX_FRAME_BYTES): FrameChannel {
   const inbox = new ChannelInbox();
   let parts: Uint8Array<ArrayBuffer>[] = [];
   let bytes = 0;
@@ -23,7 +24,7 @@ export function linkChannel(link: Link): FrameChannel {
     const [kind] = message;
     const part = message.subarray(1);
     bytes += part.byteLength;
-    if ((kind !== LAST && kind !== MORE) || bytes > MAX_FRAME_BYTES) return finish("it sent something that is no frame");
+    if ((kind !== LAST && kind !== MORE) || bytes > maxBytes) return finish("it sent something that is no frame");
     parts.push(part);
     if (kind === MORE) return;
     const frame = whole(parts, bytes);

@@ -1,5 +1,5 @@
 /** Using a swarm: the model over a path of its peers, as one `Stage`. Needs no GPU. */
-import { type ActivationFormat, type FrameChannel, remoteStage } from "@shoal/cluster";
+import { type ActivationFormat, Caller, type FrameChannel, RemoteStage, remoteStage } from "@shoal/cluster";
 import type { KnownPeer } from "../control/directory.ts";
 import { linkChannel } from "../link/linkChannel.ts";
 import { Auditor } from "../pipeline/audit.ts";
@@ -9,6 +9,7 @@ import { SwarmStage } from "../pipeline/swarmStage.ts";
 import { type Hop, choosePath } from "../plan/path.ts";
 import { gaps } from "../plan/range.ts";
 import type { Peers } from "../peers.ts";
+import { remotePushing } from "../push/remotePushing.ts";
 
 /** What this peer contributes itself: a hop without a link. */
 export interface OwnStage {
@@ -35,6 +36,19 @@ const SPARE_LANES = 1;
 export function announceClient(peers: Peers, kind: ClientOptions["kind"]): void {
   const nothing = { layers: null, memoryBytes: 0, stepMs: 0, load: 0, freeKvTokens: 0, tokensPerSecond: 0 };
   peers.announce({ started: Date.now(), state: "client", ...nothing, kind });
+}
+
+/** The stage and the pushing of a peer at the other end of a channel. */
+export function openedOver(channel: FrameChannel, peer: string, hiddenSize: number, activations: ActivationFormat): OpenedHop {
+  const caller = new Caller(channel, { peer, silenceMs: Number.POSITIVE_INFINITY });
+  const remote = new RemoteStage({ caller, target: 0 }, { activations }, true);
+  return {
+    stage: remote,
+    forwardTold: (batch) => remote.forwardTold(batch),
+    pushing: remotePushing(caller, hiddenSize, activations),
+    lost: remote.lost,
+    close: () => channel.close("not needed any more"),
+  };
 }
 
 /** @throws SwarmError incomplete where layers are missing for longer than it waits */
@@ -65,11 +79,8 @@ export async function openSwarmStage(
     const spare = spares.take(hop.peer);
     if (spare) peers.widen(spare);
     const link = spare ?? (await peers.connect(hop.peer, "stage", signal));
-    const remote = remoteStage(linkChannel(link), { peer: hop.peer, activations, silenceMs: Number.POSITIVE_INFINITY });
     return {
-      stage: remote,
-      forwardTold: (batch) => remote.forwardTold(batch),
-      lost: remote.lost,
+      ...openedOver(linkChannel(link), hop.peer, shape.hiddenSize, activations),
       silentMs: () => link.stats().silentMs,
       close: () => link.close("not needed any more"),
     };

@@ -10,6 +10,9 @@ import type { Announcement } from "../control/announcement.ts";
 import { SwarmError } from "../errors.ts";
 import type { Link } from "../link/link.ts";
 import { linkChannel } from "../link/linkChannel.ts";
+import { PushLinks } from "../push/pushLinks.ts";
+import { servePushing } from "../push/pushPort.ts";
+import { maxPushBytes } from "../push/messages.ts";
 import { chooseRange, gaps, succession } from "../plan/range.ts";
 import { neededChunks } from "../weights/needed.ts";
 import type { OwnStage } from "./client.ts";
@@ -34,6 +37,8 @@ const LEAVE_MS = 10_000;
 const LEAVE_LOOK_MS = 100;
 /** Tokens of a prompt, and steps after it, that nobody waits for: more rows at once are computed by other kernels than a few. */
 const WARM_UP_PROMPT = 32;
+/** Whoever is pushed to has nothing to say. */
+const MAX_SAID_BY_TARGET = 4096;
 const WARM_UP_STEPS = 3;
 
 export interface StageSizes {
@@ -80,6 +85,8 @@ export class Contribution {
   readonly #meter: TokenMeter;
   readonly #started = Date.now();
   readonly #users = new Set<Link>();
+  readonly #pushes: PushLinks;
+  #maxTokens = 1;
   #range: LayerRange = { begin: 0, end: 1 };
   #serves = false;
   #stepMs = 1;
@@ -88,7 +95,10 @@ export class Contribution {
     this.#options = options;
     this.#clock = options.clock ?? SYSTEM_CLOCK;
     this.#meter = new TokenMeter(this.#clock);
-    const { contextTokens, maxSequences } = options;
+    const { contextTokens, maxSequences, member } = options;
+    this.#pushes = new PushLinks({
+      connect: async (peer) => linkChannel(await member.peers.connect(peer, "push"), MAX_SAID_BY_TARGET),
+    });
     this.#sizes = { contextTokens, maxSequences, kvTokens: Math.min(FULL_CONTEXTS, maxSequences) * contextTokens };
   }
 
@@ -146,19 +156,7 @@ export class Contribution {
       rtts: {},
       heardAt: this.#clock.now(),
     };
-    const connect = async (): Promise<FrameChannel> => {
-      const channel = await host.connect();
-      return {
-        send: (frame) => {
-          this.#meter.count(stepTokens(frame));
-          channel.send(frame);
-        },
-        onFrame: (listener) => channel.onFrame(listener),
-        close: (reason) => channel.close(reason),
-        closed: channel.closed,
-      };
-    };
-    return { known, connect };
+    return { known, connect: () => this.#connect() };
   }
 
   /** Those who use it now. */
@@ -166,26 +164,45 @@ export class Contribution {
     return this.#users.size;
   }
 
-  /** A link by which another peer uses the stage. */
-  async use(link: Link): Promise<void> {
+  /** A link by which another peer uses the stage, or pushes to it what it is asked to compute with. */
+  async use(link: Link, purpose: "stage" | "push" = "stage"): Promise<void> {
     if (!this.#serves) return link.close("this peer has no layers yet");
+    const { hiddenSize } = this.#options.member.checkpoint.config;
+    if (purpose === "push") return this.#pushes.receive(link.remote, linkChannel(link, maxPushBytes(this.#maxTokens, hiddenSize)));
     const far = linkChannel(link);
     try {
-      const near = await this.#options.host.connect();
-      near.onFrame((frame) => far.send(frame));
-      far.onFrame((frame) => {
-        // Over links that are only kept ready nothing comes.
-        this.#users.add(link);
-        this.#meter.count(stepTokens(frame));
-        near.send(frame);
-      });
-      void near.closed.then((reason) => far.close(reason));
-      void far.closed.then((reason) => near.close(reason));
+      const near = await this.#connect();
+      const heard: FrameChannel = {
+        send: (frame) => far.send(frame),
+        onFrame: (listener) =>
+          far.onFrame((frame) => {
+            // Over links that are only kept ready nothing comes.
+            this.#users.add(link);
+            listener(frame);
+          }),
+        close: (reason) => far.close(reason),
+        closed: far.closed,
+      };
+      servePushing({ near, far: heard, links: this.#pushes, hiddenSize, maxTokens: this.#maxTokens });
     } catch (error) {
       far.close(error instanceof Error ? error.message : String(error));
     }
     await far.closed;
     this.#users.delete(link);
+  }
+
+  /** To the stage, with what passes counted. */
+  async #connect(): Promise<FrameChannel> {
+    const channel = await this.#options.host.connect();
+    return {
+      send: (frame) => {
+        this.#meter.count(stepTokens(frame));
+        channel.send(frame);
+      },
+      onFrame: (listener) => channel.onFrame(listener),
+      close: (reason) => channel.close(reason),
+      closed: channel.closed,
+    };
   }
 
   /** Says which layers it will take, hears whether somebody else said the same at the same time, and gives way to smaller names. */
@@ -256,6 +273,7 @@ export class Contribution {
     const { hiddenSize, nLayers } = this.#options.member.checkpoint.config;
     const { begin, end } = this.#range;
     const { maxTokens, contextTokens } = await stage.describe();
+    this.#maxTokens = maxTokens;
     const sequence = await stage.open();
     const step = async (count: number): Promise<void> => {
       const tokens = Array.from({ length: count }, () => 0);

@@ -38,8 +38,8 @@ export interface EntryOptions {
   readonly sources?: readonly ChunkSource[];
   /** A last resort for the manifest, where no peer has it: made from the files, say. Its digest is checked. */
   readonly makeManifest?: (signal: AbortSignal) => Promise<NamedManifest | undefined>;
-  /** A link by which another peer uses the stage of this one; absent for those that only use the swarm. */
-  readonly onStage?: (link: Link) => void;
+  /** A link by which another peer uses the stage of this one, or pushes to it; absent for those that only use the swarm. */
+  readonly onStage?: (link: Link, purpose: "stage" | "push") => void;
   readonly onBytes?: (bytes: number) => void;
 }
 
@@ -74,7 +74,7 @@ export async function enterSwarm(options: EntryOptions, signal: AbortSignal): Pr
           link,
           () => own && { manifestText: text, chunk: (file, index) => own?.chunk(file, index) ?? Promise.resolve(undefined) },
         );
-      else if (onStage) onStage(link);
+      else if (onStage) onStage(link, purpose);
       else link.close("this peer only uses the swarm");
     },
   });

@@ -10,6 +10,7 @@ import type { Hop } from "../plan/path.ts";
 import type { LayerRange } from "../plan/range.ts";
 import { SequenceHistory } from "./history.ts";
 import { ActiveHop, type Fault, HopFault, type ModelShape, type OpenedHop, isLackOfRoom } from "./hop.ts";
+import { type PushPair, PushPairs } from "./pushPairs.ts";
 
 /** A stage that does not answer for so long is replaced, where others have its layers. A chunk of a prompt on a slow device takes seconds. */
 export const STALL_MS = 15_000;
@@ -45,20 +46,29 @@ export interface ActivePathOptions extends ModelShape {
   readonly patienceMs?: number;
 }
 
+/** A stage that a step goes to without the client in between, and how it comes there. */
+export interface Reached {
+  readonly hop: ActiveHop;
+  /** Absent for the first. */
+  readonly by?: PushPair;
+}
+
 export class ActivePath {
   readonly #options: ActivePathOptions;
-  readonly #clock: Clock;
+  readonly clock: Clock;
   readonly #sequences: ReadonlyMap<SequenceSlot, SequenceHistory>;
   readonly #closing = new AbortController();
-  #hops: ActiveHop[] = [];
+  #hops: readonly ActiveHop[] = [];
+  readonly pairs: PushPairs;
   #replaced = 0;
   readonly #stopPreparing: () => void;
 
   private constructor(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>) {
     this.#options = options;
-    this.#clock = options.clock ?? SYSTEM_CLOCK;
+    this.clock = options.clock ?? SYSTEM_CLOCK;
     this.#sequences = sequences;
-    this.#stopPreparing = options.prepare ? every(this.#clock, PREPARE_MS, () => this.#prepare()) : () => {};
+    this.pairs = new PushPairs(this.clock);
+    this.#stopPreparing = options.prepare ? every(this.clock, PREPARE_MS, () => this.#prepare()) : () => {};
   }
 
   /**
@@ -68,7 +78,7 @@ export class ActivePath {
   static async open(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>): Promise<ActivePath> {
     const path = new ActivePath(options, sequences);
     try {
-      path.#hops = await path.#openPath({ begin: 0, end: options.nLayers }, new Set());
+      path.#setHops(await path.#openPath({ begin: 0, end: options.nLayers }, new Set()));
       return path;
     } catch (error) {
       path.close();
@@ -98,6 +108,19 @@ export class ActivePath {
     return hop;
   }
 
+  /** The stage that begins there, and those that its output comes to by pushing. @throws SwarmError where no stage begins there */
+  reach(layer: number): readonly [Reached, ...Reached[]] {
+    const all: [Reached, ...Reached[]] = [{ hop: this.at(layer) }];
+    for (let hop = all[0].hop; hop.end < this.#options.nLayers;) {
+      const next = this.at(hop.end);
+      const by = this.pairs.between(hop, next);
+      if (!by) break;
+      all.push({ hop: next, by });
+      hop = next;
+    }
+    return all;
+  }
+
   /** @throws what it was closed with, once it was */
   check(): void {
     this.#closing.signal.throwIfAborted();
@@ -107,7 +130,13 @@ export class ActivePath {
     this.#closing.abort(new SwarmError("closed", "The stage was closed"));
     this.#stopPreparing();
     this.#options.prepare?.(new Set());
+    this.pairs.close();
     for (const hop of this.#hops) hop.close();
+  }
+
+  #setHops(hops: readonly ActiveHop[]): void {
+    this.#hops = hops;
+    this.pairs.update(hops);
   }
 
   #prepare(): void {
@@ -158,7 +187,7 @@ export class ActivePath {
           one.close();
           if (!hops.some(({ begin }) => begin === one.begin)) for (const history of this.#sequences.values()) history.drop(one.begin);
         }
-        this.#hops = [...this.#hops.filter((one) => !gone.includes(one)), ...hops].sort((a, b) => a.begin - b.begin);
+        this.#setHops([...this.#hops.filter((one) => !gone.includes(one)), ...hops].sort((a, b) => a.begin - b.begin));
         this.#replaced += hops.length;
         return range.begin;
       } catch (error) {
@@ -171,7 +200,7 @@ export class ActivePath {
 
   async #openInstead(hop: ActiveHop, without: Set<string>): Promise<{ readonly range: LayerRange; readonly hops: readonly ActiveHop[] }> {
     const { nLayers, plan, patienceMs = PATIENCE_MS } = this.#options;
-    const end = this.#clock.now() + patienceMs;
+    const end = this.clock.now() + patienceMs;
     const wait = this.#waiting(hop.hop.layers, patienceMs);
     for (;;) {
       for (const layers of this.#widening(hop)) {
@@ -182,15 +211,15 @@ export class ActivePath {
           if (!(error instanceof SwarmError)) throw error;
         }
       }
-      if (this.#clock.now() >= end)
+      if (this.clock.now() >= end)
         throw new SwarmError(
           "incomplete",
           `Cannot go on: nobody has taken the place of '${hop.hop.peer}', layers ${hop.begin} to ${hop.end - 1} of ${nLayers}`,
           { field: "layers", actual: hop.hop.layers, expected: "a peer that holds them" },
         );
       wait(without);
-      await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
-      if (this.#clock.now() >= end - patienceMs + Math.min(FORGIVE_MS, patienceMs / 2)) without.clear();
+      await pause(this.clock, LOOK_AGAIN_MS, this.#closing.signal);
+      if (this.clock.now() >= end - patienceMs + Math.min(FORGIVE_MS, patienceMs / 2)) without.clear();
     }
   }
 
@@ -204,7 +233,7 @@ export class ActivePath {
   /** Opens a chain; whoever does not answer is left out and another looked for. */
   async #openPath(layers: LayerRange, without: Set<string>, patienceMs = this.#options.patienceMs ?? PATIENCE_MS): Promise<ActiveHop[]> {
     const { plan, onFault } = this.#options;
-    const began = this.#clock.now();
+    const began = this.clock.now();
     const until = began + patienceMs;
     const wait = this.#waiting(layers, patienceMs);
     let failedAt = began;
@@ -212,22 +241,22 @@ export class ActivePath {
       this.#closing.signal.throwIfAborted();
       const hops = plan({ layers, without });
       if (!hops) {
-        if (this.#clock.now() >= until)
+        if (this.clock.now() >= until)
           throw new SwarmError("incomplete", `Cannot compute: ${this.#lack(layers, without)}`, {
             field: "layers",
             actual: this.#options.missing({ layers, without }),
             expected: `a chain of peers for layers ${layers.begin} to ${layers.end - 1}`,
           });
-        if (this.#clock.now() - began >= HEARD_ALL_MS) wait(without);
-        await pause(this.#clock, LOOK_AGAIN_MS, this.#closing.signal);
-        if (this.#clock.now() - failedAt >= FORGIVE_MS) without.clear();
+        if (this.clock.now() - began >= HEARD_ALL_MS) wait(without);
+        await pause(this.clock, LOOK_AGAIN_MS, this.#closing.signal);
+        if (this.clock.now() - failedAt >= FORGIVE_MS) without.clear();
         continue;
       }
       const results = await Promise.allSettled(hops.map((hop) => this.#openHop(hop)));
       const opened = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
       if (opened.length === hops.length) return opened;
       for (const hop of opened) hop.close();
-      failedAt = this.#clock.now();
+      failedAt = this.clock.now();
       for (const [index, result] of results.entries()) {
         const peer = hops[index]?.peer;
         if (result.status !== "rejected" || peer === undefined) continue;
@@ -241,7 +270,7 @@ export class ActivePath {
   async #openHop(hop: Hop): Promise<ActiveHop> {
     const { plan, open, stallMs = STALL_MS } = this.#options;
     const replaceable = (): boolean => plan({ layers: hop.layers, without: new Set([hop.peer]) }) !== undefined;
-    return ActiveHop.open(hop, await open(hop), this.#options, { clock: this.#clock, stallMs, replaceable });
+    return ActiveHop.open(hop, await open(hop), this.#options, { clock: this.clock, stallMs, replaceable });
   }
 
   /** Tells of what is waited for, once, and again where it changes. */
@@ -282,12 +311,8 @@ export class ActivePath {
     const { nLayers, hiddenSize } = this.#options;
     const slot = await hop.call(hop.stage.open());
     hop.slots.set(sequence, slot);
-    const { sampling, chosen } = history;
-    if (hop.end === nLayers && sampling) {
-      const { promptIds = [], generatedIds = [] } = sampling.history ?? {};
-      const known = { promptIds, generatedIds: [...generatedIds, ...chosen] };
-      await hop.call(hop.stage.setSampling(slot, sampling.parameters, known));
-    }
+    const sampling = history.samplingSoFar();
+    if (hop.end === nLayers && sampling) await hop.call(hop.stage.setSampling(slot, sampling.parameters, sampling.history));
     const next = new SequenceHistory(hiddenSize);
     for (const { tokens, hidden } of history.pieces(hop.begin, hop.description.maxTokens)) {
       const entries = [{ sequence: slot, tokens, ...(hidden && { hidden }) }];

@@ -21,6 +21,13 @@ export class SequenceHistory {
     this.#hiddenSize = hiddenSize;
   }
 
+  /** How its tokens are chosen, with what has been chosen until now; undefined where nothing was said. */
+  samplingSoFar(): { readonly parameters: SamplingParameters; readonly history: TokenHistory } | undefined {
+    if (!this.sampling) return undefined;
+    const { promptIds = [], generatedIds = [] } = this.sampling.history ?? {};
+    return { parameters: this.sampling.parameters, history: { promptIds, generatedIds: [...generatedIds, ...this.chosen] } };
+  }
+
   inputs(layer: number): readonly StageInput[] {
     return this.#inputs.get(layer) ?? [];
   }

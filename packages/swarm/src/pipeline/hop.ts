@@ -4,12 +4,15 @@ import type { Batch, ChosenLogprobs, SequenceSlot, Stage, StageDescription, Step
 import type { Clock } from "../clock.ts";
 import { SwarmError } from "../errors.ts";
 import type { Hop } from "../plan/path.ts";
+import type { PushedStep, Pushing } from "../push/remotePushing.ts";
 
 /** What was opened for a hop: the stage, when it is lost, and how to let go of it. */
 export interface OpenedHop {
   readonly stage: Stage;
   /** A step of `stage` with its tokens, by one message each way. */
   forwardTold(batch: Batch): Promise<ToldStep>;
+  /** Where the peer can push to others, and others to it. */
+  readonly pushing?: Pushing;
   readonly lost: Promise<unknown>;
   /** For how long nothing has been heard of it, where that is longer than usual; else 0. */
   silentMs?(): number;
@@ -89,6 +92,10 @@ export class ActiveHop {
     return this.#opened.stage;
   }
 
+  get pushing(): Pushing | undefined {
+    return this.#opened.pushing;
+  }
+
   get begin(): number {
     return this.hop.layers.begin;
   }
@@ -122,8 +129,20 @@ export class ActiveHop {
   /** A step of the last stage, with its tokens, as many as told. @throws HopFault */
   async forwardTold(batch: Batch, rows: number, told: number): Promise<ToldStep> {
     const given = await this.call(this.#opened.forwardTold(batch));
-    const { output, tokens, logprobs } = given;
-    this.#check(batch, output, rows);
+    this.#check(batch, given.output, rows);
+    this.#checkTold(batch, given, told);
+    return given;
+  }
+
+  /** Waits for a step that was begun before. @param told tokens that it tells of; undefined where nobody asked @throws HopFault */
+  async pushed(step: Promise<PushedStep>, batch: Batch, rows: number, told: number | undefined): Promise<PushedStep> {
+    const given = await this.call(step);
+    this.#check(batch, given.output, rows);
+    if (told !== undefined) this.#checkTold(batch, given, told);
+    return given;
+  }
+
+  #checkTold(batch: Batch, { tokens, logprobs }: ToldStep, told: number): void {
     const { vocabSize } = this.#shape;
     if (tokens.length !== told || !tokens.every((id) => Number.isInteger(id) && id >= 0 && id < vocabSize))
       throw new HopFault(this.hop.peer, "lied", `it chose ${tokens.length} tokens, expected ${told} ids below ${vocabSize}`);
@@ -133,7 +152,6 @@ export class ActiveHop {
         "lied",
         `it gave ${logprobs?.length ?? 0} log-probabilities, expected ${told}, none above 0, of ids below ${vocabSize}`,
       );
-    return given;
   }
 
   #check(batch: Batch, { hidden, logits }: StepOutput, rows: number): void {

@@ -1,9 +1,19 @@
-/** One step of some sequences through the stages of a path: what goes to each, what is kept of it, and what becomes of the step when a stage fails in the middle. */
+/**
+ * One step of some sequences through the stages of a path: what goes to each, what is kept of it, and what becomes of the step when a stage fails in the middle.
+ *
+ * Stages that push get the step all at once, each with the number by which its input comes from the one before: a step takes half a round trip for each, and half a one back. What each
+ * gives comes to the client as well, on the way of its own that is shorter than the one through the others, and is waited for: so whatever a stage was given is here as ever, a stage that
+ * is lost is replaced alone, and a step that stopped half-way goes on from the last output that came. Stages tell the digest of what was pushed to them, which must be that of what came here: audits
+ * judge a stage by the input that it really had.
+ */
 import { type Batch, type BatchEntry, type ChosenLogprobs, type StepOutput, toldRows } from "@shoal/model";
 import type { Hop } from "../plan/path.ts";
-import type { ActivePath } from "./activePath.ts";
+import { digestOf } from "../push/messages.ts";
+import type { PushedStep } from "../push/remotePushing.ts";
+import type { ActivePath, Reached } from "./activePath.ts";
 import type { SequenceHistory, StageInput } from "./history.ts";
 import { type ActiveHop, HopFault, type ModelShape } from "./hop.ts";
+import type { PushPair } from "./pushPairs.ts";
 
 /** What one stage did in one step for one sequence. */
 export interface ObservedStep {
@@ -40,6 +50,28 @@ export interface StepOptions {
   readonly onStep?: ((step: ObservedStep) => void) | undefined;
 }
 
+/** After the client has what a stage pushed, until it asks whether the next one has it too. */
+const LATE_MS = 1000;
+
+/** A stage did not take what the one before it pushed; or, where they disagree, took something else than what that one says that it gave. */
+class PushFault extends Error {
+  readonly pair: PushPair;
+  readonly disagree: boolean;
+  constructor(pair: PushPair, disagree: boolean) {
+    super(`Cannot go on with what '${pair.from.hop.peer}' pushed to '${pair.to.hop.peer}'`);
+    this.pair = pair;
+    this.disagree = disagree;
+  }
+}
+
+/** A step that one stage of several was given at once. */
+interface PushedCall extends Reached {
+  readonly batch: Batch;
+  readonly told: number | undefined;
+  readonly take: number | undefined;
+  readonly running: Promise<PushedStep>;
+}
+
 export class Step {
   readonly #path: ActivePath;
   readonly #shape: ModelShape;
@@ -49,6 +81,8 @@ export class Step {
   readonly #rows: number;
   /** What this step gives to the stage that begins at a layer: [all tokens, hiddenSize]. */
   readonly #inputs = new Map<number, Hidden>([[0, undefined]]);
+  /** The layer that it has come to. */
+  #at = 0;
 
   constructor({ path, shape, onStep }: StepOptions, batch: Batch, entries: readonly StepEntry[]) {
     this.#path = path;
@@ -61,45 +95,133 @@ export class Step {
 
   /** From hop to hop. A fault replaces what must be replaced, and the step goes on from there. */
   async run(): Promise<StepDone> {
-    let at = 0;
-    for (;;) {
-      const hop = this.#path.at(at);
-      const isLast = hop.end === this.#shape.nLayers;
+    for (this.#at = 0;;) {
+      const reached = this.#path.reach(this.#at);
       try {
-        const hidden = this.#inputs.get(at);
-        const done = isLast ? await this.#runLast(hop, hidden) : await this.#runInner(hop, hidden);
-        this.#commit(hop, hidden, done);
-        if (isLast) {
-          this.#take(done.result);
-          return done;
-        }
-        this.#inputs.set(hop.end, done.output.hidden);
-        at = hop.end;
+        const done = reached.length > 1 ? await this.#runPushed(reached) : await this.#runOne(reached[0].hop);
+        if (done) return done;
       } catch (error) {
-        if (!(error instanceof HopFault)) throw error;
-        // What was replaced may begin earlier, where this step has been already: it is taken back there and done again.
-        at = await this.#path.replace(hop, error, (layer) => this.#takeBack(layer));
+        if (error instanceof PushFault) this.#path.pairs[error.disagree ? "distrust" : "rest"](error.pair);
+        else if (error instanceof HopFault)
+          // What was replaced may begin earlier, where this step has been already: it is taken back there and done again.
+          this.#at = await this.#path.replace(this.#path.at(this.#at), error, (layer) => this.#takeBack(layer));
+        else throw error;
       }
     }
   }
 
-  async #runInner(hop: ActiveHop, hidden: Hidden): Promise<StepDone> {
-    const { hidden: given } = await hop.forward({ entries: this.#entriesOf(hop, hidden), output: "hidden" }, this.#rows);
-    return { output: given ? { hidden: given } : {}, result: {} };
+  /** @returns what came out at the end of the model */
+  async #runOne(hop: ActiveHop): Promise<StepDone | undefined> {
+    const { batch, told } = this.#batchFor(hop, this.#inputs.get(hop.begin));
+    if (told !== undefined) {
+      const { output, tokens, logprobs } = await hop.forwardTold(batch, this.#rows, told);
+      return this.#through(hop, { output, result: { tokens, ...(logprobs && { logprobs }) } });
+    }
+    const { step: _, ...output } = await hop.forward(batch, this.#rows);
+    return this.#through(hop, { output, result: {} });
   }
 
-  async #runLast(hop: ActiveHop, hidden: Hidden): Promise<StepDone> {
-    const batch = this.#batch;
-    const { output: wanted, logprobs: wantsLogprobs = false } = batch;
+  async #runPushed(reached: readonly Reached[]): Promise<StepDone | undefined> {
+    const calls = this.#push(reached);
+    let done: StepDone | undefined;
+    try {
+      for (const [index, call] of calls.entries()) {
+        const { hop, by } = call;
+        const input = this.#inputs.get(hop.begin);
+        const given = await this.#awaited(call, input);
+        if (by && input && given.taken !== (await digestOf(input))) throw new PushFault(by, true);
+        const { output, tokens, logprobs, gave } = given;
+        const { step: _, ...values } = output;
+        const result = call.told === undefined ? {} : { tokens, ...(logprobs && { logprobs }) };
+        done = this.#through(hop, { output: values, result });
+        const next = calls[index + 1];
+        if (next?.by && !gave) this.#supply(next, next.by, values.hidden);
+      }
+      return done;
+    } catch (error) {
+      for (const call of calls.filter(({ hop }) => hop.begin >= this.#at)) this.#recall(call);
+      throw error;
+    }
+  }
+
+  /** In one turn, so that numbers come to each stage in their order. */
+  #push(reached: readonly Reached[]): readonly PushedCall[] {
+    const takes = reached.map(({ by }) => by?.next());
+    return reached.map(({ hop, by }, index): PushedCall => {
+      const { batch, told } = this.#batchFor(hop, index === 0 ? this.#inputs.get(hop.begin) : undefined);
+      const take = takes[index];
+      const running = hop.pushing?.step(batch, { take, give: takes[index + 1], told: told !== undefined });
+      if (!running) throw new HopFault(hop.hop.peer, "lied", "it does not push any more");
+      // Looked at when those before it have answered, or not at all.
+      running.catch(() => {});
+      return { hop, ...(by && { by }), batch, told, take, running };
+    });
+  }
+
+  /** Whoever waits for something that does not come gets it from here. */
+  async #awaited(call: PushedCall, input: Hidden): Promise<PushedStep> {
+    const { hop, by, batch, told, take, running } = call;
+    let cancel: () => void = () => {};
+    if (by && take !== undefined)
+      cancel = this.#path.clock.after(LATE_MS, () => {
+        const ask = async (): Promise<void> => {
+          if ((await hop.pushing?.isWaiting(take)) === true) this.#supply(call, by, input);
+        };
+        void ask().catch(() => {});
+      });
+    try {
+      return await hop.pushed(running, batch, this.#rows, told);
+    } catch (error) {
+      // By name: it has crossed a channel. What the stage itself refuses has other names.
+      if (by && error instanceof Error && error.name === "SwarmError" && !(error instanceof HopFault))
+        throw new PushFault(by, "code" in error && error.code === "malformed");
+      throw error;
+    } finally {
+      cancel();
+    }
+  }
+
+  #supply({ hop, take }: PushedCall, by: PushPair, input: Hidden): void {
+    this.#path.pairs.rest(by);
+    if (take !== undefined && input) void hop.pushing?.supply(take, input).catch(() => {});
+  }
+
+  /** Nothing of this step stays at a stage that had it, or may still get it. A link keeps its order: what is computed there later comes after this. */
+  #recall({ hop, take }: PushedCall): void {
+    const lost = (): void => {};
+    if (take !== undefined) void hop.pushing?.cancel(take).catch(lost);
+    for (const { given, history } of this.#entries) {
+      const slot = hop.slots.get(given.sequence);
+      if (slot === undefined) continue;
+      void hop.stage.truncate(slot, history.length(hop.begin)).catch(lost);
+      const sampling = hop.end === this.#shape.nLayers ? history.samplingSoFar() : undefined;
+      // A token that was chosen there, and is not known here, would count for penalties.
+      if (sampling) void hop.stage.setSampling(slot, sampling.parameters, sampling.history).catch(lost);
+    }
+  }
+
+  /** It has come through a stage. @returns it, at the end of the model */
+  #through(hop: ActiveHop, done: StepDone): StepDone | undefined {
+    this.#commit(hop, this.#inputs.get(hop.begin), done);
+    if (hop.end === this.#shape.nLayers) {
+      this.#take(done.result);
+      return done;
+    }
+    this.#inputs.set(hop.end, done.output.hidden);
+    this.#at = hop.end;
+    return undefined;
+  }
+
+  /** What a stage is asked, and how many tokens it tells of, if it is asked for them. */
+  #batchFor(hop: ActiveHop, hidden: Hidden): { readonly batch: Batch; readonly told: number | undefined } {
+    if (hop.end < this.#shape.nLayers) return { batch: { entries: this.#entriesOf(hop, hidden), output: "hidden" }, told: undefined };
+    const { output, logprobs = false, entries } = this.#batch;
     const given = this.#entriesOf(hop, hidden).map((entry, index) => {
-      const { quiet, masks, followedBy } = batch.entries[index] ?? {};
+      const { quiet, masks, followedBy } = entries[index] ?? {};
       return { ...entry, ...(quiet !== undefined && { quiet }), ...(masks && { masks }), ...(followedBy && { followedBy }) };
     });
-    const asked: Batch = { entries: given, output: wanted, ...(wantsLogprobs && { logprobs: true }) };
-    const told = wanted === "sample" ? batch.entries.reduce((sum, entry) => sum + toldRows(entry), 0) : 0;
-    if (told === 0) return { output: await hop.forward(asked, this.#rows), result: {} };
-    const { output, tokens, logprobs } = await hop.forwardTold(asked, this.#rows, told);
-    return { output, result: { tokens, ...(logprobs && { logprobs }) } };
+    const told = output === "sample" ? entries.reduce((sum, entry) => sum + toldRows(entry), 0) : 0;
+    return { batch: { entries: given, output, ...(logprobs && { logprobs: true }) }, told: told === 0 ? undefined : told };
   }
 
   #entriesOf(hop: ActiveHop, hidden: Hidden): readonly BatchEntry[] {

@@ -75,8 +75,8 @@ export class SwarmHost {
           }
           return undefined;
         },
-        onStage: (link) => {
-          if (this.#contributing) void this.#contributing.contribution.use(link);
+        onStage: (link, purpose) => {
+          if (this.#contributing) void this.#contributing.contribution.use(link, purpose);
           else link.close("this peer only uses the swarm");
         },
         onBytes: (bytes) => (this.#fetchedBytes += bytes),
