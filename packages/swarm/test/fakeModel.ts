@@ -6,10 +6,12 @@ import {
   type KvBlock,
   type KvSnapshot,
   ModelError,
+  type SamplingParameters,
   type SequenceSlot,
   type Stage,
   type StageDescription,
   type StepOutput,
+  type TokenHistory,
 } from "@shoal/model";
 import type { LayerRange } from "../src/plan/range.ts";
 
@@ -20,6 +22,8 @@ export class FakeStage implements Stage {
   /** What is wrong with it. */
   fault: "none" | "lies" | "nan" | "stalls" | "short" | "few logprobs" | "unlikely logprobs" | "foreign logprobs" = "none";
   calls = 0;
+  /** What it was told to have been chosen, each time. */
+  readonly samplings: (TokenHistory | undefined)[] = [];
   /** Sequences that it takes at once. */
   room = 16;
   readonly #sequences = new Map<number, number[][]>();
@@ -71,7 +75,9 @@ export class FakeStage implements Stage {
     this.#sequences.delete(sequence);
   }
 
-  async setSampling(): Promise<void> {}
+  async setSampling(_sequence: SequenceSlot, _parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
+    this.samplings.push(history);
+  }
 
   async forward({ entries, output }: Batch): Promise<StepOutput> {
     this.calls++;

@@ -1,59 +1,13 @@
 import type { SequenceSlot, Stage } from "@shoal/model";
 import { describe, expect, test } from "vitest";
-import type { KnownPeer } from "../src/control/directory.ts";
-import { deferred } from "../src/deferred.ts";
 import type { Fault, OpenedHop } from "../src/pipeline/hop.ts";
 import { Auditor } from "../src/pipeline/audit.ts";
 import { SwarmStage, type SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
 import { choosePath } from "../src/plan/path.ts";
 import { gaps } from "../src/plan/range.ts";
-import { FAKE, FakeStage, answer, forwardTold } from "./fakeModel.ts";
+import { FAKE, FakeStage, answer } from "./fakeModel.ts";
+import { type FakeNetwork, FakePeer } from "./fakePeer.ts";
 import { SimulatedClock } from "./simulatedClock.ts";
-import { MODEL, serving } from "./swarmFixture.ts";
-
-class FakePeer {
-  readonly stage: FakeStage;
-  readonly known: KnownPeer;
-  readonly #lost = deferred<unknown>();
-  dead = false;
-  /** As its link tells. */
-  silentMs = 0;
-
-  constructor(name: string, begin: number, end: number, stepMs = 10) {
-    this.stage = new FakeStage({ begin, end });
-    this.known = { ...serving(begin, end, { stepMs }), peer: name, model: MODEL, number: 1, rtts: {}, heardAt: 0 };
-  }
-
-  kill(): void {
-    this.dead = true;
-    this.#lost.resolve(new Error("killed"));
-  }
-
-  /** Calls take a turn or two of the event loop, as over a link, and none is answered once the peer is dead. */
-  opened(): OpenedHop {
-    const away = new Promise<never>(() => {});
-    const stage = new Proxy<Stage>(this.stage, {
-      get: (target, name) => {
-        const value: unknown = Reflect.get(target, name, target);
-        if (typeof value !== "function") return value;
-        return async (...args: unknown[]) => {
-          await new Promise((resolve) => setImmediate(resolve));
-          if (this.dead) return away;
-          const result: unknown = await Reflect.apply(value, target, args);
-          await new Promise((resolve) => setImmediate(resolve));
-          return this.dead ? away : result;
-        };
-      },
-    });
-    return {
-      stage,
-      forwardTold: (batch) => forwardTold(stage, batch),
-      lost: this.#lost.promise,
-      silentMs: () => this.silentMs,
-      close: () => {},
-    };
-  }
-}
 
 interface Fleet {
   readonly peers: FakePeer[];
@@ -62,7 +16,7 @@ interface Fleet {
   readonly stage: SwarmStage;
 }
 
-async function fleet(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): Promise<Fleet> {
+async function fleetOf(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): Promise<Fleet> {
   const faults: { peer: string; fault: Fault }[] = [];
   const clock = new SimulatedClock();
   const stage = await SwarmStage.open({
@@ -96,7 +50,13 @@ async function fleet(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): 
 const PROMPT = Array.from({ length: 40 }, (_, index) => (index * 31) % FAKE.vocabSize);
 const solo = (prompt = PROMPT, count = 30) => answer(new FakeStage({ begin: 0, end: FAKE.nLayers }), prompt, count);
 
-describe("a stage of many peers", () => {
+describe.each(["relay", "push"] as const)("a stage of many peers that %s", (way) => {
+  const fleet = (peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): Promise<Fleet> => {
+    const network: FakeNetwork = new Map();
+    if (way === "push") for (const peer of peers) peer.join(network);
+    return fleetOf(peers, more);
+  };
+
   test("gives what one device gives, over any path", async () => {
     const expected = await solo();
     expect(new Set(expected).size).toBeGreaterThan(15);

@@ -147,7 +147,7 @@ export class Contribution {
   /** For this peer's own use; undefined while it does not serve. */
   get own(): OwnStage | undefined {
     if (!this.#serves) return undefined;
-    const { member, host } = this.#options;
+    const { member } = this.#options;
     const known = {
       ...this.#announcement("serving"),
       peer: member.peers.id,

@@ -58,7 +58,7 @@ export class PushPairs {
   }
 
   close(): void {
-    for (const from of [...this.#pairs.keys()]) this.#drop(from);
+    for (const from of this.#pairs.keys()) this.#drop(from);
   }
 
   #add(from: ActiveHop, to: ActiveHop, afterMs = 0): void {

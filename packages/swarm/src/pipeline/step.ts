@@ -95,7 +95,7 @@ export class Step {
 
   /** From hop to hop. A fault replaces what must be replaced, and the step goes on from there. */
   async run(): Promise<StepDone> {
-    for (this.#at = 0;;) {
+    for (this.#at = 0; ;) {
       const reached = this.#path.reach(this.#at);
       try {
         const done = reached.length > 1 ? await this.#runPushed(reached) : await this.#runOne(reached[0].hop);

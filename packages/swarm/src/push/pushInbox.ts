@@ -64,7 +64,9 @@ export class PushInbox {
       if (!values.every((value) => Number.isFinite(value))) throw malformed("a push", "hidden", "not all numbers", "finite values");
       waiting.take(values);
     } catch (error) {
-      waiting.refuse(error instanceof SwarmError ? error : new SwarmError("malformed", error instanceof Error ? error.message : String(error)));
+      waiting.refuse(
+        error instanceof SwarmError ? error : new SwarmError("malformed", error instanceof Error ? error.message : String(error)),
+      );
     }
   }
 
@@ -79,7 +81,7 @@ export class PushInbox {
   }
 
   close(): void {
-    for (const number of [...this.#waiting.keys()]) this.cancel(number);
+    for (const number of this.#waiting.keys()) this.cancel(number);
     this.#early.clear();
   }
 }

@@ -184,9 +184,7 @@ class PushPort {
   #begin(message: Message, { batch, activations, told, give }: StepCall, taken: Promise<string | undefined>): void {
     this.#running.set(message.call, { message, told, give, activations, taken });
     const method = told ? "forwardTold" : "forward";
-    this.#options.near.send(
-      encodeFrame({ kind: "call", call: message.call, target: 0, method, body: { batch, activations: "f32" } }),
-    );
+    this.#options.near.send(encodeFrame({ kind: "call", call: message.call, target: 0, method, body: { batch, activations: "f32" } }));
   }
 
   async #finish({ message, told, give, activations, taken }: Running, frame: Frame): Promise<void> {

@@ -8,7 +8,7 @@
  */
 import { networkInterfaces } from "node:os";
 import process from "node:process";
-import { serveStage } from "@shoal/cluster";
+import { memoryChannel, serveStage } from "@shoal/cluster";
 import { newIdentity } from "../../src/control/identity.ts";
 import { inviteFromText } from "../../src/control/invite.ts";
 import { libp2pRendezvous } from "../../src/control/libp2pRendezvous.ts";
@@ -19,17 +19,22 @@ import type { Link } from "../../src/link/link.ts";
 import { linkChannel } from "../../src/link/linkChannel.ts";
 import { denoPeerConnection } from "../../src/link/rtc.deno.ts";
 import { announceClient, openSwarmStage } from "../../src/member/client.ts";
-import { Peers } from "../../src/peers.ts";
+import { type LinkPurpose, Peers } from "../../src/peers.ts";
+import { maxPushBytes } from "../../src/push/messages.ts";
+import { PushLinks } from "../../src/push/pushLinks.ts";
+import { servePushing } from "../../src/push/pushPort.ts";
 import { FAKE, FakeStage, answer } from "../fakeModel.ts";
 import { serving } from "../swarmFixture.ts";
 import { TOKENS, promptOf } from "./churnPrompts.ts";
 
 const FAULTS = ["stalls", "nan"] as const;
+/** Of a step. */
+const MAX_TOKENS = 16;
 const [role = "", text = "", ...numbers] = Deno.args;
 const outside = Object.keys(networkInterfaces()).filter((name) => name !== "lo" && name !== "lab0");
 if (outside.length > 0) throw new Error(`Cannot open WebRTC here: there is '${outside.join("', '")}', expected a network of its own`);
 
-async function join(onLink?: (link: Link) => void): Promise<Peers> {
+async function join(onLink?: (link: Link, purpose: LinkPurpose) => void): Promise<Peers> {
   const invite = inviteFromText(text);
   const identity = await newIdentity();
   return new Peers({
@@ -45,7 +50,14 @@ async function join(onLink?: (link: Link) => void): Promise<Peers> {
 
 async function serve(begin: number, end: number): Promise<void> {
   const stage = new FakeStage({ begin, end });
-  const peers = await join((link) => void serveStage(linkChannel(link), stage, { ownsStage: false }));
+  const { hiddenSize } = FAKE;
+  const links: PushLinks = new PushLinks({ connect: async (peer) => linkChannel(await peers.connect(peer, "push")) });
+  const peers: Peers = await join((link, purpose) => {
+    if (purpose === "push") return links.receive(link.remote, linkChannel(link, maxPushBytes(MAX_TOKENS, hiddenSize)));
+    const [near, far] = memoryChannel();
+    void serveStage(far, stage, { ownsStage: false });
+    servePushing({ near, far: linkChannel(link), links, hiddenSize, maxTokens: MAX_TOKENS });
+  });
   const started = Date.now();
   const announce = (): void => peers.announce(serving(begin, end, { started, stepMs: 1, load: stage.openSequences / stage.room }));
   announce();
