@@ -4,6 +4,8 @@ export { type StreamChannelOptions, streamChannel } from "./channels/stream.ts";
 export { ClusterError, type ClusterErrorCode, PeerLostError } from "./errors.ts";
 export { RemoteExpertShard, type RemoteShardOptions, ShardServer, remoteShard, serveShard } from "./experts/remoteShard.ts";
 export { type ShardMember, ShardedExperts, type ShardedExpertsOptions } from "./experts/shardedExperts.ts";
+export { type Choice, Choices } from "./pipeline/choices.ts";
+export { checkBatch } from "./pipeline/joined.ts";
 export { type PipelineOptions, PipelineStage } from "./pipeline/pipelineStage.ts";
 export {
   RemoteStage,

@@ -11,6 +11,7 @@ import type { LayerRange } from "../plan/range.ts";
 import { SequenceHistory } from "./history.ts";
 import { ActiveHop, type Fault, HopFault, type ModelShape, type OpenedHop, isLackOfRoom } from "./hop.ts";
 import { type PushPair, PushPairs } from "./pushPairs.ts";
+import { Recovery, type Walker } from "./recovery.ts";
 
 /** A stage that does not answer for so long is replaced, where others have its layers. A chunk of a prompt on a slow device takes seconds. */
 export const STALL_MS = 15_000;
@@ -60,6 +61,7 @@ export class ActivePath {
   readonly #closing = new AbortController();
   #hops: readonly ActiveHop[] = [];
   readonly pairs: PushPairs;
+  readonly recovery: Recovery;
   #replaced = 0;
   readonly #stopPreparing: () => void;
 
@@ -68,6 +70,10 @@ export class ActivePath {
     this.clock = options.clock ?? SYSTEM_CLOCK;
     this.#sequences = sequences;
     this.pairs = new PushPairs(this.clock);
+    this.recovery = new Recovery({
+      isUsed: (hop) => this.#hops.includes(hop),
+      replace: (hop, fault, before) => this.#replace(hop, fault, before),
+    });
     this.#stopPreparing = options.prepare ? every(this.clock, PREPARE_MS, () => this.#prepare()) : () => {};
   }
 
@@ -146,32 +152,39 @@ export class ActivePath {
     prepare?.(new Set(others.map(({ peer }) => peer).filter((peer) => !used.has(peer))));
   }
 
-  /** The same for all stages; one that fails is replaced, and asked in its new place. */
-  async everywhere(work: (hop: ActiveHop) => Promise<void>): Promise<void> {
-    for (let at = 0; at < this.#options.nLayers;) at = await this.retrying(at, work);
+  /** The same for all stages, one after the other; one that fails is replaced, and its successor asked. What was done stays done: it may be asked again. */
+  everywhere(work: (hop: ActiveHop) => Promise<void>): Promise<void> {
+    return this.#walk(0, work);
   }
 
-  /** @returns where the stage ends that did it in the end */
-  async retrying(layer: number, work: (hop: ActiveHop) => Promise<void>): Promise<number> {
-    let at = layer;
-    for (;;) {
-      const hop = this.#hops.find(({ begin }) => begin === at) ?? this.last;
-      try {
-        await work(hop);
-        return hop.end;
-      } catch (error) {
-        if (!(error instanceof HopFault)) throw error;
-        at = await this.replace(hop, error);
+  /** As `everywhere`, for the last stage. */
+  onLast(work: (hop: ActiveHop) => Promise<void>): Promise<void> {
+    return this.#walk(this.last.begin, work);
+  }
+
+  #walk(from: number, work: (hop: ActiveHop) => Promise<void>): Promise<void> {
+    let at = from;
+    const walker: Walker = { takeBack: ({ begin, end }) => void (at = at >= begin && at < end ? begin : at) };
+    return this.recovery.walk(async () => {
+      while (at < this.#options.nLayers) {
+        // While it waited for its turn, the last stage may have been replaced by one of more layers.
+        const hop = this.#hops.find(({ begin }) => begin === at) ?? this.last;
+        try {
+          await work(hop);
+          at = hop.end;
+        } catch (error) {
+          if (!(error instanceof HopFault)) throw error;
+          await this.recovery.replaced(walker, hop, error);
+        }
       }
-    }
+    });
   }
 
   /**
    * Other peers in place of one: for its layers alone if anybody has just those, else for more around them.
-   * @param before told the layer where what is replaced begins, before anything is computed again
-   * @returns that layer
+   * @param before told what is replaced, before anything is computed again
    */
-  async replace(hop: ActiveHop, fault: HopFault, before: (layer: number) => void = () => {}): Promise<number> {
+  async #replace(hop: ActiveHop, fault: HopFault, before: (range: LayerRange) => void): Promise<void> {
     const without = new Set<string>();
     let current: { readonly hop: ActiveHop; readonly fault: HopFault } = { hop, fault };
     for (;;) {
@@ -180,7 +193,7 @@ export class ActivePath {
       current.hop.close();
       const { range, hops } = await this.#openInstead(current.hop, without);
       try {
-        before(range.begin);
+        before(range);
         await this.#rebuild(hops);
         const gone = this.#hops.filter(({ begin }) => begin >= range.begin && begin < range.end);
         for (const one of gone) {
@@ -189,7 +202,7 @@ export class ActivePath {
         }
         this.#setHops([...this.#hops.filter((one) => !gone.includes(one)), ...hops].sort((a, b) => a.begin - b.begin));
         this.#replaced += hops.length;
-        return range.begin;
+        return;
       } catch (error) {
         for (const one of hops) one.close();
         if (!(error instanceof HopFault)) throw error;

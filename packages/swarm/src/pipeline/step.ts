@@ -11,9 +11,11 @@ import type { Hop } from "../plan/path.ts";
 import { digestOf } from "../push/messages.ts";
 import type { PushedStep } from "../push/remotePushing.ts";
 import type { ActivePath, Reached } from "./activePath.ts";
+import type { LayerRange } from "../plan/range.ts";
 import type { SequenceHistory, StageInput } from "./history.ts";
 import { type ActiveHop, HopFault, type ModelShape } from "./hop.ts";
 import type { PushPair } from "./pushPairs.ts";
+import type { Walker } from "./recovery.ts";
 
 /** What one stage did in one step for one sequence. */
 export interface ObservedStep {
@@ -72,7 +74,7 @@ interface PushedCall extends Reached {
   readonly running: Promise<PushedStep>;
 }
 
-export class Step {
+export class Step implements Walker {
   readonly #path: ActivePath;
   readonly #shape: ModelShape;
   readonly #onStep: ((step: ObservedStep) => void) | undefined;
@@ -102,9 +104,7 @@ export class Step {
         if (done) return done;
       } catch (error) {
         if (error instanceof PushFault) this.#path.pairs[error.disagree ? "distrust" : "rest"](error.pair);
-        else if (error instanceof HopFault)
-          // What was replaced may begin earlier, where this step has been already: it is taken back there and done again.
-          this.#at = await this.#path.replace(this.#path.at(this.#at), error, (layer) => this.#takeBack(layer));
+        else if (error instanceof HopFault) await this.#path.recovery.replaced(this, this.#path.at(this.#at), error);
         else throw error;
       }
     }
@@ -263,15 +263,16 @@ export class Step {
     }
   }
 
-  /** This step's inputs out of the histories from a layer on, where they have been committed: wherever it has come further. */
-  #takeBack(layer: number): void {
+  /** What was replaced may begin where this step has been already: its inputs from there on are out of the histories, where they have been committed, and it is done again from there. */
+  takeBack({ begin: layer, end }: LayerRange): void {
+    if (this.#at < layer || this.#at >= end) return;
     const inputs = this.#inputs;
-    const furthest = Math.max(...inputs.keys());
     for (const begin of inputs.keys()) {
       if (begin < layer) continue;
-      if (begin < furthest) for (const { history, tokens } of this.#entries) history.truncate(history.length(begin) - tokens.length, begin);
+      if (begin < this.#at) for (const { history, tokens } of this.#entries) history.truncate(history.length(begin) - tokens.length, begin);
       if (begin > layer) inputs.delete(begin);
     }
+    this.#at = layer;
   }
 }
 

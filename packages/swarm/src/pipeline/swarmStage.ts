@@ -1,9 +1,14 @@
 /**
- * The model over a path of peers, as one Stage. Each step goes through the stages in turn. What every stage was given is kept; when one is lost, stalls or answers nonsense, only
- * its layers are opened elsewhere, get the same inputs again, and the step goes on: tokens that are out do not change. (As Petals' inference session does.)
+ * The model over a path of peers, as one Stage. What every stage was given is kept; when one is lost, stalls or answers nonsense, only its layers are opened elsewhere, get the same inputs
+ * again, and whatever was under way goes on: tokens that are out do not change. (As Petals' inference session does.)
  *
- * Steps run one after the other. Prefixes are not shared and nothing is drafted: `retain` and `draft` are refused.
+ * The sequences of a step form groups, as many as the path has stages, and each group goes its own way: while one is at the second stage another is at the first, and nobody waits for
+ * others. What is done for one sequence is done in the order in which it was asked for, and a step that only samples returns at once, as with `PipelineStage`. So what fails later, for want
+ * of peers above all, fails the calls that follow for its sequences.
+ *
+ * Prefixes are not shared and nothing is drafted: `retain` and `draft` are refused.
  */
+import { type Choice, Choices, checkBatch } from "@shoal/cluster";
 import {
   type Batch,
   type ChosenLogprobs,
@@ -16,39 +21,49 @@ import {
   type StageDescription,
   type StepOutput,
   type TokenHistory,
+  toldRows,
 } from "@shoal/model";
 import type { Hop } from "../plan/path.ts";
 import { ActivePath, type ActivePathOptions } from "./activePath.ts";
 import { SequenceHistory } from "./history.ts";
-import { type ObservedStep, Step, type StepEntry, type StepResult } from "./step.ts";
-
-/** Steps whose tokens can be read. */
-const KEPT_STEPS = 256;
+import { type ObservedStep, Step, type StepDone, type StepEntry } from "./step.ts";
 
 export interface SwarmStageOptions extends ActivePathOptions {
   /** For whoever looks over the peers' shoulders (audit.ts). */
   readonly onStep?: (step: ObservedStep) => void;
 }
 
+interface Sequence {
+  readonly history: SequenceHistory;
+  readonly group: number;
+  /** Whether a token is, or is to be, chosen for it. */
+  chooses: boolean;
+  /** The last thing that was asked for it. */
+  tail: Promise<unknown>;
+  /** What became of it, for all that follows. */
+  failure: unknown;
+}
+
 export class SwarmStage implements Stage {
   readonly #options: SwarmStageOptions;
   readonly #path: ActivePath;
-  readonly #sequences: Map<SequenceSlot, SequenceHistory>;
-  readonly #results = new Map<number, StepResult>();
+  readonly #sequences = new Map<SequenceSlot, Sequence>();
+  /** Of those that are open, or being opened: what a stage that is replaced must have. */
+  readonly #histories: Map<SequenceSlot, SequenceHistory>;
+  readonly #choices = new Choices();
   #nextSlot = 0;
   #step = 0;
-  #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(options: SwarmStageOptions, path: ActivePath, sequences: Map<SequenceSlot, SequenceHistory>) {
+  private constructor(options: SwarmStageOptions, path: ActivePath, histories: Map<SequenceSlot, SequenceHistory>) {
     this.#options = options;
     this.#path = path;
-    this.#sequences = sequences;
+    this.#histories = histories;
   }
 
   /** @throws SwarmError incomplete where no path comes about within the patience */
   static async open(options: SwarmStageOptions): Promise<SwarmStage> {
-    const sequences = new Map<SequenceSlot, SequenceHistory>();
-    return new SwarmStage(options, await ActivePath.open(options, sequences), sequences);
+    const histories = new Map<SequenceSlot, SequenceHistory>();
+    return new SwarmStage(options, await ActivePath.open(options, histories), histories);
   }
 
   get path(): readonly Hop[] {
@@ -63,11 +78,15 @@ export class SwarmStage implements Stage {
   /** Of what is kept for rebuilding stages. */
   get historyBytes(): number {
     let sum = 0;
-    for (const history of this.#sequences.values()) sum += history.bytes();
+    for (const history of this.#histories.values()) sum += history.bytes();
     return sum;
   }
 
   async describe(): Promise<StageDescription> {
+    return this.#description();
+  }
+
+  #description(): StageDescription {
     const all = this.#path.hops.map(({ description }) => description);
     const least = (of: (one: StageDescription) => number): number => Math.min(...all.map(of));
     const last = this.#path.last.description;
@@ -89,15 +108,26 @@ export class SwarmStage implements Stage {
     };
   }
 
-  open(prefix: readonly KvBlock[] = []): Promise<SequenceSlot> {
-    if (prefix.length > 0) return refused("begin with KV blocks of others");
-    return this.#inTurn(async () => {
-      const sequence = this.#nextSlot++ as SequenceSlot;
-      const history = new SequenceHistory(this.#options.hiddenSize);
-      await this.#path.everywhere(async (hop) => void hop.slots.set(sequence, await hop.call(hop.stage.open())));
-      this.#sequences.set(sequence, history);
-      return sequence;
-    });
+  async open(prefix: readonly KvBlock[] = []): Promise<SequenceSlot> {
+    if (prefix.length > 0) await refused("begin with KV blocks of others");
+    this.#path.check();
+    const sequence = this.#nextSlot++ as SequenceSlot;
+    const history = new SequenceHistory(this.#options.hiddenSize);
+    // From now on a stage that is replaced has it too.
+    this.#histories.set(sequence, history);
+    try {
+      await this.#path.everywhere(async (hop) => {
+        if (!hop.slots.has(sequence)) hop.slots.set(sequence, await hop.call(hop.stage.open()));
+      });
+    } catch (error) {
+      await this.#forget(sequence);
+      throw error;
+    }
+    const used = Array.from(this.#path.hops, () => 0);
+    for (const { group } of this.#sequences.values()) if (group < used.length) used[group] = (used[group] ?? 0) + 1;
+    const group = used.indexOf(Math.min(...used));
+    this.#sequences.set(sequence, { history, group, chooses: false, tail: Promise.resolve(), failure: undefined });
+    return sequence;
   }
 
   retain(): Promise<readonly KvBlock[]> {
@@ -116,39 +146,57 @@ export class SwarmStage implements Stage {
     return refused("import KV rows");
   }
 
-  truncate(sequence: SequenceSlot, length: number): Promise<void> {
-    return this.#inTurn(async () => {
-      const history = this.#history(sequence);
-      history.truncate(length);
+  async truncate(sequence: SequenceSlot, length: number): Promise<void> {
+    const held = this.#sequence(sequence);
+    await this.#inTurn([held], () => {
+      held.history.truncate(length);
       // A stage that is rebuilt is rebuilt as long as the history says: cutting it once more changes nothing.
-      await this.#path.everywhere((hop) => hop.call(hop.stage.truncate(hop.slot(sequence), length)));
+      return this.#path.everywhere((hop) => hop.call(hop.stage.truncate(hop.slot(sequence), length)));
     });
   }
 
-  close(sequence: SequenceSlot): Promise<void> {
-    return this.#inTurn(async () => {
-      this.#history(sequence);
-      this.#sequences.delete(sequence);
-      for (const hop of this.#path.hops) {
-        const slot = hop.slots.get(sequence);
-        hop.slots.delete(sequence);
-        // Whoever is gone has closed it already.
-        if (slot !== undefined) await hop.call(hop.stage.close(slot)).catch(() => undefined);
-      }
+  async close(sequence: SequenceSlot): Promise<void> {
+    const { tail } = this.#sequence(sequence);
+    this.#sequences.delete(sequence);
+    await tail.catch(() => undefined);
+    await this.#forget(sequence);
+  }
+
+  async setSampling(sequence: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
+    const held = this.#sequence(sequence);
+    await this.#inTurn([held], () => {
+      held.history.sampling = { parameters, ...(history && { history }) };
+      held.history.chosen = [];
+      return this.#path.onLast((hop) => hop.call(hop.stage.setSampling(hop.slot(sequence), parameters, history)));
     });
   }
 
-  setSampling(sequence: SequenceSlot, parameters: SamplingParameters, history?: TokenHistory): Promise<void> {
-    return this.#inTurn(async () => {
-      const own = this.#history(sequence);
-      own.sampling = { parameters, ...(history && { history }) };
-      own.chosen = [];
-      await this.#path.retrying(this.#path.last.begin, (hop) => hop.call(hop.stage.setSampling(hop.slot(sequence), parameters, history)));
-    });
-  }
-
-  forward(batch: Batch): Promise<StepOutput> {
-    return this.#inTurn(() => this.#forward(batch));
+  async forward(batch: Batch): Promise<StepOutput> {
+    this.#path.check();
+    checkBatch(batch, this.#description(), (sequence) => this.#sequence(sequence));
+    for (const { sequence, tokens, verify = 0 } of batch.entries) {
+      const { chooses, failure } = this.#sequence(sequence);
+      if (failure !== undefined) throw failure;
+      if (verify > 0) throw new ModelError("unsupported", "Cannot verify a draft: a swarm's stage has no MTP module");
+      if (tokens === "sampled" && !chooses)
+        throw new ModelError("bad-batch", `Cannot go on with a sampled token: sequence ${sequence} has none`);
+    }
+    const { output } = batch;
+    const step = this.#step++;
+    const groups = new Map<number, number[]>();
+    // Whoever wants rows back waits for all of them.
+    const isOne = output !== "sample" && output !== "none";
+    for (const [index, { sequence }] of batch.entries.entries()) {
+      const group = isOne ? 0 : this.#sequence(sequence).group;
+      groups.set(group, [...(groups.get(group) ?? []), index]);
+    }
+    const running = [...groups.values()].map((indices) => ({ indices, done: this.#pass(batch, indices) }));
+    this.#choices.add(
+      step,
+      running.map(({ indices, done }) => choiceOf(batch, indices, done)),
+    );
+    const [first] = running;
+    return isOne && first ? { ...(await first.done).output, step } : { step };
   }
 
   draft(): Promise<StepOutput> {
@@ -160,55 +208,50 @@ export class SwarmStage implements Stage {
   }
 
   sampled(first: number, count: number): Promise<readonly (readonly number[])[]> {
-    return this.#inTurn(async () => this.#kept(first, count).map(({ tokens = [] }) => tokens));
+    return this.#choices.read(first, count, ({ ids }) => ids);
   }
 
   logprobs(first: number, count: number): Promise<readonly (readonly ChosenLogprobs[])[]> {
-    return this.#inTurn(async () => this.#kept(first, count).map(({ logprobs = [] }) => logprobs));
+    return this.#choices.read(first, count, async ({ ids, toldLogprobs }) => {
+      await ids;
+      return toldLogprobs() ?? [];
+    });
   }
 
   async destroy(): Promise<void> {
     this.#path.close();
-    await this.#turn;
+    await Promise.allSettled([...this.#sequences.values()].map(({ tail }) => tail));
   }
 
-  #history(sequence: SequenceSlot): SequenceHistory {
-    const history = this.#sequences.get(sequence);
-    if (!history) throw new ModelError("unknown-sequence", `Cannot use sequence ${sequence}: it is not open`);
-    return history;
+  #sequence(slot: SequenceSlot): Sequence {
+    const sequence = this.#sequences.get(slot);
+    if (!sequence) throw new ModelError("unknown-sequence", `Cannot use sequence ${slot}: it is not open`);
+    return sequence;
   }
 
-  #kept(first: number, count: number): readonly StepResult[] {
-    return Array.from({ length: count }, (_, index) => {
-      const result = this.#results.get(first + index);
-      if (!result)
-        throw new ModelError("bad-batch", `Cannot read step ${first + index}: it is not there, or more than ${KEPT_STEPS} steps ago`);
-      return result;
-    });
-  }
-
-  async #forward(batch: Batch): Promise<StepOutput> {
-    if (batch.chain === true) throw new ModelError("unsupported", "Cannot chain steps: a swarm's stage has no MTP module");
-    const entries = batch.entries.map((given): StepEntry => {
-      const history = this.#history(given.sequence);
-      if ((given.verify ?? 0) > 0) throw new ModelError("unsupported", "Cannot verify a draft: a swarm's stage has no MTP module");
-      if (given.tokens !== "sampled") return { given, history, tokens: given.tokens };
-      if (history.last === undefined)
-        throw new ModelError("bad-batch", `Cannot go on with a sampled token: sequence ${given.sequence} has none`);
-      return { given, history, tokens: [history.last] };
-    });
-    const before = entries.map(({ history }) => history.length());
+  /** Some entries of a batch, through all stages. */
+  #pass(batch: Batch, indices: readonly number[]): Promise<StepDone> {
+    const given = indices.flatMap((index) => batch.entries[index] ?? []);
+    const sequences = given.map(({ sequence }) => this.#sequence(sequence));
+    if (batch.output === "sample") for (const [index, held] of sequences.entries()) held.chooses ||= given[index]?.quiet !== true;
     const { onStep } = this.#options;
-    try {
-      const output = await new Step({ path: this.#path, shape: this.#options, onStep }, batch, entries).run();
-      const step = this.#step++;
-      this.#results.set(step, output.result);
-      this.#results.delete(step - KEPT_STEPS);
-      return { ...output.output, step };
-    } catch (error) {
-      await this.#undo(entries, before);
-      throw error;
-    }
+    return this.#inTurn(sequences, () =>
+      this.#path.recovery.walk(async () => {
+        const entries = given.map((entry, index): StepEntry => {
+          const { history } = sequences[index] ?? this.#sequence(entry.sequence);
+          // There is one: nothing that was to choose it has failed.
+          return { given: entry, history, tokens: entry.tokens === "sampled" ? [history.last ?? 0] : entry.tokens };
+        });
+        const before = entries.map(({ history }) => history.length());
+        try {
+          return await new Step({ path: this.#path, shape: this.#options, onStep }, { ...batch, entries: given }, entries).run();
+        } catch (error) {
+          await this.#undo(entries, before);
+          for (const held of sequences) held.failure = error;
+          throw error;
+        }
+      }),
+    );
   }
 
   /** A step that was refused in the middle leaves every stage as it was. */
@@ -223,14 +266,43 @@ export class SwarmStage implements Stage {
     }
   }
 
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(() => {
+  async #forget(sequence: SequenceSlot): Promise<void> {
+    this.#histories.delete(sequence);
+    for (const hop of this.#path.hops) {
+      const slot = hop.slots.get(sequence);
+      hop.slots.delete(sequence);
+      // Whoever is gone has closed it already.
+      if (slot !== undefined) await hop.call(hop.stage.close(slot)).catch(() => undefined);
+    }
+  }
+
+  /** When everything before it is done for these sequences, unless that failed. */
+  #inTurn<T>(sequences: readonly Sequence[], work: () => Promise<T>): Promise<T> {
+    const result = Promise.allSettled(sequences.map(({ tail }) => tail)).then(() => {
       this.#path.check();
+      const failed = sequences.find(({ failure }) => failure !== undefined);
+      if (failed) throw failed.failure;
       return work();
     });
-    this.#turn = result.catch(() => undefined);
+    for (const sequence of sequences) sequence.tail = result;
+    result.catch(() => {});
     return result;
   }
+}
+
+function choiceOf({ entries, output }: Batch, indices: readonly number[], done: Promise<StepDone>): Choice {
+  let told: StepDone["result"] = {};
+  const ids = done.then(({ result }) => {
+    told = result;
+    return result.tokens ?? [];
+  });
+  // Whoever reads them hears of it.
+  ids.catch(() => {});
+  const counts = indices.map((index) => {
+    const entry = entries[index];
+    return output === "sample" && entry ? toldRows(entry) : 0;
+  });
+  return { entries: indices, counts, step: Promise.resolve(0), ids, toldLogprobs: () => told.logprobs };
 }
 
 function refused(what: string): Promise<never> {
