@@ -1,42 +1,68 @@
 /**
  * What distance costs a conversation: a client and k peers, each on a host of a network lab, over WebRTC, with a model whose arithmetic takes no time.
  *
- *     deno run -A packages/swarm/bench/decode.ts [RTT_MS] [PEERS,...] [LOSS_PERMILLE] [JITTER_MS] [relayed]
+ *     deno run -A packages/swarm/bench/decode.ts [--rtt MS] [--peers K,...] [--sequences N,...] [--row-ms MS] [--loss PERMILLE] [--jitter MS] [--relayed]
  *
- * Prints, for each k: the median and the 95th percentile of a token, the round trip of an empty call, the token in round trips, and its ratio to k/2 round trips and half a one back, which
- * is what distance alone costs where stages push to one another; with "relayed" as the last argument the client carries everything.
+ * Prints, for each k and each number of sequences: the median and the 95th percentile of a token of a sequence, the round trip of an empty call, the token in round trips, its ratio to k/2
+ * round trips and half a one back with the rows' time in each stage, and tokens a second of all sequences. `--relayed`: the client carries everything. `--row-ms`: what a row takes on a
+ * stage, whose rows are computed one after the other.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { Netlab } from "../test/netlab/netlab.ts";
 
-const [rtt = "20", counts = "1,2,3", loss = "0", jitter = "0", way = "pushed"] = Deno.args;
-const cable = { delayMs: Number(rtt) / 4, lossPermille: Number(loss) / 2, jitterMs: Number(jitter) / 2 };
+const { values } = parseArgs({
+  options: {
+    rtt: { type: "string", default: "20" },
+    peers: { type: "string", default: "1,2,3" },
+    sequences: { type: "string", default: "1" },
+    "row-ms": { type: "string", default: "0" },
+    loss: { type: "string", default: "0" },
+    jitter: { type: "string", default: "0" },
+    groups: { type: "string", default: "" },
+    relayed: { type: "boolean", default: false },
+  },
+});
+const cable = { delayMs: Number(values.rtt) / 4, lossPermille: Number(values.loss) / 2, jitterMs: Number(values.jitter) / 2 };
 const script = fileURLToPath(new URL("./decodeHost.ts", import.meta.url));
 
-for (const count of counts.split(",")) {
+const way = values.relayed ? "relayed" : "pushed";
+
+for (const count of values.peers.split(",")) {
   const names = Array.from({ length: Number(count) }, (_, index) => `peer${index}`);
   const lab = await Netlab.up(["client", ...names].map((name) => ({ name, ...cable })));
   try {
     const start = (name: string) => {
-      const child = lab.spawn(name, [Deno.execPath(), "run", "-A", "--quiet", script, name, count, way]);
+      const child = lab.spawn(name, [
+        Deno.execPath(),
+        "run",
+        "-A",
+        "--quiet",
+        script,
+        name,
+        count,
+        way,
+        values.sequences,
+        values["row-ms"],
+      ]);
       child.stderr?.pipe(process.stderr);
       return child;
     };
     const hosts = new Map(["client", ...names].map((name) => [name, start(name)]));
-    const result = await new Promise<unknown>((resolve, reject) => {
+    const results = await new Promise<readonly unknown[]>((resolve, reject) => {
       for (const [from, child] of hosts) {
         child.on("exit", () => reject(new Error(`'${from}' ended before there was a result`)));
         if (child.stdout)
           createInterface({ input: child.stdout }).on("line", (line) => {
-            const { to, result, ...said } = JSON.parse(line) as { readonly to?: string; readonly result?: unknown };
-            if (result !== undefined) resolve(result);
+            const { to, results, ...said } = JSON.parse(line) as { readonly to?: string; readonly results?: readonly unknown[] };
+            if (results) resolve(results);
             else hosts.get(to ?? "")?.stdin?.write(`${JSON.stringify({ from, ...said })}\n`);
           });
       }
     });
-    console.log(JSON.stringify(result));
+    for (const result of results) console.log(JSON.stringify(result));
   } finally {
     lab.down();
   }

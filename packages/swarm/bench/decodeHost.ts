@@ -1,11 +1,12 @@
 /**
  * One host of `bench/decode.ts`: a peer that serves its share of a small model and pushes to the next, or the client that decodes with it. Signals come and go as lines of JSON.
  *
- *     decodeHost.ts client|peerINDEX PEERS pushed|relayed
+ *     decodeHost.ts client|peerINDEX PEERS pushed|relayed SEQUENCES,... ROW_MS
  */
 import { createInterface } from "node:readline";
 import process from "node:process";
 import { memoryChannel, serveStage } from "@shoal/cluster";
+import type { Batch, SequenceSlot, StepOutput } from "@shoal/model";
 import { linkChannel } from "../src/link/linkChannel.ts";
 import { denoPeerConnection } from "../src/link/rtc.deno.ts";
 import { RtcNegotiator, type Signal } from "../src/link/rtcNegotiator.ts";
@@ -22,11 +23,28 @@ import { FAKE, FakeStage } from "../test/fakeModel.ts";
 /** The links between the peers come about meanwhile. */
 const WARM_UP_TOKENS = 50;
 const TOKENS = 100;
-const [role = "", peers = "1", way = "pushed"] = Deno.args;
+/** Steps under way and unread. */
+const AHEAD = 8;
+const [role = "", peers = "1", way = "pushed", sequenceCounts = "1", rowMs = "0"] = Deno.args;
 const count = Number(peers);
 const isClient = role === "client";
 const own = Number(role.slice("peer".length));
 const rtc = { PeerConnection: denoPeerConnection() };
+
+/** Rows take their time, one after the other. */
+class BusyStage extends FakeStage {
+  #busy: Promise<unknown> = Promise.resolve();
+
+  override forward(batch: Batch): Promise<StepOutput> {
+    const ms = Number(rowMs) * batch.entries.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    const done = this.#busy.then(async () => {
+      if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms));
+      return super.forward(batch);
+    });
+    this.#busy = done.catch(() => undefined);
+    return done;
+  }
+}
 
 interface End {
   readonly link: StripedLink;
@@ -81,7 +99,7 @@ else {
     if (link) links.receive(before, linkChannel(link));
   }
   const [near, stage] = memoryChannel();
-  void serveStage(stage, new FakeStage(layersOf(own)), { ownsStage: false });
+  void serveStage(stage, new BusyStage(layersOf(own)), { ownsStage: false });
   servePushing({ near, far: linkChannel(toClient.link), links, hiddenSize: FAKE.hiddenSize, maxTokens: 16 });
   await toClient.link.closed;
   Deno.exit(0);
@@ -114,32 +132,48 @@ async function roundTrip(): Promise<number> {
   return all.sort((a, b) => a - b)[15] ?? Number.NaN;
 }
 
-const sequence = await stage.open();
-const times: number[] = [];
-await stage.forward({ entries: [{ sequence, tokens: [1] }], output: "sample" });
-for (let token = 0; token < WARM_UP_TOKENS + TOKENS; token++) {
-  const begin = performance.now();
-  const { step } = await stage.forward({ entries: [{ sequence, tokens: "sampled" }], output: "sample" });
+/** Tokens of so many sequences at once, submitted ahead as the engine does. */
+async function decode(sequences: number, tokens: number): Promise<{ readonly times: readonly number[]; readonly ms: number }> {
+  const slots: SequenceSlot[] = [];
+  for (let i = 0; i < sequences; i++) slots.push(await stage.open());
+  let { step } = await stage.forward({ entries: slots.map((sequence, index) => ({ sequence, tokens: [1 + index] })), output: "sample" });
   await stage.sampled(step, 1);
-  if (token >= WARM_UP_TOKENS) times.push(performance.now() - begin);
+  const first = step + 1;
+  const begin = performance.now();
+  const times: number[] = [];
+  let before = begin;
+  for (let token = 0; token < tokens; token++) {
+    for (; step < Math.min(first + token + AHEAD, first + tokens) - 1;)
+      ({ step } = await stage.forward({ entries: slots.map((sequence) => ({ sequence, tokens: "sampled" as const })), output: "sample" }));
+    await stage.sampled(first + token, 1);
+    const now = performance.now();
+    times.push(now - before);
+    before = now;
+  }
+  for (const slot of slots) await stage.close(slot);
+  return { times: times.sort((a, b) => a - b), ms: before - begin };
 }
-times.sort((a, b) => a - b);
-const at = (share: number): number => times[Math.floor((times.length - 1) * share)] ?? Number.NaN;
+
+await decode(1, WARM_UP_TOKENS);
 const rttMs = await roundTrip();
-const ifPushedMs = ((count + 1) * rttMs) / 2;
-console.log(
-  JSON.stringify({
-    result: {
-      peers: count,
-      rttMs,
-      tokenMs: at(0.5),
-      token95Ms: at(0.95),
-      roundTrips: at(0.5) / rttMs,
-      ifPushedMs,
-      overPushed: at(0.5) / ifPushedMs,
-      way,
-      replaced: stage.replaced,
-    },
-  }),
-);
+const results: unknown[] = [];
+for (const sequences of sequenceCounts.split(",").map(Number)) {
+  const { times, ms } = await decode(sequences, TOKENS);
+  const at = (share: number): number => times[Math.floor((times.length - 1) * share)] ?? Number.NaN;
+  const ifPushedMs = ((count + 1) * rttMs) / 2 + count * Number(rowMs);
+  results.push({
+    way,
+    peers: count,
+    sequences,
+    rttMs,
+    tokenMs: at(0.5),
+    token95Ms: at(0.95),
+    roundTrips: at(0.5) / rttMs,
+    ifPushedMs,
+    overPushed: at(0.5) / ifPushedMs,
+    tokensPerSecond: (sequences * TOKENS * 1000) / ms,
+    replaced: stage.replaced,
+  });
+}
+console.log(JSON.stringify({ results }));
 setTimeout(() => Deno.exit(0), 200);

@@ -31,6 +31,8 @@ import { type ObservedStep, Step, type StepDone, type StepEntry } from "./step.t
 export interface SwarmStageOptions extends ActivePathOptions {
   /** For whoever looks over the peers' shoulders (audit.ts). */
   readonly onStep?: (step: ObservedStep) => void;
+  /** That sequences are divided into; by default as many as the path has stages. */
+  readonly groups?: number;
 }
 
 interface Sequence {
@@ -123,7 +125,7 @@ export class SwarmStage implements Stage {
       await this.#forget(sequence);
       throw error;
     }
-    const used = Array.from(this.#path.hops, () => 0);
+    const used = Array.from({ length: this.#options.groups ?? this.#path.hops.length }, () => 0);
     for (const { group } of this.#sequences.values()) if (group < used.length) used[group] = (used[group] ?? 0) + 1;
     const group = used.indexOf(Math.min(...used));
     this.#sequences.set(sequence, { history, group, chooses: false, tail: Promise.resolve(), failure: undefined });
