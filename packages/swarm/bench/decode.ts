@@ -1,11 +1,11 @@
 /**
  * What distance costs a conversation: a client and k peers, each on a host of a network lab, over WebRTC, with a model whose arithmetic takes no time.
  *
- *     deno run -A packages/swarm/bench/decode.ts [--rtt MS] [--peers K,...] [--sequences N,...] [--row-ms MS] [--loss PERMILLE] [--jitter MS] [--relayed]
+ *     deno run -A packages/swarm/bench/decode.ts [--rtt MS] [--peers K,...] [--sequences N,...] [--row-ms MS] [--groups N] [--loss PERMILLE] [--jitter MS] [--relayed]
  *
  * Prints, for each k and each number of sequences: the median and the 95th percentile of a token of a sequence, the round trip of an empty call, the token in round trips, its ratio to k/2
  * round trips and half a one back with the rows' time in each stage, and tokens a second of all sequences. `--relayed`: the client carries everything. `--row-ms`: what a row takes on a
- * stage, whose rows are computed one after the other.
+ * stage, whose rows are computed one after the other. `--groups 1`: sequences wait for one another.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -46,6 +46,7 @@ for (const count of values.peers.split(",")) {
         way,
         values.sequences,
         values["row-ms"],
+        values.groups,
       ]);
       child.stderr?.pipe(process.stderr);
       return child;

@@ -1,7 +1,7 @@
 /**
  * One host of `bench/decode.ts`: a peer that serves its share of a small model and pushes to the next, or the client that decodes with it. Signals come and go as lines of JSON.
  *
- *     decodeHost.ts client|peerINDEX PEERS pushed|relayed SEQUENCES,... ROW_MS
+ *     decodeHost.ts client|peerINDEX PEERS pushed|relayed SEQUENCES,... ROW_MS GROUPS
  */
 import { createInterface } from "node:readline";
 import process from "node:process";
@@ -25,7 +25,7 @@ const WARM_UP_TOKENS = 50;
 const TOKENS = 100;
 /** Steps under way and unread. */
 const AHEAD = 8;
-const [role = "", peers = "1", way = "pushed", sequenceCounts = "1", rowMs = "0"] = Deno.args;
+const [role = "", peers = "1", way = "pushed", sequenceCounts = "1", rowMs = "0", groups = ""] = Deno.args;
 const count = Number(peers);
 const isClient = role === "client";
 const own = Number(role.slice("peer".length));
@@ -111,6 +111,7 @@ const stage = await SwarmStage.open({
   ...FAKE,
   plan: () => names.map((peer, index) => ({ peer, layers: layersOf(index) })),
   missing: () => [],
+  ...(groups !== "" && { groups: Number(groups) }),
   open: async ({ peer }) => {
     const at = ends.get(peer);
     if (!at) throw new Error(`Cannot open '${peer}': it is not there`);
