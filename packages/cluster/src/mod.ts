@@ -7,18 +7,13 @@ export { type ShardMember, ShardedExperts, type ShardedExpertsOptions } from "./
 export { type Choice, Choices } from "./pipeline/choices.ts";
 export { checkBatch } from "./pipeline/joined.ts";
 export { type PipelineOptions, PipelineStage } from "./pipeline/pipelineStage.ts";
-export {
-  RemoteStage,
-  type RemoteStageOptions,
-  type RemoteTarget,
-  type TellingStage,
-  type ToldStep,
-  remoteStage,
-} from "./stage/remoteStage.ts";
+export { RemoteStage, type RemoteStageOptions, type RemoteTarget, remoteStage } from "./stage/remoteStage.ts";
 export { batchBody, entryRows, outputOf } from "./stage/messages.ts";
 export * as stageSchemas from "./stage/schemas.ts";
+export { SharedStage } from "./stage/sharedStage.ts";
 export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
 export { stepTokens } from "./stage/stepTokens.ts";
+export type { DraftedStep, Drafting, DraftingStage, TellingStage, ToldStep } from "./stage/toldStep.ts";
 export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls, parsed } from "./wire/calls.ts";
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";
 export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame, frameAddress } from "./wire/frame.ts";

@@ -19,7 +19,13 @@ function setUp(names: readonly string[], liars: readonly string[], layers = { be
     open: async ({ peer }) => {
       const stage = stages.get(peer);
       if (!stage) throw new Error("gone");
-      return { stage, forwardTold: (batch) => forwardTold(stage, batch), lost: new Promise(() => {}), close: () => {} };
+      return {
+        stage,
+        forwardDrafted: () => Promise.reject(new Error("not here")),
+        forwardTold: (batch) => forwardTold(stage, batch),
+        lost: new Promise(() => {}),
+        close: () => {},
+      };
     },
     onLiar: (peer) => convicted.push(peer),
     share: 1,

@@ -1,5 +1,5 @@
 /** A peer of tests: a fake stage that can be killed or fall silent, reached by calls, or by channels over which stages push to one another. */
-import { type FrameChannel, memoryChannel, serveStage } from "@shoal/cluster";
+import { type FrameChannel, SharedStage, memoryChannel, serveStage } from "@shoal/cluster";
 import type { Stage } from "@shoal/model";
 import type { KnownPeer } from "../src/control/directory.ts";
 import { deferred } from "../src/deferred.ts";
@@ -103,6 +103,7 @@ export class FakePeer {
     return {
       stage,
       forwardTold: (batch) => forwardTold(stage, batch),
+      forwardDrafted: (batch, drafting) => new SharedStage(stage).forwardDrafted(batch, drafting),
       lost: this.#lost.promise,
       silentMs: () => this.silentMs,
       close: () => {},

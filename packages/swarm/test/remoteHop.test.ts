@@ -1,6 +1,7 @@
 /** A swarm's stages as they are over links: behind the wire of `@shoal/cluster`. */
-import { type FrameChannel, memoryChannel, remoteStage, serveStage } from "@shoal/cluster";
+import { type FrameChannel, memoryChannel, serveStage } from "@shoal/cluster";
 import { expect, test } from "vitest";
+import { openedOver } from "../src/member/client.ts";
 import { SwarmStage } from "../src/pipeline/swarmStage.ts";
 import { FAKE, FakeStage } from "./fakeModel.ts";
 
@@ -41,8 +42,7 @@ test("a token costs one message to each peer, its tokens included, and is what o
       void serveStage(far, new FakeStage(layers));
       const counter = counted(near);
       counters.push(counter);
-      const remote = remoteStage(counter.channel, { peer, silenceMs: Number.POSITIVE_INFINITY });
-      return { stage: remote, forwardTold: (batch) => remote.forwardTold(batch), lost: remote.lost, close: () => near.close() };
+      return openedOver(counter.channel, peer, FAKE.hiddenSize, "f32");
     },
   });
   const reference = new FakeStage({ begin: 0, end: FAKE.nLayers });

@@ -25,8 +25,8 @@ import {
 } from "@shoal/model";
 import { ClusterError } from "../errors.ts";
 import { entryRows } from "../stage/messages.ts";
-import { type ToldStep, tellsTokens } from "../stage/remoteStage.ts";
 import { KEPT_STEPS } from "../stage/stepNumbers.ts";
+import { type ToldStep, tellsTokens } from "../stage/toldStep.ts";
 import { type Choice, Choices, notThere } from "./choices.ts";
 import { checkBatch, checkOrder, joinDescriptions, joinOutputs, splitRows } from "./joined.ts";
 import { KvAccount } from "./kvAccount.ts";

@@ -11,7 +11,7 @@ export function entryRows({ tokens, verify = 0 }: Pick<BatchEntry, "tokens" | "v
   return (tokens === "sampled" ? 1 : tokens.length) + verify;
 }
 
-export function batchBody({ entries, output, capture, drafts, logprobs, chain }: Batch, activations: ActivationFormat): unknown {
+export function batchBody({ entries, output, capture, drafts, logprobs, chain }: Batch, activations: ActivationFormat): object {
   return {
     batch: {
       entries: entries.map(({ hidden, masks, ...entry }) => ({

@@ -6,7 +6,6 @@ import type {
   KvSnapshot,
   SamplingParameters,
   SequenceSlot,
-  Stage,
   StageDescription,
   StepOutput,
   TokenHistory,
@@ -17,6 +16,7 @@ import type { FrameChannel } from "../wire/channel.ts";
 import type { ActivationFormat } from "../wire/tensor.ts";
 import { batchBody, entryRows, outputOf, samplingBody, snapshotBody, snapshotOf } from "./messages.ts";
 import * as schemas from "./schemas.ts";
+import type { DraftedStep, Drafting, TellingStage, ToldStep } from "./toldStep.ts";
 
 export interface RemoteStageOptions extends CallerOptions {
   /** How hidden states travel, both ways; f32 by default. Logits and captures are always f32. */
@@ -27,22 +27,6 @@ export interface RemoteStageOptions extends CallerOptions {
 export interface RemoteTarget {
   readonly caller: Caller;
   readonly target: number;
-}
-
-/** A step with the tokens that it tells of, and their log-probabilities where the batch asks for them. */
-export interface ToldStep {
-  readonly output: StepOutput;
-  readonly tokens: readonly number[];
-  readonly logprobs?: readonly ChosenLogprobs[];
-}
-
-/** A stage that a step and its tokens can be had of at once. */
-export interface TellingStage extends Stage {
-  forwardTold(batch: Batch): Promise<ToldStep>;
-}
-
-export function tellsTokens(stage: Stage): stage is TellingStage {
-  return "forwardTold" in stage;
 }
 
 /** The stage that `serveStage` serves at the other end. */
@@ -122,6 +106,13 @@ export class RemoteStage implements TellingStage {
   async forwardTold(batch: Batch): Promise<ToldStep> {
     const { output, tokens, logprobs } = await this.#call("forwardTold", batchBody(batch, this.#activations), schemas.toldStep);
     return { output: outputOf(output, rowsOf(batch)), tokens, ...(logprobs && { logprobs }) };
+  }
+
+  /** Of a stage that drafts at once. */
+  async forwardDrafted(batch: Batch, drafting: Drafting): Promise<DraftedStep> {
+    const body = { ...batchBody(batch, this.#activations), drafting };
+    const { output, tokens, logprobs, drafts } = await this.#call("forwardDrafted", body, schemas.draftedStep);
+    return { output: outputOf(output, rowsOf(batch)), tokens, ...(logprobs && { logprobs }), drafts };
   }
 
   draft(batch: Batch): Promise<StepOutput> {

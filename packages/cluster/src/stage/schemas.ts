@@ -105,6 +105,9 @@ export const samplingCall = z.strictObject({
   history: z.strictObject({ promptIds: ids, generatedIds: ids }).optional(),
 });
 export const stepCall = z.strictObject({ batch, activations: formats });
+const perEntry = z.array(z.array(index).max(MAX_STEP_TOKENS)).max(MAX_ENTRIES);
+export const drafting = z.strictObject({ guesses: perEntry, following: perEntry, drafts: z.int().min(1).max(MAX_DRAFTS) });
+export const draftedStepCall = stepCall.extend({ drafting });
 export const readCall = z.strictObject({ first: index, count: steps });
 export const slotResult = slot;
 export const blocksResult = blocks;
@@ -124,3 +127,5 @@ export const toldStep = z.strictObject({
   tokens: z.array(index).max(MAX_STEP_TOKENS),
   logprobs: chosenLogprobs.optional(),
 });
+export const drafts = z.array(z.array(index).max(MAX_DRAFTS)).max(MAX_ENTRIES);
+export const draftedStep = toldStep.extend({ drafts });

@@ -3,12 +3,14 @@
  * sequences and KV blocks that it opened or retained, and whatever it left open is closed when its channel ends.
  */
 import { type KvBlock, ModelError, type SequenceSlot, type Stage } from "@shoal/model";
+import type { z } from "zod";
 import { ClusterError } from "../errors.ts";
 import { type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
 import type { FrameChannel } from "../wire/channel.ts";
 import { batchOf, entryRows, outputBody, samplingOf, snapshotBody, snapshotOf } from "./messages.ts";
 import * as schemas from "./schemas.ts";
 import { KEPT_STEPS, StepNumbers, type StepRun } from "./stepNumbers.ts";
+import { draftsAtOnce } from "./toldStep.ts";
 
 type StepCall = ReturnType<typeof parsed<typeof schemas.stepCall>>;
 
@@ -75,6 +77,8 @@ export class StageServer {
         return this.#step(method, parsed(schemas.stepCall, method, body)).then(({ output }) => output);
       case "forwardTold":
         return this.#stepAndTell(parsed(schemas.stepCall, method, body));
+      case "forwardDrafted":
+        return this.#stepAndDraft(parsed(schemas.draftedStepCall, method, body));
       case "sampled":
       case "drafted":
       case "logprobs": {
@@ -180,6 +184,20 @@ export class StageServer {
       call.batch.logprobs === true ? this.#read("logprobs", step, 1) : [],
     ]);
     return { output, tokens, ...(logprobs !== undefined && { logprobs }) };
+  }
+
+  async #stepAndDraft({ batch: given, activations, drafting }: z.infer<typeof schemas.draftedStepCall>): Promise<unknown> {
+    const stage = this.#stage;
+    const batch = batchOf(given);
+    for (const { sequence } of batch.entries) this.#own(sequence);
+    if (!draftsAtOnce(stage)) throw new ModelError("unsupported", "Cannot draft at once: this stage is not shared");
+    const step = this.#steps.next();
+    const running = stage.forwardDrafted(batch, drafting);
+    this.#vocabSize ??= stage.describe().then(({ vocabSize }) => vocabSize);
+    const { output, ...told } = await running;
+    this.#steps.note(step, output.step);
+    const rows = batch.entries.reduce((sum, entry) => sum + entryRows(entry), 0);
+    return { ...told, output: outputBody({ ...output, step }, rows, await this.#vocabSize, activations) };
   }
 
   async #step(method: "forward" | "draft", call: StepCall): Promise<{ readonly step: number; readonly output: unknown }> {

@@ -7,11 +7,13 @@ import * as schemas from "./schemas.ts";
 
 const stepSchema = z.object({ batch: schemas.batch });
 
+const STEPS: readonly string[] = ["forward", "forwardTold", "forwardDrafted"];
+
 /** 0 for everything but a step, and for what the stage will refuse. */
 export function stepTokens(frame: Frame): number {
   try {
     const { kind, method, body } = decodeFrame(frame);
-    if (kind !== "call" || (method !== "forward" && method !== "forwardTold")) return 0;
+    if (kind !== "call" || !STEPS.includes(method ?? "")) return 0;
     return stepSchema.parse(body).batch.entries.reduce((sum, { tokens, verify = 0 }) => sum + entryRows({ tokens, verify }), 0);
   } catch {
     // Refusing is the stage's business.

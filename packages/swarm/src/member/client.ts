@@ -45,6 +45,7 @@ export function openedOver(channel: FrameChannel, peer: string, hiddenSize: numb
   return {
     stage: remote,
     forwardTold: (batch) => remote.forwardTold(batch),
+    forwardDrafted: (batch, drafting) => remote.forwardDrafted(batch, drafting),
     pushing: remotePushing(caller, hiddenSize, activations),
     lost: remote.lost,
     close: () => channel.close("not needed any more"),
@@ -68,6 +69,7 @@ export async function openSwarmStage(
     return {
       stage: remote,
       forwardTold: (batch) => remote.forwardTold(batch),
+      forwardDrafted: (batch, drafting) => remote.forwardDrafted(batch, drafting),
       lost: remote.lost,
       close: () => channel.close("not needed any more"),
     };

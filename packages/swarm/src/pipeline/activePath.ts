@@ -327,8 +327,14 @@ export class ActivePath {
     const sampling = history.samplingSoFar();
     if (hop.end === nLayers && sampling) await hop.call(hop.stage.setSampling(slot, sampling.parameters, sampling.history));
     const next = new SequenceHistory(hiddenSize);
+    const drafts = history.drafts && hop.description.hasMtp;
     for (const { tokens, hidden } of history.pieces(hop.begin, hop.description.maxTokens)) {
-      const entries = [{ sequence: slot, tokens, ...(hidden && { hidden }) }];
+      const entries = [{ sequence: slot, tokens, ...(hidden && { hidden }), ...(drafts && { quiet: true }) }];
+      if (drafts) {
+        const following = [[...tokens.slice(1), tokens.at(-1) ?? 0]];
+        await hop.forwardTold({ entries, output: "sample" }, tokens.length, 0, { guesses: [[]], following, drafts: 1 });
+        continue;
+      }
       const output = await hop.forward({ entries, output: onward ? "hidden" : "none" }, tokens.length);
       if (onward && output.hidden) next.add(hop.end, { tokens, hidden: output.hidden });
     }

@@ -15,6 +15,8 @@ export class SequenceHistory {
   last: number | undefined;
   /** Chosen since `sampling` was set. */
   chosen: number[] = [];
+  /** Whether an MTP module goes over it too. */
+  drafts = false;
   sampling: { readonly parameters: SamplingParameters; readonly history?: TokenHistory } | undefined;
 
   constructor(hiddenSize: number) {

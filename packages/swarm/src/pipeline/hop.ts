@@ -1,5 +1,5 @@
 /** One stage of a path, as the client has it: a stage on a peer, watched. Whatever it answers is checked before anything is made of it. */
-import type { ToldStep } from "@shoal/cluster";
+import type { DraftedStep, Drafting, ToldStep } from "@shoal/cluster";
 import type { Batch, ChosenLogprobs, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
 import type { Clock } from "../clock.ts";
 import { SwarmError } from "../errors.ts";
@@ -11,6 +11,8 @@ export interface OpenedHop {
   readonly stage: Stage;
   /** A step of `stage` with its tokens, by one message each way. */
   forwardTold(batch: Batch): Promise<ToldStep>;
+  /** As `forwardTold`, and drafts after it: of a stage with an MTP module. */
+  forwardDrafted(batch: Batch, drafting: Drafting): Promise<DraftedStep>;
   /** Where the peer can push to others, and others to it. */
   readonly pushing?: Pushing;
   readonly lost: Promise<unknown>;
@@ -126,20 +128,39 @@ export class ActiveHop {
     return output;
   }
 
-  /** A step of the last stage, with its tokens, as many as told. @throws HopFault */
-  async forwardTold(batch: Batch, rows: number, told: number): Promise<ToldStep> {
-    const given = await this.call(this.#opened.forwardTold(batch));
+  /** A step of the last stage, with its tokens, as many as told, and with drafts. @throws HopFault */
+  async forwardTold(batch: Batch, rows: number, told: number, drafting?: Drafting): Promise<DraftedStep> {
+    const step = drafting
+      ? this.#opened.forwardDrafted(batch, drafting)
+      : this.#opened.forwardTold(batch).then((given): DraftedStep => ({ ...given, drafts: [] }));
+    const given = await this.call(step);
     this.#check(batch, given.output, rows);
     this.#checkTold(batch, given, told);
+    this.#checkDrafts(given, drafting);
     return given;
   }
 
   /** Waits for a step that was begun before. @param told tokens that it tells of; undefined where nobody asked @throws HopFault */
-  async pushed(step: Promise<PushedStep>, batch: Batch, rows: number, told: number | undefined): Promise<PushedStep> {
+  async pushed(
+    step: Promise<PushedStep>,
+    batch: Batch,
+    rows: number,
+    told: number | undefined,
+    drafting: Drafting | undefined,
+  ): Promise<PushedStep> {
     const given = await this.call(step);
     this.#check(batch, given.output, rows);
     if (told !== undefined) this.#checkTold(batch, given, told);
+    this.#checkDrafts(given, drafting);
     return given;
+  }
+
+  /** Whether drafts are right is seen by what is chosen; here that they are ids, and not too many. */
+  #checkDrafts({ drafts }: DraftedStep, drafting: Drafting | undefined): void {
+    const { vocabSize } = this.#shape;
+    const most = drafting?.drafts ?? 0;
+    if (!drafts.every((ids) => ids.length <= most && ids.every((id) => id < vocabSize)))
+      throw new HopFault(this.hop.peer, "lied", `it drafted what is no token, or more than ${most} for a sequence`);
   }
 
   #checkTold(batch: Batch, { tokens, logprobs }: ToldStep, told: number): void {

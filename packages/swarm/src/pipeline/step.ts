@@ -6,6 +6,7 @@
  * is lost is replaced alone, and a step that stopped half-way goes on from the last output that came. Stages tell the digest of what was pushed to them, which must be that of what came here: audits
  * judge a stage by the input that it really had.
  */
+import type { Drafting } from "@shoal/cluster";
 import { type Batch, type BatchEntry, type ChosenLogprobs, type StepOutput, toldRows } from "@shoal/model";
 import type { Hop } from "../plan/path.ts";
 import { digestOf } from "../push/messages.ts";
@@ -30,11 +31,16 @@ export interface ObservedStep {
 export interface StepEntry {
   readonly given: BatchEntry;
   readonly history: SequenceHistory;
+  /** With those that are verified. */
   readonly tokens: readonly number[];
 }
 
 /** What the last stage tells of a step, where it is to choose. */
 export interface StepResult {
+  /** For each entry that is not quiet; none where there was nothing to draft with. */
+  readonly drafts?: readonly (readonly number[])[];
+  /** Who drafted. */
+  readonly drafter?: ActiveHop;
   readonly tokens?: readonly number[];
   readonly logprobs?: readonly ChosenLogprobs[];
 }
@@ -50,6 +56,8 @@ export interface StepOptions {
   readonly path: ActivePath;
   readonly shape: ModelShape;
   readonly onStep?: ((step: ObservedStep) => void) | undefined;
+  /** Drafts that the last stage makes after it, if it can. */
+  readonly drafts?: number;
 }
 
 /** After the client has what a stage pushed, until it asks whether the next one has it too. */
@@ -70,6 +78,7 @@ class PushFault extends Error {
 interface PushedCall extends Reached {
   readonly batch: Batch;
   readonly told: number | undefined;
+  readonly drafting: Drafting | undefined;
   readonly take: number | undefined;
   readonly running: Promise<PushedStep>;
 }
@@ -78,6 +87,7 @@ export class Step implements Walker {
   readonly #path: ActivePath;
   readonly #shape: ModelShape;
   readonly #onStep: ((step: ObservedStep) => void) | undefined;
+  readonly #drafts: number;
   readonly #batch: Batch;
   readonly #entries: readonly StepEntry[];
   readonly #rows: number;
@@ -86,10 +96,11 @@ export class Step implements Walker {
   /** The layer that it has come to. */
   #at = 0;
 
-  constructor({ path, shape, onStep }: StepOptions, batch: Batch, entries: readonly StepEntry[]) {
+  constructor({ path, shape, onStep, drafts = 0 }: StepOptions, batch: Batch, entries: readonly StepEntry[]) {
     this.#path = path;
     this.#shape = shape;
     this.#onStep = onStep;
+    this.#drafts = drafts;
     this.#batch = batch;
     this.#entries = entries;
     this.#rows = entries.reduce((sum, { tokens }) => sum + tokens.length, 0);
@@ -112,10 +123,10 @@ export class Step implements Walker {
 
   /** @returns what came out at the end of the model */
   async #runOne(hop: ActiveHop): Promise<StepDone | undefined> {
-    const { batch, told } = this.#batchFor(hop, this.#inputs.get(hop.begin));
+    const { batch, told, drafting } = this.#batchFor(hop, this.#inputs.get(hop.begin));
     if (told !== undefined) {
-      const { output, tokens, logprobs } = await hop.forwardTold(batch, this.#rows, told);
-      return this.#through(hop, { output, result: { tokens, ...(logprobs && { logprobs }) } });
+      const { output, ...rest } = await hop.forwardTold(batch, this.#rows, told, drafting);
+      return this.#through(hop, { output, result: { ...rest, drafter: hop } });
     }
     const { step: _, ...output } = await hop.forward(batch, this.#rows);
     return this.#through(hop, { output, result: {} });
@@ -130,9 +141,9 @@ export class Step implements Walker {
         const input = this.#inputs.get(hop.begin);
         const given = await this.#awaited(call, input);
         if (by && input && given.taken !== (await digestOf(input))) throw new PushFault(by, true);
-        const { output, tokens, logprobs, gave } = given;
+        const { output, tokens, logprobs, drafts, gave } = given;
         const { step: _, ...values } = output;
-        const result = call.told === undefined ? {} : { tokens, ...(logprobs && { logprobs }) };
+        const result = call.told === undefined ? {} : { tokens, ...(logprobs && { logprobs }), drafts, drafter: hop };
         done = this.#through(hop, { output: values, result });
         const next = calls[index + 1];
         if (next?.by && !gave) this.#supply(next, next.by, values.hidden);
@@ -148,19 +159,19 @@ export class Step implements Walker {
   #push(reached: readonly Reached[]): readonly PushedCall[] {
     const takes = reached.map(({ by }) => by?.next());
     return reached.map(({ hop, by }, index): PushedCall => {
-      const { batch, told } = this.#batchFor(hop, index === 0 ? this.#inputs.get(hop.begin) : undefined);
+      const { batch, told, drafting } = this.#batchFor(hop, index === 0 ? this.#inputs.get(hop.begin) : undefined);
       const take = takes[index];
-      const running = hop.pushing?.step(batch, { take, give: takes[index + 1], told: told !== undefined });
+      const running = hop.pushing?.step(batch, { take, give: takes[index + 1], told: told !== undefined, drafting });
       if (!running) throw new HopFault(hop.hop.peer, "lied", "it does not push any more");
       // Looked at when those before it have answered, or not at all.
       running.catch(() => {});
-      return { hop, ...(by && { by }), batch, told, take, running };
+      return { hop, ...(by && { by }), batch, told, drafting, take, running };
     });
   }
 
   /** Whoever waits for something that does not come gets it from here. */
   async #awaited(call: PushedCall, input: Hidden): Promise<PushedStep> {
-    const { hop, by, batch, told, take, running } = call;
+    const { hop, by, batch, told, drafting, take, running } = call;
     let cancel: () => void = () => {};
     if (by && take !== undefined)
       cancel = this.#path.clock.after(LATE_MS, () => {
@@ -170,7 +181,7 @@ export class Step implements Walker {
         void ask().catch(() => {});
       });
     try {
-      return await hop.pushed(running, batch, this.#rows, told);
+      return await hop.pushed(running, batch, this.#rows, told, drafting);
     } catch (error) {
       // By name: it has crossed a channel. What the stage itself refuses has other names.
       if (by && error instanceof Error && error.name === "SwarmError" && !(error instanceof HopFault))
@@ -213,15 +224,36 @@ export class Step implements Walker {
   }
 
   /** What a stage is asked, and how many tokens it tells of, if it is asked for them. */
-  #batchFor(hop: ActiveHop, hidden: Hidden): { readonly batch: Batch; readonly told: number | undefined } {
-    if (hop.end < this.#shape.nLayers) return { batch: { entries: this.#entriesOf(hop, hidden), output: "hidden" }, told: undefined };
+  #batchFor(hop: ActiveHop, hidden: Hidden): Pick<PushedCall, "batch" | "told" | "drafting"> {
+    const given = this.#entriesOf(hop, hidden);
+    if (hop.end < this.#shape.nLayers) return { batch: { entries: given, output: "hidden" }, told: undefined, drafting: undefined };
     const { output, logprobs = false, entries } = this.#batch;
-    const given = this.#entriesOf(hop, hidden).map((entry, index) => {
-      const { quiet, masks, followedBy } = entries[index] ?? {};
-      return { ...entry, ...(quiet !== undefined && { quiet }), ...(masks && { masks }), ...(followedBy && { followedBy }) };
+    const last = given.map((entry, index): BatchEntry => {
+      const { quiet, masks, followedBy, verify = 0 } = entries[index] ?? {};
+      // The stage has its drafts, and knows their number alone.
+      const tokens = verify > 0 && entry.tokens !== "sampled" ? entry.tokens.slice(0, -verify) : entry.tokens;
+      const more = { ...(quiet !== undefined && { quiet }), ...(masks && { masks }), ...(followedBy && { followedBy }) };
+      return { ...entry, tokens, ...more, ...(verify > 0 && { verify }) };
     });
     const told = output === "sample" ? entries.reduce((sum, entry) => sum + toldRows(entry), 0) : 0;
-    return { batch: { entries: given, output, ...(logprobs && { logprobs: true }) }, told: told === 0 ? undefined : told };
+    const drafts = output === "sample" && hop.description.hasMtp ? Math.min(this.#drafts, hop.description.maxDrafts) : 0;
+    return {
+      batch: { entries: last, output, ...(logprobs && { logprobs: true }) },
+      told: told === 0 && drafts === 0 ? undefined : told,
+      drafting: drafts > 0 ? this.#drafting(drafts) : undefined,
+    };
+  }
+
+  #drafting(drafts: number): Drafting {
+    return {
+      drafts,
+      guesses: this.#entries.map(({ given: { verify = 0 }, tokens }) => tokens.slice(tokens.length - verify)),
+      following: this.#entries.map(({ given: { verify = 0, quiet = false }, tokens }) => {
+        const known = tokens.slice(1, tokens.length - verify);
+        // What follows the piece of a prompt is not known yet: in the module's cache, which decides about nothing, one row in many is wrong.
+        return quiet ? [...known, tokens.at(-1) ?? 0] : known;
+      }),
+    };
   }
 
   #entriesOf(hop: ActiveHop, hidden: Hidden): readonly BatchEntry[] {
@@ -253,13 +285,18 @@ export class Step implements Walker {
     }
   }
 
-  #take({ tokens }: StepResult): void {
-    if (this.#batch.output !== "sample" || !tokens) return;
-    for (const [index, token] of chosenTokens(this.#entries, tokens).entries()) {
-      const history = this.#entries[index]?.history;
-      if (token === undefined || !history) continue;
-      history.last = token;
-      history.chosen.push(token);
+  #take({ tokens: told }: StepResult): void {
+    if (this.#batch.output !== "sample" || !told) return;
+    let end = 0;
+    for (const { given, history, tokens } of this.#entries) {
+      end += toldRows(given);
+      if (given.quiet === true) continue;
+      const { verify = 0 } = given;
+      const own = told.slice(end - 1 - verify, end);
+      let right = 0;
+      while (right < verify && tokens[tokens.length - verify + right] === own[right]) right++;
+      history.last = own[right];
+      history.chosen.push(...own.slice(0, right + 1));
     }
   }
 

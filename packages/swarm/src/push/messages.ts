@@ -33,6 +33,8 @@ export const supplyCall = z.strictObject({ take: number, hidden: tensor });
 export const pushedStepCall = stageSchemas.stepCall.extend({
   /** Whether its tokens are told at once. */
   told: z.boolean(),
+  /** Of a told step: what is drafted after it. */
+  drafting: stageSchemas.drafting.optional(),
   /** The number by which its input comes, or null where it is in the call. */
   take: number.nullable(),
   /** The number by which its hidden states go on, or null where they are for the client alone. */
@@ -40,6 +42,7 @@ export const pushedStepCall = stageSchemas.stepCall.extend({
 });
 export const pushedStepResult = stageSchemas.toldStep.extend({
   tokens: stageSchemas.toldStep.shape.tokens.optional(),
+  drafts: stageSchemas.drafts.optional(),
   /** SHA-256 of the f32 values that came by the number. */
   taken: z
     .string()

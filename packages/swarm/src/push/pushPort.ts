@@ -38,7 +38,7 @@ type StepCall = z.infer<typeof messages.pushedStepCall>;
 /** A step that the stage is at. */
 interface Running {
   readonly message: Message;
-  readonly told: boolean;
+  readonly answer: "step" | "told" | "drafted";
   readonly give: number | null;
   readonly activations: ActivationFormat;
   readonly taken: Promise<string | undefined>;
@@ -181,19 +181,30 @@ class PushPort {
   }
 
   /** The same call, as the stage knows it. Its hidden states come as they are, to be written once for both who get them. */
-  #begin(message: Message, { batch, activations, told, give }: StepCall, taken: Promise<string | undefined>): void {
-    this.#running.set(message.call, { message, told, give, activations, taken });
-    const method = told ? "forwardTold" : "forward";
-    this.#options.near.send(encodeFrame({ kind: "call", call: message.call, target: 0, method, body: { batch, activations: "f32" } }));
+  #begin(message: Message, { batch, activations, told, drafting, give }: StepCall, taken: Promise<string | undefined>): void {
+    const answer = !told ? "step" : drafting ? "drafted" : "told";
+    this.#running.set(message.call, { message, answer, give, activations, taken });
+    const method = { step: "forward", told: "forwardTold", drafted: "forwardDrafted" }[answer];
+    this.#options.near.send(
+      encodeFrame({
+        kind: "call",
+        call: message.call,
+        target: 0,
+        method,
+        body: { batch, activations: "f32", ...(answer === "drafted" && { drafting }) },
+      }),
+    );
   }
 
-  async #finish({ message, told, give, activations, taken }: Running, frame: Frame): Promise<void> {
+  async #finish({ message, answer, give, activations, taken }: Running, frame: Frame): Promise<void> {
     const { far, hiddenSize } = this.#options;
     const { kind, body } = decodeFrame(frame);
     if (kind !== "result") return far.send(frame);
-    const step = told
-      ? parsed(stageSchemas.toldStep, "a step's result", body)
-      : { output: parsed(stageSchemas.stepOutput, "a step's result", body) };
+    const what = "a step's result";
+    const step =
+      answer === "step"
+        ? { output: parsed(stageSchemas.stepOutput, what, body) }
+        : parsed(answer === "told" ? stageSchemas.toldStep : stageSchemas.draftedStep, what, body);
     const given = step.output.hidden;
     const hidden = given && messages.rowsTensor(messages.rowsOf(given, hiddenSize), hiddenSize, activations);
     let gave = false;

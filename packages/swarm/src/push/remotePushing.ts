@@ -1,10 +1,20 @@
 /** The client's side of pushing: what it says to a stage that pushes. */
-import { type ActivationFormat, type Caller, type ToldStep, batchBody, entryRows, outputOf, parsed, stageSchemas } from "@shoal/cluster";
+import {
+  type ActivationFormat,
+  type Caller,
+  type DraftedStep,
+  type Drafting,
+  batchBody,
+  entryRows,
+  outputOf,
+  parsed,
+  stageSchemas,
+} from "@shoal/cluster";
 import type { Batch } from "@shoal/model";
 import type { z } from "zod";
 import * as messages from "./messages.ts";
 
-export interface PushedStep extends ToldStep {
+export interface PushedStep extends DraftedStep {
   /** SHA-256 of the input, where it was pushed. */
   readonly taken?: string;
   /** Whether what came out is on its way to the next stage. */
@@ -16,6 +26,7 @@ export interface PushRoute {
   readonly give?: number | undefined;
   /** Whether tokens are told with the step. */
   readonly told: boolean;
+  readonly drafting?: Drafting | undefined;
 }
 
 export interface Pushing {
@@ -40,12 +51,12 @@ export function remotePushing(caller: Caller, hiddenSize: number, activations: A
   return {
     expect: async (from, key) => void (await call("expect", { from, key }, nothing)),
     pushTo: async (peer, key) => void (await call("pushTo", { peer, key }, nothing)),
-    async step(batch, { take, give, told }) {
-      const route = { told, take: take ?? null, give: give ?? null };
-      const body = { ...(batchBody(batch, activations) as object), ...route };
-      const { output, tokens = [], logprobs, taken, gave } = await call("step", body, messages.pushedStepResult);
+    async step(batch, { take, give, told, drafting }) {
+      const route = { told, take: take ?? null, give: give ?? null, ...(drafting && { drafting }) };
+      const body = { ...batchBody(batch, activations), ...route };
+      const { output, tokens = [], logprobs, drafts = [], taken, gave } = await call("step", body, messages.pushedStepResult);
       const rows = batch.entries.reduce((sum, entry) => sum + entryRows(entry), 0);
-      return { output: outputOf(output, rows), tokens, ...(logprobs && { logprobs }), ...(taken !== undefined && { taken }), gave };
+      return { output: outputOf(output, rows), tokens, ...(logprobs && { logprobs }), drafts, ...(taken !== undefined && { taken }), gave };
     },
     isWaiting: (take) => call("isWaiting", { take }, messages.waitingResult),
     supply: async (take, hidden) =>
