@@ -22,6 +22,13 @@ export class FakeStage implements Stage {
   /** What is wrong with it. */
   fault: "none" | "lies" | "nan" | "stalls" | "short" | "few logprobs" | "unlikely logprobs" | "foreign logprobs" = "none";
   calls = 0;
+  /** What its MTP module guesses for a position; it has none without. */
+  oracle: ((position: number) => number) | undefined;
+  /** Drafts that were verified. */
+  verified = 0;
+  /** Of the step before: where each sequence's rows begin, and how many there are. */
+  #previous = new Map<number, { readonly start: number; readonly rows: number }>();
+  readonly #drafted = new Map<number, readonly number[]>();
   /** What it was told to have been chosen, each time. */
   readonly samplings: (TokenHistory | undefined)[] = [];
   /** Sequences that it takes at once. */
@@ -43,13 +50,13 @@ export class FakeStage implements Stage {
       layers: this.layers,
       hasEmbedding: this.layers.begin === 0,
       hasHead: this.layers.end === FAKE.nLayers,
-      hasMtp: false,
+      hasMtp: this.oracle !== undefined,
       vocabSize: FAKE.vocabSize,
       contextTokens: 256,
       maxSequences: this.room,
       maxTokens: 16,
       maxOutputs: 16,
-      maxDrafts: 0,
+      maxDrafts: this.oracle ? 3 : 0,
       chainsDrafts: false,
       memory: {},
       freeKvBlocks: 100,
@@ -84,17 +91,23 @@ export class FakeStage implements Stage {
     if (this.fault === "stalls") await new Promise(() => {});
     const all: number[] = [];
     const chosen: number[] = [];
-    for (const { sequence, tokens, hidden, quiet, followedBy = [] } of entries) {
+    this.#previous = new Map();
+    for (const { sequence, tokens, hidden, quiet, verify = 0, followedBy = [] } of entries) {
       if (tokens === "sampled") throw new ModelError("bad-batch", "tokens must be named here");
       if (tokens.some((id) => id >= FAKE.vocabSize)) throw new ModelError("bad-batch", "no such token");
+      if (verify > 0 && (!this.oracle || !hidden)) throw new ModelError("unsupported", "no MTP module");
+      const rows = tokens.length + verify;
+      this.#previous.set(sequence, { start: this.#cache(sequence)[0]?.length ?? 0, rows });
+      this.verified += verify;
+      chosen.push(...followedBy);
       let row: number[] = [];
-      for (const [index, id] of tokens.entries()) {
+      for (let index = 0; index < rows; index++) {
+        const id = tokens[index] ?? 0;
         const given = hidden?.subarray(index * FAKE.hiddenSize, (index + 1) * FAKE.hiddenSize);
         row = this.#row(sequence, this.layers.begin === 0 ? embed(id) : [...(given ?? [])]);
         all.push(...row);
+        if (quiet !== true && index >= tokens.length - 1) chosen.push(choose(row));
       }
-      chosen.push(...followedBy);
-      if (quiet !== true) chosen.push(choose(row));
     }
     this.#results.push(chosen);
     const values = Float32Array.from(this.fault === "short" ? all.slice(1) : all);
@@ -137,12 +150,31 @@ export class FakeStage implements Stage {
     throw new ModelError("unsupported", "not here");
   }
 
-  async draft(): Promise<StepOutput> {
-    throw new ModelError("unsupported", "not here");
+  async draft({ entries, drafts = 1 }: Batch): Promise<StepOutput> {
+    const { oracle } = this;
+    if (!oracle) throw new ModelError("unsupported", "no MTP module");
+    const streams = entries.flatMap(({ sequence, tokens, quiet, draftAfter = tokens.length - 1 }) => {
+      const before = this.#previous.get(sequence);
+      if (tokens === "sampled" || !before || tokens.length > before.rows)
+        throw new ModelError("bad-batch", "the rows are not those of the step before");
+      return quiet === true ? [] : [{ sequence, position: before.start + draftAfter + 2 }];
+    });
+    const step = this.#results.length;
+    for (let index = 0; index < drafts; index++) {
+      this.#results.push([]);
+      this.#drafted.set(
+        step + index,
+        streams.map(({ position }) => oracle(position + index)),
+      );
+    }
+    // Further ones take positions.
+    for (const { sequence, position } of streams)
+      for (const sums of this.#cache(sequence)) while (sums.length < position - 1 + drafts - 1) sums.push(Number.NaN);
+    return { step };
   }
 
-  async drafted(): Promise<readonly (readonly number[])[]> {
-    return [];
+  async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    return Array.from({ length: count }, (_, index) => this.#drafted.get(first + index) ?? []);
   }
 
   async destroy(): Promise<void> {}

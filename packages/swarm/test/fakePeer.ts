@@ -1,6 +1,5 @@
 /** A peer of tests: a fake stage that can be killed or fall silent, reached by calls, or by channels over which stages push to one another. */
-import { type FrameChannel, SharedStage, memoryChannel, serveStage } from "@shoal/cluster";
-import type { Stage } from "@shoal/model";
+import { type DraftingStage, type FrameChannel, SharedStage, memoryChannel, serveStage } from "@shoal/cluster";
 import type { KnownPeer } from "../src/control/directory.ts";
 import { deferred } from "../src/deferred.ts";
 import { openedOver } from "../src/member/client.ts";
@@ -20,6 +19,7 @@ export class FakePeer {
   readonly links: PushLinks;
   readonly #lost = deferred<unknown>();
   readonly #channels = new Set<FrameChannel>();
+  readonly #shared: SharedStage;
   #network: FakeNetwork | undefined;
   dead = false;
   /** As its link tells. */
@@ -33,6 +33,7 @@ export class FakePeer {
   constructor(name: string, begin: number, end: number, stepMs = 10) {
     this.name = name;
     this.stage = new FakeStage({ begin, end });
+    this.#shared = new SharedStage(this.stage);
     this.known = { ...serving(begin, end, { stepMs }), peer: name, model: MODEL, number: 1, rtts: {}, heardAt: 0 };
     this.links = new PushLinks({
       connect: async (peer) => {
@@ -79,7 +80,7 @@ export class FakePeer {
     const [mine, theirs] = memoryChannel();
     this.#channels.add(theirs);
     const [near, far] = memoryChannel();
-    void serveStage(far, this.stage, { ownsStage: false });
+    void serveStage(far, this.#shared, { ownsStage: false });
     servePushing({ near, far: this.#slow(theirs), links: this.links, hiddenSize: FAKE.hiddenSize, maxTokens: 16 });
     return { ...openedOver(mine, this.name, FAKE.hiddenSize, "f32"), silentMs: () => this.silentMs };
   }
@@ -87,7 +88,7 @@ export class FakePeer {
   /** Calls take a turn or two of the event loop, as over a link, and none is answered once the peer is dead. */
   #openedByCalls(): OpenedHop {
     const away = new Promise<never>(() => {});
-    const stage = new Proxy<Stage>(this.stage, {
+    const stage = new Proxy<DraftingStage>(this.#shared, {
       get: (target, name) => {
         const value: unknown = Reflect.get(target, name, target);
         if (typeof value !== "function") return value;
@@ -103,7 +104,7 @@ export class FakePeer {
     return {
       stage,
       forwardTold: (batch) => forwardTold(stage, batch),
-      forwardDrafted: (batch, drafting) => new SharedStage(stage).forwardDrafted(batch, drafting),
+      forwardDrafted: (batch, drafting) => stage.forwardDrafted(batch, drafting),
       lost: this.#lost.promise,
       silentMs: () => this.silentMs,
       close: () => {},
