@@ -133,6 +133,7 @@ export const OPTIONS = {
   "tls-cert": text("FILE", "certificate chain, PEM"),
   "tls-key": text("FILE", "its private key, PEM"),
   "ice-servers": list("URL,URL,...", "STUN and TURN servers: stun:host:port, turn:user:password@host:port"),
+  drafts: toggle("load the module that drafts tokens too, where the last layers come here and it fits; on GPUs it is, without this"),
   "no-local": toggle("read weights from other peers even where this machine has them"),
   activations: choice(
     "how hidden states travel between peers or devices: as they are (default), in half the bytes, or, between devices, in FP8 with a scale for each 128",

@@ -7,7 +7,7 @@ export const joinCommand: Command = {
   summary: "give this machine's GPU to a swarm",
   arguments: "INVITE",
   maxWords: 1,
-  options: ["memory", "model", "no-local", "max-sequences", "context", "mode", "kv", "ice-servers", ...DEVICE],
+  options: ["memory", "model", "no-local", "max-sequences", "context", "drafts", "mode", "kv", "ice-servers", ...DEVICE],
   meanings: { model: "a directory with the swarm's model; without it weights come from other peers, unless it is the embedded tiny model" },
   notes: [
     "Takes the layers that the swarm needs most and that fit --memory, reads their weights alone (from --model, or from other peers), checks every chunk against the model's digests",

@@ -4,7 +4,7 @@
  */
 import { type CheckpointSource, type ModelConfig, openCheckpoint } from "@shoal/checkpoint";
 import { directoryFiles, openLocation } from "@shoal/checkpoint/directory";
-import { portChannel, serveStage } from "@shoal/cluster";
+import { SharedStage, portChannel, serveStage } from "@shoal/cluster";
 import {
   Engine,
   EngineError,
@@ -70,6 +70,8 @@ export class GpuHost {
   /** Contexts that the bench and the tuner opened and closed. */
   readonly #benched: GpuContext[] = [];
   #stage: Stage | undefined;
+  /** As several threads use it. */
+  #shared: { readonly of: Stage; readonly stage: SharedStage } | undefined;
   /** The same, if it is on the device that is open. */
   #local: LocalStage | undefined;
   #fleet: DeviceFleet | undefined;
@@ -151,7 +153,8 @@ export class GpuHost {
   /** Lets another thread use the stage that is loaded, until the port closes: a swarm's peer, whose links are the main thread's. */
   serveStage(port: MessagePort): void {
     if (!this.#stage) throw new EngineError("closed", "Cannot serve a stage: none is loaded");
-    void serveStage(portChannel(port), this.#stage, { ownsStage: false });
+    if (this.#shared?.of !== this.#stage) this.#shared = { of: this.#stage, stage: new SharedStage(this.#stage) };
+    void serveStage(portChannel(port), this.#shared.stage, { ownsStage: false });
   }
 
   /** Forgets stage and device: another part of a model may be loaded after `open`. */

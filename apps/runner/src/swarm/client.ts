@@ -50,7 +50,7 @@ export async function withSwarm<T>(
         description: await stage.describe(),
         generator: () => Generator.open(stage),
         // KV blocks of a path belong to its sequences: no prefix is shared.
-        engine: (constraints) => Engine.open(stage, { prefixCache: false, drafts: false, constraints }),
+        engine: (constraints) => Engine.open(stage, { prefixCache: false, constraints }),
       });
     } finally {
       await stage.destroy();

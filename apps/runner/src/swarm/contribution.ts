@@ -24,7 +24,8 @@ export async function contribute(invocation: Invocation, client: GpuClient, invi
     else link.close("this peer has no layers yet");
   });
   try {
-    terminal.err(`Adapter: ${adapterLine(await opening)}\n`);
+    const opened = await opening;
+    terminal.err(`Adapter: ${adapterLine(opened)}\n`);
     const { config } = member.checkpoint;
     const tell = (phase: ContributionPhase): void => {
       if (phase.name === "fetching") {
@@ -42,6 +43,8 @@ export async function contribute(invocation: Invocation, client: GpuClient, invi
       contextTokens: contextTokens(values, config),
       maxSequences: values["max-sequences"] ?? DEFAULT_SEQUENCES,
       kind: "deno",
+      // On a processor a draft costs what it saves.
+      drafts: values.drafts ?? !opened.adapter.isSoftware,
       onPhase: tell,
     });
     own = contribution;
@@ -72,7 +75,6 @@ function gpuHost(
           kvFormat: values.kv ?? "f16",
           ...sizes,
           maxOutputs: sizes.maxSequences,
-          mtp: false,
           layers,
           chunks: { manifestText, cacheDirectory },
         },

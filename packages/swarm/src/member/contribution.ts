@@ -45,6 +45,8 @@ export interface StageSizes {
   readonly contextTokens: number;
   readonly maxSequences: number;
   readonly kvTokens: number;
+  /** Whether the MTP module comes with the layers, which are the last. */
+  readonly mtp: boolean;
 }
 
 /** A device with room for one stage. */
@@ -74,13 +76,15 @@ export interface ContributionOptions {
   readonly contextTokens: number;
   readonly maxSequences: number;
   readonly kind: Announcement["kind"];
+  /** Whether the MTP module is loaded with the last layers, where it fits: tokens are drafted then. */
+  readonly drafts?: boolean;
   readonly onPhase?: (phase: ContributionPhase) => void;
   readonly clock?: Clock;
 }
 
 export class Contribution {
   readonly #options: ContributionOptions;
-  readonly #sizes: StageSizes;
+  readonly #sizes: Omit<StageSizes, "mtp">;
   readonly #clock: Clock;
   readonly #meter: TokenMeter;
   readonly #started = Date.now();
@@ -88,6 +92,7 @@ export class Contribution {
   readonly #pushes: PushLinks;
   #maxTokens = 1;
   #range: LayerRange = { begin: 0, end: 1 };
+  #mtp = false;
   #serves = false;
   #stepMs = 1;
 
@@ -108,10 +113,11 @@ export class Contribution {
     this.#phase({ name: "choosing" });
     this.#range = await this.#claim(signal);
     const layers = this.#range;
-    this.#phase({ name: "fetching", layers, bytes: this.#bytes(layers) });
+    this.#mtp = this.#fitsMtp();
+    this.#phase({ name: "fetching", layers, bytes: this.#bytes(layers, this.#mtp) });
     await this.#fetch(signal);
     this.#phase({ name: "loading", layers });
-    await host.load(layers, this.#sizes, member);
+    await host.load(layers, { ...this.#sizes, mtp: this.#mtp }, member);
     this.#stepMs = await this.#measure();
     signal.throwIfAborted();
     this.#serves = true;
@@ -243,21 +249,27 @@ export class Contribution {
     });
   }
 
+  #fitsMtp(): boolean {
+    const { drafts = false, memoryBytes, member } = this.#options;
+    const { nLayers, nMtpLayers } = member.checkpoint.config;
+    return drafts && nMtpLayers > 0 && this.#range.end === nLayers && this.#bytes(this.#range, true) <= memoryBytes;
+  }
+
   /** Of weights, KV cache and activations. */
-  #bytes(range: LayerRange): number {
+  #bytes(range: LayerRange, mtp = false): number {
     const { checkpoint } = this.#options.member;
     const { config } = checkpoint;
-    const plan = stagePlan(config, { ...this.#sizes, layers: range });
+    const plan = stagePlan(config, { ...this.#sizes, layers: range, mtp });
     const { activations } = memoryRequirements(checkpoint, { ...plan, kvFormat: "f16" });
-    const kv = this.#sizes.kvTokens * kvBytesPerToken(config, "f16", range.end - range.begin);
-    return weightBytes(checkpoint, { range, mtp: false }) + kv + activations;
+    const kv = this.#sizes.kvTokens * kvBytesPerToken(config, "f16", range.end - range.begin + (mtp ? 1 : 0));
+    return weightBytes(checkpoint, { range, mtp }) + kv + activations;
   }
 
   /** From wherever they are, where this machine has no copy. */
   async #fetch(signal: AbortSignal): Promise<void> {
     const { checkpoint, manifest, files, isWhole } = this.#options.member;
     if (isWhole) return;
-    const chunks = [...neededChunks(checkpoint, manifest.manifest, this.#range)];
+    const chunks = [...neededChunks(checkpoint, manifest.manifest, this.#range, this.#mtp)];
     const fetchSome = async (): Promise<void> => {
       for (let chunk = chunks.pop(); chunk; chunk = chunks.pop()) await files.chunk(chunk.file, chunk.index, signal);
     };
@@ -278,6 +290,14 @@ export class Contribution {
     const step = async (count: number): Promise<void> => {
       const tokens = Array.from({ length: count }, () => 0);
       const hidden = begin > 0 ? { hidden: new Float32Array(count * hiddenSize) } : {};
+      if (this.#mtp) {
+        const following = [tokens.slice(1)];
+        await stage.forwardDrafted(
+          { entries: [{ sequence, tokens, ...hidden }], output: "sample" },
+          { guesses: [[]], following, drafts: 1 },
+        );
+        return;
+      }
       const { step: number } = await stage.forward({
         entries: [{ sequence, tokens, ...hidden }],
         output: end === nLayers ? "sample" : "hidden",

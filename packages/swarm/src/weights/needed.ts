@@ -1,4 +1,4 @@
-/** Which chunks hold the tensors of some layers. */
+/** Which chunks hold the tensors of some layers, and of the MTP module behind the last. */
 import { type CheckpointSource, tensorSchema } from "@shoal/checkpoint";
 import type { LayerRange } from "../plan/range.ts";
 import type { Manifest } from "./manifest.ts";
@@ -12,11 +12,12 @@ export function neededChunks(
   checkpoint: Pick<CheckpointSource, "config" | "tensors">,
   manifest: Manifest,
   range: LayerRange,
+  mtp = false,
 ): readonly ChunkName[] {
   const { config, tensors } = checkpoint;
   const needed = new Map<string, ChunkName>();
   for (const spec of tensorSchema(config)) {
-    if (!belongs(spec, config, range)) continue;
+    if (!belongs(spec, config, range) && !(mtp && range.end === config.nLayers && belongsToMtp(spec))) continue;
     for (const name of [spec.name, spec.scaleName]) {
       const info = name === undefined ? undefined : tensors.tensors.get(name);
       if (!info) continue;
@@ -35,4 +36,17 @@ function belongs(
   if (layer !== null) return layer >= begin && layer < end;
   if (name === "model.embed_tokens.weight") return begin === 0 || (tieWordEmbeddings && end === nLayers);
   return end === nLayers;
+}
+
+/** Its own tensors, but for those that are the model's once more, and the embedding, which it shares. */
+function belongsToMtp({
+  name,
+  mtp,
+  duplicateOf,
+}: {
+  readonly name: string;
+  readonly mtp: boolean;
+  readonly duplicateOf: string | null;
+}): boolean {
+  return name === "model.embed_tokens.weight" || (mtp && duplicateOf === null);
 }

@@ -1,5 +1,5 @@
 /** This browser's GPU as the host of a swarm's stage. */
-import { type FrameChannel, memoryChannel, serveStage } from "@shoal/cluster";
+import { type FrameChannel, SharedStage, memoryChannel, serveStage } from "@shoal/cluster";
 import { openBrowserGpu } from "@shoal/gpu/browser";
 import { DECODE_TOKENS, type LocalStage, loadLocalStage } from "@shoal/model";
 import type { StageHost } from "@shoal/swarm";
@@ -12,6 +12,7 @@ export interface DeviceHost extends StageHost {
 /** @param onLost the device is gone, and with it the stage */
 export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void): DeviceHost {
   let stage: LocalStage | undefined;
+  let shared: SharedStage | undefined;
   const channels = new Set<FrameChannel>();
   const unload = async (): Promise<void> => {
     const old = stage;
@@ -29,7 +30,6 @@ export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void):
           // On a processor the kernels for many rows take more than a minute to compile, longer than most prompts take in small pieces.
           ...(gpu.adapter.isSoftware && { maxTokens: DECODE_TOKENS }),
           maxOutputs: sizes.maxSequences,
-          mtp: false,
           layers,
           signal,
         });
@@ -38,15 +38,16 @@ export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void):
         throw error;
       }
       const loaded = stage;
+      shared = new SharedStage(stage);
       void gpu.lost.then((error) => {
         if (stage === loaded) onLost(error);
       });
     },
     async connect() {
-      if (!stage) throw new WebError("RequestError", "Cannot use this device's layers: none are loaded");
+      if (!stage || !shared) throw new WebError("RequestError", "Cannot use this device's layers: none are loaded");
       const [near, far] = memoryChannel();
       channels.add(far);
-      void serveStage(far, stage, { ownsStage: false }).finally(() => channels.delete(far));
+      void serveStage(far, shared, { ownsStage: false }).finally(() => channels.delete(far));
       return near;
     },
     unload,

@@ -235,7 +235,7 @@ export class SwarmHost {
       name: member.manifest.manifest.name,
       checkpoint: member.checkpoint,
       // KV blocks of a path belong to its sequences: no prefix is shared.
-      openEngine: (constraints) => Engine.open(stage, { prefixCache: false, drafts: false, constraints }),
+      openEngine: (constraints) => Engine.open(stage, { prefixCache: false, constraints }),
       onFault: (fault) => (this.#fault = fault),
     });
     this.#opened = { ...api, stage };
