@@ -108,7 +108,7 @@ class PushPort {
 
   /** @returns the answer, or undefined where it comes from elsewhere */
   #dispatch(message: Message): Promise<unknown> | undefined {
-    const { method, body } = message;
+    const { method = "", body } = message;
     switch (method) {
       case "expect": {
         const { from, key } = parsed(messages.expectCall, method, body);
@@ -133,7 +133,7 @@ class PushPort {
         this.#inbox?.cancel(parsed(messages.takeCall, method, body).take);
         return Promise.resolve(null);
       default:
-        throw new SwarmError("malformed", `Cannot call '${(method ?? "").slice(0, 40)}': there is no such call of pushing`);
+        throw new SwarmError("malformed", `Cannot call '${method.slice(0, 40)}': there is no such call of pushing`);
     }
   }
 
