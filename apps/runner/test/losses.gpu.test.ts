@@ -3,7 +3,16 @@ import process from "node:process";
 import { PipelineStage, ShardedExperts, memoryChannel, remoteShard, remoteStage, serveShard, serveStage } from "@shoal/cluster";
 import { type RemoteDevice, openProcessDevice, openWorkerDevice } from "@shoal/cluster/deno";
 import { Engine, type EngineRequest, GREEDY } from "@shoal/engine";
-import { type LocalStage, type LocalStageOptions, type Stage, isLoss, loadLocalExpertShard, loadLocalStage } from "@shoal/model";
+import {
+  type Batch,
+  type LocalStage,
+  type LocalStageOptions,
+  type Stage,
+  type StepOutput,
+  isLoss,
+  loadLocalExpertShard,
+  loadLocalStage,
+} from "@shoal/model";
 import { type DenoEngine, FIXTURES, type GpuTest, Models, check, readGolden, report } from "@shoal/model/testing";
 import { fileURLToPath } from "node:url";
 import { tinyModelUrl } from "@shoal/tiny-model";
@@ -24,6 +33,8 @@ const DEVICE_KILLS = LONG ? 50 : 1;
 const TOKENS = 24;
 /** An engine gives up after so many losses in a row without a token between them; a test that kills faster than any machine computes must spare it. */
 const KILLS_WITHOUT_TOKEN = 2;
+/** Rows that a loss may cost, by those of the three answers alone: all of prompts and answers so far once more, and what had been submitted ahead of the reader, which differs. */
+const MOST_AGAIN = 1.3;
 /** Far above what any machine takes from a kill to the next token: what takes longer hangs. */
 const HANG_MS = 120_000;
 
@@ -56,6 +67,20 @@ async function answers(engine: Engine, asked: readonly EngineRequest[], onTokens
     return ids;
   });
   return JSON.stringify(await Promise.all(all));
+}
+
+/** A stage whose rows are counted: what there is to compute, and to compute again. */
+function counted(stage: Stage): { readonly stage: Stage; readonly rows: () => number } {
+  let rows = 0;
+  const forward = (batch: Batch): Promise<StepOutput> => {
+    for (const { tokens } of batch.entries) rows += tokens === "sampled" ? 1 : tokens.length;
+    return stage.forward(batch);
+  };
+  const get = (target: Stage, name: string | symbol): unknown => {
+    const value: unknown = name === "forward" ? forward : Reflect.get(target, name, target);
+    return typeof value === "function" && name !== "forward" ? (value.bind(target) as unknown) : value;
+  };
+  return { stage: new Proxy(stage, { get }), rows: () => rows };
 }
 
 /** Kills somebody at random moments while something answers, and knows how long the next token took. */
@@ -97,9 +122,10 @@ class Killer {
     answering.then(end, end);
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, this.#next() * 2 * this.#spareMs));
-      if (over || this.isDone) break;
+      if (over) break;
+      // The last kill's token is waited for like every other.
       check(this.#sinceToken === 0 || performance.now() - this.#killedAt < HANG_MS, "no token came after a kill");
-      if (this.#sinceToken >= KILLS_WITHOUT_TOKEN) continue;
+      if (this.isDone || this.#sinceToken >= KILLS_WITHOUT_TOKEN) continue;
       this.#victims[Math.floor(this.#next() * this.#victims.length)]?.();
       if (this.#sinceToken++ === 0) this.#killedAt = performance.now();
       this.#killed++;
@@ -115,22 +141,25 @@ class Killer {
 export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
   const models = new Models(gpuEngine);
   const prompt = async (): Promise<readonly number[]> => (await readGolden(`${MODEL}-golden.safetensors`)).ints("case2.input_ids");
-  let alone: Promise<string> | undefined;
-  const expected = (): Promise<string> =>
+  let alone: Promise<{ readonly text: string; readonly rows: number }> | undefined;
+  const onOne = (): Promise<{ readonly text: string; readonly rows: number }> =>
     (alone ??= (async () => {
-      const engine = await Engine.open(await models.stage(MODEL, OPTIONS), { drafts: false });
+      const { stage, rows } = counted(await models.stage(MODEL, OPTIONS));
+      const engine = await Engine.open(stage, { drafts: false });
       const text = await answers(engine, requests(await prompt()));
       await engine.close();
-      return text;
+      return { text, rows: rows() };
     })());
+  const expected = async (): Promise<string> => (await onOne()).text;
   const part = (begin: number, end: number): Promise<LocalStage> => models.stage(MODEL, { ...OPTIONS, layers: { begin, end } });
 
   return [
     {
-      name: `two stages in a row, one of which is lost ${KILLS} times at random while three answers are computed: the same tokens, nothing left open`,
+      name: `two stages in a row, one of which is lost ${KILLS} times at random while three answers are computed: the same tokens, nothing left open, and no loss costs more than computing all again once`,
       run: async () => {
-        const want = await expected();
-        const stages = [await part(0, 1), await part(1, 2)];
+        const { text: want, rows: alone } = await onOne();
+        const first = counted(await part(0, 1));
+        const stages = [first.stage, await part(1, 2)];
         const free = (await Promise.all(stages.map((stage) => stage.describe()))).map(({ freeKvBlocks }) => freeKvBlocks);
         const kills: (() => void)[] = [];
         const served: Promise<void>[] = [];
@@ -151,7 +180,8 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           120,
           [0, 1].map((k) => () => kills[k]?.()),
         );
-        for (let round = 0; !killer.isDone; round++) {
+        let round = 0;
+        for (; !killer.isDone; round++) {
           let pipeline = await PipelineStage.open([await linked(0), await linked(1)]);
           const reopen = async (): Promise<Stage> => {
             for (;;) {
@@ -178,6 +208,13 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
           const { freeKvBlocks } = await stage.describe();
           check(freeKvBlocks === free[k], `stage ${k} has ${freeKvBlocks} free KV blocks, ${free[k]} in the beginning`);
         }
+        // The delay that a loss brings, counted in work: it does not depend on how fast the machine is.
+        const [rows, most] = [first.rows(), MOST_AGAIN * (round + killer.killed) * alone];
+        check(
+          rows <= most,
+          `${rows} rows were computed in ${round} rounds with ${killer.killed} kills, expected at most ${most}: one takes ${alone}`,
+        );
+        report(`${rows} rows in ${round} rounds, of which one takes ${alone}`);
         killer.report();
       },
     },
