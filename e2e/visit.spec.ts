@@ -237,6 +237,23 @@ test("later visits need no network, and two tabs answer at once", async () => {
   expect(modelBytes()).toBe(0);
 });
 
+test("with room for a quarter of its experts the model answers as with all, reads the others from this browser's storage, and the panel shows how that goes", async () => {
+  server.sent.clear();
+  await button("See the model work").click();
+  const inspector = page.locator("#inspector");
+  await inspector.getByLabel("On the GPU").selectOption("0.25");
+  await expect(inspector.locator("[data-paging]")).toContainText("are read when a token needs them", OPEN);
+  await button("New conversation").click();
+  await ask(QUESTION);
+  await expect(answers().last()).toHaveText(ANSWER, SLOW);
+  await expect(inspector.locator("[data-paging]")).toHaveText(
+    /So far \d+ % of those needed were there, [1-9]\d* were read \(.* MB\), and answers waited \d+\.\d s for them/,
+  );
+  await expectAccessible(page);
+  await button("See the model work").click();
+  expect(modelBytes()).toBe(0);
+});
+
 test("models are fetched from an address without a manifest, listed with their size, used and deleted", async () => {
   await button("Models").click();
   const list = page.getByRole("region", { name: "On this device" });

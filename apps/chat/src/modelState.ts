@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { type DownloadProgress, Engine, type LoadProgress, type ModelCheck, type ModelSource } from "@shoal/web";
 import { Speed } from "./models/speed.ts";
-import { savedSource, saveSource } from "./models/savedSource.ts";
+import { savedShare, savedSource, saveSource } from "./models/savedSource.ts";
 import { OtherTabs } from "./models/otherTabs.ts";
 
 export type Phase =
@@ -33,6 +33,8 @@ export class ModelState {
   readonly check = signal<ModelCheck | null>(null);
   /** Whether the browser promised to keep what is downloaded; null before it was asked. */
   readonly promised = signal<boolean | null>(null);
+  /** Of the model's experts, how many may be on the GPU; 1: as many as fit. */
+  readonly expertShare = signal(1);
   readonly #tabs: OtherTabs;
   #engine: Engine | undefined;
   #downloading: AbortController | undefined;
@@ -52,13 +54,21 @@ export class ModelState {
   /** With the model of the last visit. What is complete is loaded without asking. */
   async start(): Promise<void> {
     this.source.value = (await savedSource()) ?? EMBEDDED;
+    this.expertShare.value = await savedShare();
     await this.begin();
   }
 
   /** Another model from now on, and on later visits, unless it lies in files of this machine, which have to be picked each time. */
   async choose(source: ModelSource): Promise<void> {
     this.source.value = source;
-    if (source.kind !== "files") await saveSource(source).catch(() => {});
+    await this.allowExperts(1);
+  }
+
+  /** Loads the model anew, with so many of its experts on the GPU, the others being read when a token needs them; on later visits too. */
+  async allowExperts(share: number): Promise<void> {
+    this.expertShare.value = share;
+    const source = this.source.value;
+    if (source.kind !== "files") await saveSource(source, share).catch(() => {});
     await this.begin();
   }
 
@@ -147,7 +157,9 @@ export class ModelState {
     const report = (progress: LoadProgress): void => {
       if (this.#engine === engine && this.phase.value.name === "loading") this.phase.value = { name: "loading", progress };
     };
-    await engine.load(report, { stream });
+    const share = this.expertShare.value;
+    const experts = this.check.value?.experts;
+    await engine.load(report, { stream, ...(experts && share < 1 && { expertBytes: Math.ceil(experts.bytes * share) }) });
     if (this.#engine === engine) this.phase.value = { name: "ready" };
   }
 

@@ -33,6 +33,7 @@ export {
 export type { LoadProgress } from "./weights/reader.ts";
 export type { LayerRange } from "./weights/model.ts";
 export { ExpertCache } from "./experts/expertCache.ts";
+export { ExpertReader, type ExpertShape } from "./experts/expertImage.ts";
 export { type ExpertCall, type ExpertShard, type ExpertShardDescription, NO_EXPERT } from "./experts/expertShard.ts";
 export {
   DEFAULT_SHARD_TOKENS,

@@ -2,6 +2,7 @@
 import { type ModelConfig, tensorSchema } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
 import { type LocalStageOptions, type RunShape, checkAdapter, memoryRequirements, stagePlan } from "@shoal/model";
+import { expertNeeds } from "./expertNeeds.ts";
 import type { ModelCheck } from "./protocol.ts";
 
 type Tensors = Parameters<typeof memoryRequirements>[0]["tensors"];
@@ -15,7 +16,7 @@ export function stageOptions(config: ModelConfig, { isSoftware }: Pick<GpuContex
   return { kvFormat: KV_FORMAT, maxSequences: MAX_SEQUENCES, maxOutputs: 2 * MAX_SEQUENCES, mtp: config.nMtpLayers > 0 && !isSoftware };
 }
 
-export type Estimate = Pick<ModelCheck, "gpuBytes" | "memory" | "refusal" | "contextTokens">;
+export type Estimate = Pick<ModelCheck, "gpuBytes" | "memory" | "refusal" | "contextTokens" | "experts">;
 
 /** @param tensors as the files' headers have them; by default what the config says that they should be */
 export function estimate(
@@ -36,7 +37,8 @@ export function estimate(
     refusal = error.message;
   }
   const { total, ...memory } = memoryRequirements({ config, tensors }, run);
-  return { gpuBytes: total, memory, refusal, contextTokens: run.contextTokens };
+  const { layers, bytes, leastBytes } = expertNeeds({ config, tensors }, run.mtp);
+  return { gpuBytes: total, memory, refusal, contextTokens: run.contextTokens, experts: layers.length > 0 ? { bytes, leastBytes } : null };
 }
 
 /** What is published: matrices in the format that the config declares, everything else BF16. */

@@ -94,7 +94,7 @@ export class EngineHost {
     });
   }
 
-  async load(onProgress: OwnCallback<[LoadProgress]>, { stream = false, spread }: LoadOptions): Promise<void> {
+  async load(onProgress: OwnCallback<[LoadProgress]>, { stream = false, spread, expertBytes }: LoadOptions): Promise<void> {
     const source = this.#given();
     await this.#abortable(async (signal) => {
       const report = throttled(onProgress, ({ loadedBytes, totalBytes }: LoadProgress) => loadedBytes >= totalBytes);
@@ -107,6 +107,7 @@ export class EngineHost {
         openCheckpoint: (aborting) => openModel(source, stream, aborting),
         openSecond: async () => (await import("./secondDevice.ts")).openSecondDevice(navigator.gpu, source, stream),
         spread: spread ?? "if-needed",
+        ...(expertBytes !== undefined && { expertBytes }),
         onProgress: (value) => progress?.(value),
       });
       try {

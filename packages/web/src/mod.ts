@@ -22,6 +22,7 @@ export type {
   LoadProgress,
   ModelCheck,
   ModelSource,
+  PagingView,
   RoutingView,
 } from "./protocol.ts";
 export { sourceName, sourceOf } from "./sources.ts";

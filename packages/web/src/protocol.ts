@@ -1,6 +1,6 @@
 /** What the page and its worker say to one another about a model: where it is, whether it fits, how far it is. Sizes in bytes. */
 import type { EngineStatus } from "@shoal/engine";
-import type { LoadProgress } from "@shoal/model";
+import type { LoadProgress, PagingStats } from "@shoal/model";
 
 export type { LoadProgress } from "@shoal/model";
 
@@ -34,6 +34,8 @@ export interface ModelCheck {
   /** Whether it could be loaded straight from where it lies, keeping nothing. */
   readonly streams: boolean;
   readonly contextTokens: number;
+  /** Of `gpuBytes`, what its routed experts take, and the least that must be there of them; null for a model without. `LoadOptions.expertBytes` may be anything between. */
+  readonly experts: { readonly bytes: number; readonly leastBytes: number } | null;
 }
 
 export interface DownloadProgress {
@@ -51,6 +53,15 @@ export interface LoadOptions {
   readonly stream?: boolean;
   /** Whether layers go to a second GPU too, where the browser has one: if the first has too little memory for all (default), always, or never. */
   readonly spread?: Spread;
+  /** Bytes of the GPU for routed experts: those that do not fit are read from where the model is kept whenever a token needs them. By default all are there, or as many as fit where memory runs out and there is no second GPU. */
+  readonly expertBytes?: number;
+}
+
+/** How it goes where not all experts are on the GPU. */
+export interface PagingView extends PagingStats {
+  /** Of the GPU, for experts; and what all of them would take. */
+  readonly expertBytes: number;
+  readonly allBytes: number;
 }
 
 export type Spread = "if-needed" | "always" | "never";
@@ -81,6 +92,8 @@ export interface Inspection {
   readonly timestamps: boolean;
   readonly nRoutedExperts: number;
   readonly nActivatedExperts: number;
+  /** Undefined where all experts are on the GPU. */
+  readonly paging: PagingView | undefined;
   /** Undefined until a step was looked at. */
   readonly routing: RoutingView | undefined;
 }

@@ -8,9 +8,10 @@ import { type ChatApi, openChatApi } from "./chatApi.ts";
 import { WebError } from "./errors.ts";
 import { stageOptions } from "./estimate.ts";
 import { StageObserver } from "./observedStage.ts";
-import type { Inspection, MtpUse, Spread } from "./protocol.ts";
+import type { Inspection, MtpUse, PagingView, Spread } from "./protocol.ts";
 import type { SecondDevice } from "./secondDevice.ts";
 import { loadSpread } from "./spread.ts";
+import type { PagedExperts } from "./spreadTypes.ts";
 
 export interface SessionOptions {
   /** As requests name the model. */
@@ -21,6 +22,8 @@ export interface SessionOptions {
   /** Undefined where there is none. */
   readonly openSecond?: () => Promise<SecondDevice | undefined>;
   readonly spread?: Spread;
+  /** As `LoadOptions` has it. */
+  readonly expertBytes?: number;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
@@ -29,6 +32,8 @@ interface Loaded {
   /** All layers or the first. */
   readonly stage: LocalStage;
   readonly second: SecondDevice | undefined;
+  /** With what its experts are read from. */
+  readonly paged: (PagedExperts & { readonly checkpoint: CheckpointSource }) | undefined;
   readonly observer: StageObserver;
   readonly description: StageDescription;
 }
@@ -82,8 +87,9 @@ export class Session {
       memory: loaded.second ? loaded.description.memory : loaded.gpu.memory.byKind(),
       status: engine.status(),
       mtp: this.#mtpUse(loaded),
-      timestamps: loaded.gpu.dialect.timestampQuery && !loaded.second,
+      timestamps: loaded.gpu.dialect.timestampQuery && !loaded.second && !loaded.paged,
       ...this.#experts,
+      paging: pagingOf(loaded),
       routing: watching ? loaded.observer.take() : undefined,
     };
   }
@@ -96,7 +102,7 @@ export class Session {
     const timing = (async () => {
       // The sequence that is timed needs blocks that the engine does not know of.
       await engine.clearPrefixCache();
-      if (loaded.second) return null;
+      if (loaded.second || loaded.paged) return null;
       return decodeTimes(loaded.stage);
     })();
     this.#gate = timing.catch(() => {});
@@ -125,29 +131,35 @@ export class Session {
   async #toDevice(signal?: AbortSignal): Promise<{ readonly checkpoint: CheckpointSource; readonly loaded: Loaded }> {
     const { openGpu, openCheckpoint, onProgress } = this.#options;
     const checkpoint = await openCheckpoint(signal);
+    let reads = false;
     try {
       const { config } = checkpoint;
       validateCheckpoint(config, checkpoint.tensors.tensors, checkpoint.location);
       const { adapter } = await openGpu();
-      const { gpu, stage, second, whole } = await loadSpread({
+      const { gpu, stage, second, whole, paged } = await loadSpread({
         openGpu,
         checkpoint,
         options: { ...stageOptions(config, adapter), ...(signal && { signal }) },
         spread: this.#options.spread ?? "never",
+        expertBytes: this.#options.expertBytes,
         openSecond: this.#options.openSecond,
         onProgress,
       });
       const observer = new StageObserver(whole, config);
       observer.watch(this.#watching);
-      this.#loaded = { gpu, stage, second, observer, description: await whole.describe() };
+      const description = await whole.describe();
+      this.#loaded = { gpu, stage, second, paged: paged && { ...paged, checkpoint }, observer, description };
+      reads = paged !== undefined;
       return { checkpoint, loaded: this.#loaded };
     } finally {
-      await checkpoint.close();
+      if (!reads) await checkpoint.close();
     }
   }
 
   #forget(): void {
     this.#loaded?.second?.close();
+    // What it still reads for a device that is gone nobody waits for.
+    this.#loaded?.paged?.checkpoint.close().catch(() => {});
     this.#loaded?.gpu.destroy();
     this.#loaded = undefined;
   }
@@ -156,4 +168,10 @@ export class Session {
     if (!this.#api || !this.#loaded) throw new WebError("RequestError", "Cannot look inside: no model is loaded");
     return { engine: this.#api.engine, loaded: this.#loaded };
   }
+}
+
+function pagingOf({ paged }: Loaded): PagingView | undefined {
+  if (!paged) return undefined;
+  const { experts, expertBytes, allBytes } = paged;
+  return { ...experts.paging, expertBytes, allBytes };
 }

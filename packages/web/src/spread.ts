@@ -1,11 +1,12 @@
-/** A model on one GPU, or its first layers on one and its last on a second. */
+/** A model on one GPU, or its first layers on one and its last on a second, or with only some of its experts on the GPU. */
 import { loadLocalStage } from "@shoal/model";
 import type { SecondDevice } from "./secondDevice.ts";
 import type { SpreadRequest, SpreadStage } from "./spreadTypes.ts";
 
-/** @throws what loading throws: GpuOutOfMemoryError where there is no second GPU that could help */
+/** @throws what loading throws: GpuOutOfMemoryError where neither a second GPU nor reading experts when they are needed could help */
 export async function loadSpread(request: SpreadRequest): Promise<SpreadStage> {
-  const { checkpoint, options, spread, onProgress, openGpu } = request;
+  const { checkpoint, options, spread, onProgress, openGpu, expertBytes } = request;
+  if (expertBytes !== undefined) return paged(request, expertBytes);
   if (spread === "always") {
     const second = await request.openSecond?.();
     if (second) return both(request, second);
@@ -18,11 +19,18 @@ export async function loadSpread(request: SpreadRequest): Promise<SpreadStage> {
     // How much memory a GPU has no browser tells: trying is the only way.
     if (spread !== "if-needed" || !(error instanceof Error) || error.name !== "GpuOutOfMemoryError") throw error;
     const second = await request.openSecond?.();
-    if (!second) throw error;
+    const { nLayers, nDenseLayers } = checkpoint.config;
+    if (!second && nLayers === nDenseLayers) throw error;
     // With what was loaded onto it.
     gpu.destroy();
-    return both(request, second);
+    return second ? both(request, second) : paged(request);
   }
+}
+
+/** What only pages need whose model is too large, they fetch. */
+async function paged(request: SpreadRequest, expertBytes?: number): Promise<SpreadStage> {
+  const { loadPaged } = await import("./pagedExperts.ts");
+  return loadPaged(request, expertBytes);
 }
 
 /** What only pages with a second GPU need, they fetch. */

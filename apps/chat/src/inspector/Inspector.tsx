@@ -1,9 +1,11 @@
 /** The model at work: how fast, which experts, what else it might have said, what it holds in memory, where the time goes. */
-import type { Inspection } from "@shoal/web";
+import type { Inspection, PagingView } from "@shoal/web";
 import { useEffect, useMemo } from "preact/hooks";
 import type { AppState } from "../appState.ts";
+import { formatBytes } from "../format.ts";
 import { Alternatives } from "./Alternatives.tsx";
 import { ExpertMap } from "./ExpertMap.tsx";
+import { ExpertShare } from "./ExpertShare.tsx";
 import { InspectorState } from "./inspectorState.ts";
 import { KernelTable } from "./KernelTable.tsx";
 import { MemoryBars } from "./MemoryBars.tsx";
@@ -34,6 +36,12 @@ export function Inspector({ app }: { readonly app: AppState }) {
       <section aria-labelledby="inspect-experts">
         <h2 id="inspect-experts">Experts</h2>
         {inspection ? <ExpertMap layers={state.layers.value} inspection={inspection} /> : <NotHere />}
+        <ExpertShare model={app.model} />
+        {inspection?.paging && (
+          <p class="quiet" data-paging>
+            {pagingLine(inspection.paging)}
+          </p>
+        )}
       </section>
       <section aria-labelledby="inspect-tokens">
         <h2 id="inspect-tokens">Alternatives</h2>
@@ -53,7 +61,13 @@ export function Inspector({ app }: { readonly app: AppState }) {
       </section>
       <section aria-labelledby="inspect-kernels">
         <h2 id="inspect-kernels">GPU time by kernel</h2>
-        {inspection ? <KernelTable app={app} available={inspection.timestamps} /> : <NotHere />}
+        {inspection?.paging ? (
+          <p class="quiet">Only where all experts are on the GPU.</p>
+        ) : inspection ? (
+          <KernelTable app={app} available={inspection.timestamps} />
+        ) : (
+          <NotHere />
+        )}
       </section>
     </div>
   );
@@ -82,6 +96,13 @@ function mtpLine({ mtp, status: { totals } }: Inspection): string {
   if (mtp !== "drafts") return `${WITHOUT_DRAFTS[mtp]}. So a step gives each answer one token.`;
   if (totals.draftTokens === 0) return "The MTP module drafts tokens where that is faster, which it has not been so far.";
   return `The MTP module drafts tokens where that is faster: ${totals.acceptedDraftTokens} of ${totals.draftTokens} were right.`;
+}
+
+function pagingLine({ expertBytes, allBytes, needed, hits, loads, loadedBytes, stallMs }: PagingView): string {
+  const there = `Of ${formatBytes(allBytes)} of experts ${formatBytes(expertBytes)} are on the GPU; the others are read when a token needs them.`;
+  if (needed === 0) return there;
+  const share = ((100 * hits) / needed).toFixed(0);
+  return `${there} So far ${share} % of those needed were there, ${loads} were read (${formatBytes(loadedBytes)}), and answers waited ${(stallMs / 1000).toFixed(1)} s for them.`;
 }
 
 function cacheLine(cached: number, prompts: number): string {

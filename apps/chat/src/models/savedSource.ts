@@ -1,4 +1,4 @@
-/** Which model was used last, in IndexedDB. What cannot be read counts as not there. */
+/** Which model was used last, and with how many of its experts on the GPU, in IndexedDB. What cannot be read counts as not there. */
 import type { ModelSource } from "@shoal/web";
 import { get, set } from "idb-keyval";
 
@@ -16,6 +16,14 @@ export async function savedSource(): Promise<RemotelyKept | null> {
   return null;
 }
 
-export async function saveSource(source: RemotelyKept): Promise<void> {
-  await set(KEY, source.kind === "folder" ? { kind: source.kind, url: source.url } : { kind: source.kind, repo: source.repo });
+/** From 0 to 1. */
+export async function savedShare(): Promise<number> {
+  const saved: unknown = await get(KEY).catch(() => null);
+  const share: unknown = typeof saved === "object" && saved !== null && "expertShare" in saved ? saved.expertShare : 1;
+  return typeof share === "number" && share > 0 && share < 1 ? share : 1;
+}
+
+export async function saveSource(source: RemotelyKept, expertShare: number): Promise<void> {
+  const { kind } = source;
+  await set(KEY, kind === "folder" ? { kind, url: source.url, expertShare } : { kind, repo: source.repo, expertShare });
 }

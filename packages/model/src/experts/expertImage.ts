@@ -26,9 +26,9 @@ export interface ExpertShape {
 }
 
 export class ExpertReader {
-  readonly #checkpoint: CheckpointSource;
+  readonly #checkpoint: Pick<CheckpointSource, "config" | "tensors">;
 
-  constructor(checkpoint: CheckpointSource) {
+  constructor(checkpoint: Pick<CheckpointSource, "config" | "tensors">) {
     this.#checkpoint = checkpoint;
   }
 
