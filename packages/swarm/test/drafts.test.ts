@@ -1,8 +1,8 @@
 /** Drafts over a path: the last stage makes them in the step in which it chooses, and whatever they are, what comes out is what would without. */
-import type { SequenceSlot, Stage } from "@shoal/model";
 import { describe, expect, test } from "vitest";
 import { SwarmStage } from "../src/pipeline/swarmStage.ts";
 import { choosePath } from "../src/plan/path.ts";
+import { draftedAnswers } from "./draftedAnswers.ts";
 import { FAKE, FakeStage, answer } from "./fakeModel.ts";
 import { type FakeNetwork, FakePeer } from "./fakePeer.ts";
 
@@ -39,70 +39,6 @@ async function pathOf(peers: readonly FakePeer[], pushes: boolean): Promise<Swar
   return stage;
 }
 
-interface Drafted {
-  readonly ids: readonly (readonly number[])[];
-  readonly steps: number;
-}
-
-interface Stream {
-  readonly sequence: SequenceSlot;
-  readonly ids: number[];
-  length: number;
-}
-
-/** Several prompts in the same steps, as the engine does it: verify, draft, cut off. */
-async function draftedAnswers(
-  stage: Stage,
-  prompts: readonly (readonly number[])[],
-  drafts: number,
-  between: (ids: readonly number[]) => void = () => {},
-): Promise<Drafted> {
-  const { maxTokens } = await stage.describe();
-  const streams: Stream[] = [];
-  for (const prompt of prompts) {
-    const sequence = await stage.open();
-    const ids: number[] = [];
-    for (let at = 0; at < prompt.length; at += maxTokens) {
-      const tokens = prompt.slice(at, at + maxTokens);
-      const quiet = at + maxTokens < prompt.length;
-      const { step } = await stage.forward({ entries: [{ sequence, tokens, quiet }], output: "sample" });
-      const [own = []] = await stage.sampled(step, 1);
-      ids.push(...own);
-      const next = [...tokens.slice(1), ...(quiet ? prompt.slice(at + maxTokens, at + maxTokens + 1) : own)];
-      await stage.draft({ entries: [{ sequence, tokens: next, quiet }], output: "sample", drafts });
-    }
-    streams.push({ sequence, ids, length: prompt.length });
-  }
-  let made: readonly (readonly number[])[] = [];
-  let steps = 0;
-  while (streams.some(({ ids }) => ids.length < TOKENS)) {
-    const verify = steps === 0 ? 0 : drafts;
-    const entries = streams.map(({ sequence, ids }) => ({ sequence, tokens: ids.slice(-1), verify }));
-    const { step } = await stage.forward({ entries, output: "sample" });
-    const [told = []] = await stage.sampled(step, 1);
-    expect(told).toHaveLength(streams.length * (1 + verify));
-    const rights = streams.map((stream, place) => {
-      const own = told.slice(place * (1 + verify), (place + 1) * (1 + verify));
-      let right = 0;
-      while (right < verify && made[right]?.[place] === own[right]) right++;
-      stream.ids.push(...own.slice(0, 1 + right));
-      stream.length += 1 + right;
-      return { own, right };
-    });
-    const next = streams.map(({ sequence }, place) => {
-      const { own = [], right = 0 } = rights[place] ?? {};
-      return place === streams.length - 1 ? { sequence, tokens: own.slice(0, 1 + right) } : { sequence, tokens: own, draftAfter: right };
-    });
-    const output = await stage.draft({ entries: next, output: "sample", drafts });
-    made = await stage.drafted(output.step, drafts);
-    for (const { sequence, length } of streams) await stage.truncate(sequence, length);
-    steps++;
-    between(streams[0]?.ids ?? []);
-  }
-  for (const { sequence } of streams) await stage.close(sequence);
-  return { ids: streams.map(({ ids }) => ids.slice(0, TOKENS)), steps };
-}
-
 describe.each([
   ["by way of the client", false],
   ["from stage to stage", true],
@@ -113,7 +49,7 @@ describe.each([
     b.stage.oracle = guesser([...PROMPT, ...expected]);
     const stage = await pathOf([a, b], pushes);
     expect(await stage.describe()).toMatchObject({ hasMtp: true, maxDrafts: 3, chainsDrafts: false });
-    const { ids, steps } = await draftedAnswers(stage, [PROMPT], drafts);
+    const { ids, steps } = await draftedAnswers(stage, [PROMPT], TOKENS, drafts);
     expect(ids).toEqual([expected]);
     // The first drafts are made up; after that two of three are right.
     expect(steps).toBeLessThanOrEqual(drafts === 1 ? 26 : 21);
@@ -125,7 +61,7 @@ describe.each([
     const expected = await solo();
     b.stage.oracle = guesser([...PROMPT, ...expected], 1);
     const stage = await pathOf([a, b], pushes);
-    expect((await draftedAnswers(stage, [PROMPT], 2)).ids).toEqual([expected]);
+    expect((await draftedAnswers(stage, [PROMPT], TOKENS, 2)).ids).toEqual([expected]);
     await stage.destroy();
   });
 
@@ -138,7 +74,7 @@ describe.each([
         for (const { name, stage } of peers)
           if (name === "b" || (name === "b2" && successorDrafts)) stage.oracle = guesser([...PROMPT, ...expected]);
         const stage = await pathOf(peers, pushes);
-        const { ids } = await draftedAnswers(stage, [PROMPT], 2, (so) => {
+        const { ids } = await draftedAnswers(stage, [PROMPT], TOKENS, 2, (so) => {
           if (so.length > 15) peers.find(({ name }) => name === victim)?.kill();
         });
         expect(ids).toEqual([expected]);
@@ -153,7 +89,7 @@ describe.each([
     const peers = [new FakePeer("a", 0, 3, 1), new FakePeer("b", 3, 6, 1), new FakePeer("all", 0, 6, 500)];
     for (const peer of peers.slice(1)) peer.stage.oracle = guesser([...PROMPT, ...expected]);
     const stage = await pathOf(peers, pushes);
-    const { ids } = await draftedAnswers(stage, [PROMPT], 2, (so) => {
+    const { ids } = await draftedAnswers(stage, [PROMPT], TOKENS, 2, (so) => {
       if (so.length > 15) peers[1]?.kill();
     });
     expect(ids).toEqual([expected]);
@@ -168,9 +104,9 @@ describe.each([
     b.stage.oracle = guesser([...PROMPT, ...(expected[0] ?? [])], 5);
     const [stage, other] = [await pathOf([a, b], pushes), await pathOf([a, b], pushes)];
     const [{ ids }, ...others] = await Promise.all([
-      draftedAnswers(stage, prompts, 2),
+      draftedAnswers(stage, prompts, TOKENS, 2),
       answer(other, PROMPT, TOKENS),
-      draftedAnswers(other, [PROMPT], 1),
+      draftedAnswers(other, [PROMPT], TOKENS, 1),
     ]);
     expect(ids).toEqual(expected);
     expect(others).toMatchObject([expected[0], { ids: [expected[0]] }]);
