@@ -1,6 +1,7 @@
 /**
- * Through which peers a token goes: the quickest chain of ranges from the first layer to the last. Pure. The cost of a chain is what a decode step takes: half a round trip into
- * each peer and out of it, and the peer's own time, longer the busier it is. (As Petals' sequence manager, with measured round trips in place of a constant.)
+ * Through which peers a token goes: the quickest chain of ranges from the first layer to the last. Pure. The cost of a chain is what a decode step takes: half a round trip to the first
+ * peer, from each to the next, and back from the last, and each peer's own time, longer the busier it is. Where two have not measured the way between them, it is taken to be as
+ * long as by way of the client. (As Petals' sequence manager, with measured round trips in place of a constant.)
  */
 import type { KnownPeer } from "../control/directory.ts";
 import type { LayerRange } from "./range.ts";
@@ -31,22 +32,36 @@ const NO_ROOM_MS = 10_000;
 /** Undefined where no chain exists. */
 export function choosePath({ nLayers, peers, rttMs, without = new Set(), layers, kvTokens = 0 }: PathQuestion): readonly Hop[] | undefined {
   const { begin: first, end: last } = layers ?? { begin: 0, end: nLayers };
-  interface Best {
-    readonly cost: number;
-    readonly hops: readonly Hop[];
-  }
-  const best = new Map<number, Best>([[first, { cost: 0, hops: [] }]]);
   const usable = peers
     .filter(({ peer, state, layers: held }) => held && state === "serving" && !without.has(peer) && held.begin >= first && held.end <= last)
     .flatMap((peer) => (peer.layers ? [{ ...peer, layers: peer.layers }] : []))
     .sort((a, b) => a.layers.begin - b.layers.begin);
-  // Ranges only lead onwards, so one pass in the order of their beginnings finds the best chain to each boundary.
-  for (const { peer, layers: held, stepMs, load, freeKvTokens } of usable) {
-    const before = best.get(held.begin);
-    if (!before) continue;
-    const cost = before.cost + (rttMs(peer) ?? UNKNOWN_RTT_MS) + stepMs * (1 + load) + (freeKvTokens < kvTokens ? NO_ROOM_MS : 0);
-    const known = best.get(held.end);
-    if (!known || cost < known.cost) best.set(held.end, { cost, hops: [...before.hops, { peer, layers: held }] });
+  const halfWay = (peer: string): number => (rttMs(peer) ?? UNKNOWN_RTT_MS) / 2;
+  const halfBetween = (one: KnownPeer, other: KnownPeer): number => {
+    const measured = one.rtts[other.peer] ?? other.rtts[one.peer];
+    return measured === undefined ? halfWay(one.peer) + halfWay(other.peer) : measured / 2;
+  };
+  // Ranges only lead onwards, so one pass in the order of their beginnings finds the best chain that ends with each peer.
+  const chains = new Map<number, Chain[]>();
+  for (const one of usable) {
+    const { peer, layers: held, stepMs, load, freeKvTokens } = one;
+    const before: Pick<Chain, "cost" | "hops">[] = held.begin === first ? [{ cost: halfWay(peer), hops: [] }] : [];
+    for (const chain of chains.get(held.begin) ?? []) before.push({ cost: chain.cost + halfBetween(chain.last, one), hops: chain.hops });
+    const best = cheapest(before);
+    if (!best) continue;
+    const cost = best.cost + stepMs * (1 + load) + (freeKvTokens < kvTokens ? NO_ROOM_MS : 0);
+    const ends = chains.get(held.end) ?? [];
+    chains.set(held.end, [...ends, { cost, last: one, hops: [...best.hops, { peer, layers: held }] }]);
   }
-  return best.get(last)?.hops;
+  return cheapest((chains.get(last) ?? []).map(({ cost, hops, last: { peer } }) => ({ cost: cost + halfWay(peer), hops })))?.hops;
+}
+
+interface Chain {
+  readonly cost: number;
+  readonly hops: readonly Hop[];
+  readonly last: KnownPeer;
+}
+
+function cheapest<C extends { readonly cost: number }>(all: readonly C[]): C | undefined {
+  return all.reduce<C | undefined>((best, one) => (best && best.cost <= one.cost ? best : one), undefined);
 }
