@@ -1,12 +1,13 @@
 /** A model on one GPU, or its first layers on one and its last on a second, or with only some of its experts on the GPU. */
 import { loadLocalStage } from "@shoal/model";
+import { loadPaged } from "./pagedExperts.ts";
 import type { SecondDevice } from "./secondDevice.ts";
 import type { SpreadRequest, SpreadStage } from "./spreadTypes.ts";
 
 /** @throws what loading throws: GpuOutOfMemoryError where neither a second GPU nor reading experts when they are needed could help */
 export async function loadSpread(request: SpreadRequest): Promise<SpreadStage> {
   const { checkpoint, options, spread, onProgress, openGpu, expertBytes } = request;
-  if (expertBytes !== undefined) return paged(request, expertBytes);
+  if (expertBytes !== undefined) return loadPaged(request, expertBytes);
   if (spread === "always") {
     const second = await request.openSecond?.();
     if (second) return both(request, second);
@@ -23,14 +24,8 @@ export async function loadSpread(request: SpreadRequest): Promise<SpreadStage> {
     if (!second && nLayers === nDenseLayers) throw error;
     // With what was loaded onto it.
     gpu.destroy();
-    return second ? both(request, second) : paged(request);
+    return second ? both(request, second) : loadPaged(request);
   }
-}
-
-/** What only pages need whose model is too large, they fetch. */
-async function paged(request: SpreadRequest, expertBytes?: number): Promise<SpreadStage> {
-  const { loadPaged } = await import("./pagedExperts.ts");
-  return loadPaged(request, expertBytes);
 }
 
 /** What only pages with a second GPU need, they fetch. */
