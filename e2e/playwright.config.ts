@@ -3,6 +3,8 @@ import { defineConfig } from "playwright/test";
 /** WebGPU on a software adapter counts as unsafe; the rest keeps the browser from fetching anything of its own. */
 export const CHROMIUM_FLAGS = [
   "--enable-unsafe-webgpu",
+  // SwiftShader sets workgroup memory to zero by code as long as the memory, which takes up to ten seconds to compile; Dawn can have a shader do it by a loop instead.
+  "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
   "--no-sandbox",
   "--disable-quic",
   "--no-first-run",

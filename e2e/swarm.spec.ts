@@ -57,6 +57,24 @@ async function leave(page: Page): Promise<void> {
   await expect(page.getByRole("heading", { name: "Enter a swarm" })).toBeVisible({ timeout: 30 * SECONDS });
 }
 
+/** What the page's worker says of itself: when it had got where, in seconds from `begin`, and how long it compiled. */
+async function timeline(page: Page, begin: number): Promise<string> {
+  const [worker] = page.workers().filter((one) => one.url().includes("worker"));
+  if (!worker) return "no worker";
+  const { marks, compiling } = await worker.evaluate((from) => {
+    const at = (time: number): number => performance.timeOrigin + time - from;
+    const marks = performance.getEntriesByType("mark").map(({ name, startTime }) => [name.replace("swarm: ", ""), at(startTime)] as const);
+    const spans = performance.getEntriesByType("measure").map(({ startTime, duration }) => [startTime, startTime + duration] as const);
+    let [end, compiling] = [0, 0];
+    for (const [start, stop] of spans.sort(([a], [b]) => a - b)) {
+      compiling += Math.max(0, stop - Math.max(start, end));
+      end = Math.max(end, stop);
+    }
+    return { marks, compiling: `${spans.length} kernels compiled in ${(compiling / 1000).toFixed(1)} s` };
+  }, begin);
+  return [...marks.map(([name, ms]) => `${name} ${(ms / 1000).toFixed(1)}`), compiling].join(", ");
+}
+
 function answer(page: Page) {
   return page.locator(".message.assistant .markdown").last();
 }
@@ -111,6 +129,7 @@ if (isLong)
         await ask(one.page);
         await expect(answer(one.page)).toContainText("The", { timeout: 120 * SECONDS });
         console.log(`${what}: from invite to serving ${(served - begin) / 1000} s, to the first token ${(Date.now() - begin) / 1000} s`);
+        for (const { page } of [one, two]) console.log(`  ${await timeline(page, begin)}`);
         await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 60 * SECONDS });
       };
       await time("weights fetched");

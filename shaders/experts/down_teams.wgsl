@@ -1,12 +1,12 @@
 // y[t] = (y[t] +) sum over slots of weight * (W_down h[t, slot]), as down_few.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs, and with one lane a team for software adapters.
 //
-// h        [TOKENS * SLOTS, 4 PARTS UNITS] f32, zero beyond the experts' width
-// routing  [TOKENS, SLOTS] of (expert, weight as f32 bits)
+// h        [tokens * SLOTS, 4 PARTS UNITS] f32, zero beyond the experts' width
+// routing  [tokens, SLOTS] of (expert, weight as f32 bits)
 // weights  for each expert: down [HIDDEN, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl) (lib/expert_pages.wgsl)
 // scales   [experts, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
-// y        [TOKENS, Y_STRIDE] f32, columns 0 .. HIDDEN; with RESIDUAL the sums are added to it
+// y        [tokens, Y_STRIDE] f32, columns 0 .. HIDDEN; with RESIDUAL the sums are added to it
 //
-// Dispatch: ceil(HIDDEN / (ROWS * TEAMS)) * TOKENS workgroups of WORKGROUP, tokens first, so that those who share an expert read its rows at about the same time. The
+// Dispatch: (tokens, ceil(HIDDEN / (ROWS * TEAMS))) workgroups of WORKGROUP, tokens first, so that those who share an expert read its rows at about the same time. The
 // SPLIT parts of a workgroup take slots, not columns, in turns: all lanes of a part read one expert. Experts not bound add nothing.
 // RAGGED_ROWS: HIDDEN is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of LANES * UNROLL.
 // Sums are f32, in an order that depends on the shapes only; a 128-block's scale and the slot's weight multiply partial sums.
@@ -36,8 +36,8 @@ fn store(row: u32, token: u32, sum: f32) {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let token = group.x % TOKENS;
-  let block = group.x / TOKENS;
+  let token = group.x;
+  let block = group.y;
   let lane = local % LANES;
   let team = local / LANES % TEAMS;
   let split = local / (LANES * TEAMS);

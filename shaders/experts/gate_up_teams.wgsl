@@ -1,13 +1,13 @@
 // h[t, slot] = silu(W_gate x[t]) * (W_up x[t]), as gate_up_few.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs, and with one lane a team for software adapters.
 //
-// x        [TOKENS, X_STRIDE] f32, columns 0 .. 4 PARTS UNITS
-// routing  [TOKENS, SLOTS] of (expert, weight as f32 bits)
+// x        [tokens, X_STRIDE] f32, columns 0 .. 4 PARTS UNITS
+// routing  [tokens, SLOTS] of (expert, weight as f32 bits)
 // weights  for each expert: gate [WIDTH, UNITS], up [WIDTH, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl) (lib/expert_pages.wgsl)
 // scales   [experts, 2, SCALE_ROWS, SCALE_COLUMNS] f32, for fp8
 // gamma    [4 PARTS UNITS] f32, with NORM: x is normalized first, x * gamma / sqrt(mean(x^2) + EPSILON); the factor is applied to the sums, so x is read once
-// h        [TOKENS * SLOTS, H_STRIDE] f32, columns 0 .. WIDTH
+// h        [tokens * SLOTS, H_STRIDE] f32, columns 0 .. WIDTH
 //
-// Dispatch: (ceil(WIDTH / (ROWS * TEAMS)) * TOKENS, SLOTS) workgroups of WORKGROUP; a team has ROWS rows each of gate and up. Tokens come first, so that those who
+// Dispatch: (tokens, ceil(WIDTH / (ROWS * TEAMS)), SLOTS) workgroups of WORKGROUP; a team has ROWS rows each of gate and up. Tokens come first, so that those who
 // share an expert read its rows at about the same time, from caches. Workgroups whose expert is not bound exit.
 // RAGGED_ROWS: WIDTH is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
 // Sums are f32; a 128-block's scale multiplies partial sums.
@@ -44,9 +44,9 @@ fn store(row_of_h: u32, row: u32, gate: f32, up: f32, squares: f32) {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let token = group.x % TOKENS;
-  let block = group.x / TOKENS;
-  let row_of_h = token * SLOTS + group.y;
+  let token = group.x;
+  let block = group.y;
+  let row_of_h = token * SLOTS + group.z;
   let expert = routing[row_of_h].x;
   if (!expert_bound(expert)) {
     return;

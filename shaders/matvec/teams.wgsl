@@ -1,11 +1,11 @@
 // y[t, row] = sum over k of w[row, k] * x[t, k], for a few tokens, as matvec.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs, and with one lane a team for software adapters.
 //
-// x       [TOKENS, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 4 PARTS UNITS
+// x       [tokens, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 4 PARTS UNITS
 // weights [rows of this part, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl); scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8
 // gamma   [4 PARTS UNITS] f32, with NORM: x is normalized first, x * gamma / sqrt(mean(x^2) + EPSILON); the factor is applied to the sums, so x is read once
-// y       [TOKENS, Y_STRIDE] f32; with RESIDUAL the sums are added to it
+// y       [tokens, Y_STRIDE] f32; with RESIDUAL the sums are added to it
 //
-// Dispatch: ceil(ROW_COUNT / (ROWS * TEAMS)) workgroups of WORKGROUP. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`.
+// Dispatch: (ceil(ROW_COUNT / (ROWS * TEAMS)), tokens / TOKENS) workgroups of WORKGROUP. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`.
 // RAGGED_ROWS: ROW_COUNT is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
 // Sums are f32. Tokens beyond the batch's count are computed from whatever their rows hold and never read.
 #include "lib/row_teams.wgsl"
@@ -55,6 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let team = local / LANES % TEAMS;
   let split = local / (LANES * TEAMS);
   let first = (group.x * TEAMS + team) * ROWS;
+  let first_token = group.y * TOKENS;
 #if WEIGHT_FORMAT == fp8
   // ROWS rows from a multiple of ROWS share their scales.
   let scale_row = (ROW_START + min(first, ROW_COUNT - 1u)) / 128u * SCALE_COLUMNS;
@@ -89,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll part < PARTS
         var vectors: array<vec4<f32>, TOKENS>;
 #unroll t < TOKENS
-          vectors[t] = x[(t * X_STRIDE + X_OFFSET) / 4u + unit * PARTS + part];
+          vectors[t] = x[((first_token + t) * X_STRIDE + X_OFFSET) / 4u + unit * PARTS + part];
 #if NORM
           sums[PRODUCTS + t] += inside * dot(vectors[t], vectors[t]);
           vectors[t] *= gamma[unit * PARTS + part];
@@ -116,9 +117,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll r < ROWS
       if (lane == (t * ROWS + r) % LANES) {
 #if NORM
-        store(first + r, t, sums[t * ROWS + r], sums[PRODUCTS + t]);
+        store(first + r, first_token + t, sums[t * ROWS + r], sums[PRODUCTS + t]);
 #else
-        store(first + r, t, sums[t * ROWS + r], 0.0);
+        store(first + r, first_token + t, sums[t * ROWS + r], 0.0);
 #endif
       }
 #endunroll
@@ -144,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       squares += split_sums[base + PRODUCTS + token];
 #endif
     }
-    store((group.x * TEAMS + of_team) * ROWS + product % ROWS, token, sum, squares);
+    store((group.x * TEAMS + of_team) * ROWS + product % ROWS, first_token + token, sum, squares);
   }
 #endif
 }

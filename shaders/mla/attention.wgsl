@@ -11,7 +11,7 @@
 // A tile of positions has two products. Scores: an invocation has four heads and POSITIONS positions. Values: it has VECTORS times four columns, all
 // GROUP_HEADS heads, and every position of the tile, so that each cached value is loaded once for all heads. Scores are f32, and so are sums.
 //
-// Constants, besides shapes: GROUP_HEADS (a multiple of 4), WORKGROUP (a multiple of GROUP_HEADS / 4), POSITIONS, VECTORS (times WORKGROUP at least 4 CHUNKS),
+// Constants, besides shapes: QUADS (of heads that a workgroup has), WORKGROUP (a multiple of QUADS), POSITIONS, VECTORS (times WORKGROUP at least 4 CHUNKS),
 // Q_VECTORS (whether heads of q start at multiples of four), SCALE (of scores).
 #include "lib/batch.wgsl"
 #include "lib/kv_rows.wgsl"
@@ -27,7 +27,7 @@
 @group(0) @binding(4) var<storage, read_write> partial: array<vec4<f32>>;
 
 const NEUTRAL: f32 = -3e38;
-const QUADS: u32 = GROUP_HEADS / 4u;
+const GROUP_HEADS: u32 = QUADS * 4u;
 const LANES: u32 = WORKGROUP / QUADS;
 const TILE: u32 = LANES * POSITIONS;
 const WIDTH: u32 = LATENT + ROPE;
@@ -89,26 +89,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // A lane's positions lie LANES apart; those past the end repeat the last one.
     var at: array<u32, POSITIONS>;
     var scores: array<vec4<f32>, POSITIONS>;
-    for (var p = 0u; p < POSITIONS; p++) {
+#unroll p < POSITIONS
       at[p] = cache_row(sequence, min(tile + p * LANES + lane, end - 1u));
       // Explicitly: on lavapipe, with both engines, an array declared in a loop kept the last iteration's values.
       scores[p] = vec4<f32>(0.0);
-    }
+#endunroll
     for (var v = 0u; v < (WIDTH + 3u) / 4u; v++) {
       let q0 = query(queries.x, v);
       let q1 = query(queries.y, v);
       let q2 = query(queries.z, v);
       let q3 = query(queries.w, v);
-      for (var p = 0u; p < POSITIONS; p++) {
+#unroll p < POSITIONS
         let key = cached(at[p], v);
         scores[p] += vec4<f32>(dot(q0, key), dot(q1, key), dot(q2, key), dot(q3, key));
-      }
+#endunroll
     }
     var lane_largest = vec4<f32>(NEUTRAL);
-    for (var p = 0u; p < POSITIONS; p++) {
+#unroll p < POSITIONS
       scores[p] *= SCALE;
       lane_largest = max(lane_largest, scores[p]);
-    }
+#endunroll
     lane_values[local] = lane_largest;
     workgroupBarrier();
     var tile_largest = largest;
@@ -118,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let fading = exp(largest - tile_largest);
     largest = tile_largest;
     total *= fading;
-    for (var p = 0u; p < POSITIONS; p++) {
+#unroll p < POSITIONS
       let place = p * LANES + lane;
       let weight = select(vec4<f32>(0.0), exp(scores[p] - largest), tile + place < end);
       total += weight;
@@ -126,33 +126,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if (quad == 0u) {
         rows[place] = at[p];
       }
-    }
+#endunroll
     if (lane == 0u) {
       decay[quad] = fading;
     }
     workgroupBarrier();
-    for (var n = 0u; n < VECTORS; n++) {
+#unroll n < VECTORS
       let vector = local + n * WORKGROUP;
       if (vector < LATENT_VECTORS) {
-        for (var h = 0u; h < QUADS; h++) {
+#unroll h < QUADS
           let d = decay[h];
           sums[n][h * 4u] *= d.x;
           sums[n][h * 4u + 1u] *= d.y;
           sums[n][h * 4u + 2u] *= d.z;
           sums[n][h * 4u + 3u] *= d.w;
-        }
+#endunroll
         for (var p = 0u; p < min(TILE, end - tile); p++) {
           let value = cached_latents(rows[p], vector);
-          for (var h = 0u; h < QUADS; h++) {
+#unroll h < QUADS
             let w = weights[p * QUADS + h];
             sums[n][h * 4u] += w.x * value;
             sums[n][h * 4u + 1u] += w.y * value;
             sums[n][h * 4u + 2u] += w.z * value;
             sums[n][h * 4u + 3u] += w.w * value;
-          }
+#endunroll
         }
       }
-    }
+#endunroll
     // The next tile writes `lane_values` only, which nobody reads any more, before its first barrier.
   }
 
@@ -169,16 +169,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
     }
   }
-  for (var n = 0u; n < VECTORS; n++) {
+#unroll n < VECTORS
     let vector = local + n * WORKGROUP;
     if (vector < SUM_VECTORS) {
       // The last vector of latents may hold some of the key part.
       let kept = vec4<u32>(vector * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(LATENT);
-      for (var h = 0u; h < GROUP_HEADS; h++) {
+#unroll h < 4 * QUADS
         if (first_head + h < HEADS) {
           partial[record + h * RECORD_VECTORS + vector] = select(vec4<f32>(0.0), sums[n][h], kept);
         }
-      }
+#endunroll
     }
-  }
+#endunroll
 }

@@ -71,21 +71,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let rows = vec4<u32>(head * (NOPE + VALUE) + NOPE) + values;
   var sums: array<vec4<f32>, TOKENS>;
   for (var chunk = lane; chunk < CHUNKS; chunk += LANES) {
-    for (var r = 0u; r < 4u; r++) {
+#unroll r < 4
       let w = load_chunk(rows[r] * CHUNKS + chunk);
       var factor = WEIGHT_FACTOR;
 #if WEIGHT_FORMAT == fp8
       factor *= scales[rows[r] / 128u * SCALE_COLUMNS + chunk / 8u];
 #endif
-      for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
         let base = t * VECTORS + chunk * 4u;
         sums[t][r] += (dot(w[0], latents[base]) + dot(w[1], latents[base + 1u]) + dot(w[2], latents[base + 2u]) + dot(w[3], latents[base + 3u])) * factor;
-      }
-    }
+#endunroll
+#endunroll
   }
-  for (var t = 0u; t < TOKENS; t++) {
-    lane_sums[t * WORKGROUP + local] = sums[t];
-  }
+#unroll t < TOKENS
+  lane_sums[t * WORKGROUP + local] = sums[t];
+#endunroll
   workgroupBarrier();
   for (var i = local; i < min(TOKENS, count - first) * 64u; i += WORKGROUP) {
     let value = i % 64u;

@@ -51,9 +51,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // Lanes past the last chunk repeat it, and tokens past the last repeat that; they write nothing.
   let chunk = min(group.x * 8u + local % 8u, CHUNKS - 1u);
   var queries: array<u32, TOKENS>;
-  for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
     queries[t] = min(first + t, count - 1u) * Q_STRIDE + head * (NOPE + ROPE);
-  }
+#endunroll
   var sums: array<array<vec4<f32>, 4>, TOKENS>;
   for (var d = slice; d < NOPE; d += SLICES) {
     let row = head * (NOPE + VALUE) + d;
@@ -62,22 +62,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #if WEIGHT_FORMAT == fp8
     factor *= scales[row / 128u * SCALE_COLUMNS + group.x];
 #endif
-    for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
       let weight = q[queries[t] + d] * factor;
       sums[t][0] += values[0] * weight;
       sums[t][1] += values[1] * weight;
       sums[t][2] += values[2] * weight;
       sums[t][3] += values[3] * weight;
-    }
+#endunroll
   }
 #if SLICED
-  for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
     let base = (t * 64u + local) * 4u;
     slice_sums[base] = sums[t][0];
     slice_sums[base + 1u] = sums[t][1];
     slice_sums[base + 2u] = sums[t][2];
     slice_sums[base + 3u] = sums[t][3];
-  }
+#endunroll
   workgroupBarrier();
   // 32 vectors of four columns a token.
   for (var i = local; i < min(TOKENS, count - first) * 32u; i += 64u) {
@@ -89,13 +89,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 #else
   if (group.x * 8u + local % 8u < CHUNKS) {
-    for (var t = 0u; t < TOKENS; t++) {
+#unroll t < TOKENS
       if (first + t < count) {
-        for (var v = 0u; v < 4u; v++) {
-          store(first + t, head, chunk * 16u + v * 4u, sums[t][v]);
-        }
+#unroll v < 4
+        store(first + t, head, chunk * 16u + v * 4u, sums[t][v]);
+#endunroll
       }
-    }
+#endunroll
   }
 #endif
   if (group.x == 0u) {
@@ -114,9 +114,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 fn store(token: u32, head: u32, column: u32, values: vec4<f32>) {
   let base = token * OUT_STRIDE + head * (LATENT + ROPE) + column;
-  for (var i = 0u; i < 4u; i++) {
-    if (column + i < LATENT) {
-      out[base + i] = values[i];
-    }
+#unroll i < 4
+  if (column + i < LATENT) {
+    out[base + i] = values[i];
   }
+#endunroll
 }

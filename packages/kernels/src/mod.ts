@@ -12,7 +12,7 @@ export {
   tokenFromRing,
 } from "./batch.ts";
 export { type SettleDraftsSpec, settleDrafts, settledBytes } from "./settle/kernel.ts";
-export { type AttendedRows, type MlaAttendSpec, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
+export { type AttendedRows, type MlaAttendSpec, attendsTogether, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
 export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";
 export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";
@@ -40,7 +40,7 @@ export { type RmsNormSpec, rmsNorm } from "./rmsNorm/kernel.ts";
 export { type GatherRowsSpec, gatherRows } from "./gatherRows/kernel.ts";
 export { type ActQuantSpec, type ScaleFormat, actQuant } from "./actQuant/kernel.ts";
 export { type MtpInputSpec, mtpInput } from "./mtpInput/kernel.ts";
-export { type Fp8NanScanSpec, fp8NanScan } from "./fp8NanScan/kernel.ts";
+export { type Fp8NanScanSpec, NAN_COUNTER_STRIDE, fp8NanScan } from "./fp8NanScan/kernel.ts";
 export { type DequantizeSpec, dequantize } from "./dequantize/kernel.ts";
 export { halvesBytes } from "./matrix/halves.ts";
 export { type MatmulSpec, matmul } from "./matmul/kernel.ts";

@@ -24,6 +24,8 @@ export interface RowTeams {
 export interface TeamsVariant extends Variant {
   /** Absent: the plain kernel, which runs anywhere. */
   readonly teams?: RowTeams;
+  /** Tokens do not share workgroups: weights are decoded for each, and one pipeline does for any number of them. */
+  readonly apart?: boolean;
 }
 
 export const PLAIN: TeamsVariant = { name: "plain", constants: {} };
@@ -119,6 +121,25 @@ export const WHOLE_ROWS: TeamsVariant = teamsVariant(4, 1, 1, 1, 8, 8);
 
 /** Likewise with several rows of x, each weight decoded for four of them: half to a fifteenth of the plain tiles' time (llvmpipe, 16 and 64 tokens). */
 export const WHOLE_ROWS_BATCH = { rows: 8, lanes: 1, split: 1, unroll: 1, teams: 8, columns: 4, tokens: 4 } as const;
+
+/** WHOLE_ROWS for one token after the other: a step of another number of tokens compiles nothing. */
+export const WHOLE_ROWS_APART: TeamsVariant = { ...WHOLE_ROWS, name: `${WHOLE_ROWS.name}-apart`, apart: true };
+
+/**
+ * Whether it matters more how few pipelines there are than what each of them does: SwiftShader, a browser's software adapter, takes 0.1 to 1 s to compile one, every time it is opened, and a step
+ * of a small model takes 50 ms.
+ */
+export function compilesSlowly({ adapter, dialect }: GpuContext): boolean {
+  return adapter.isSoftware && dialect.engine === "browser";
+}
+
+/** Most tokens of a step that decodes. */
+const FEW_TOKENS = 4;
+
+/** Whether steps of so few tokens as these should run the pipelines of one token, a token after the other. */
+export function sharesPipelines(gpu: GpuContext, tokens: number): boolean {
+  return tokens <= FEW_TOKENS && compilesSlowly(gpu);
+}
 
 /** Whether a device should start with WHOLE_ROWS. */
 export function prefersWholeRows({ dialect, adapter }: GpuContext): boolean {

@@ -8,6 +8,7 @@
 import { softmaxScale } from "@shoal/checkpoint";
 import {
   type RouterSpec,
+  attendsTogether,
   exactAttention,
   exactExpertsDown,
   exactExpertsGateUp,
@@ -37,17 +38,17 @@ import type { NormedInput, Recorder } from "./recorder.ts";
 import type { AttentionWeights, LayerWeights } from "./weights/layer.ts";
 
 /** Adds the commands of a layer. The residual stream is read from and added to `activations.residual`. */
-export async function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCache): Promise<void> {
-  await recordAttention(recorder, layer.attention, cache);
-  await recordMlp(recorder, layer);
+export function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCache): void {
+  recordAttention(recorder, layer.attention, cache);
+  recordMlp(recorder, layer);
 }
 
-async function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): Promise<void> {
+function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): void {
   const { gpu, config, activations, tokens } = recorder;
   const { step, projected, residual } = activations;
   const shape = mlaShape(config);
   const input = residualInput(recorder, weights.inputNorm, config.rmsNormEps, "attention");
-  for (const { matrix, outputStart } of weights.input.matrices) await input.linear(matrix, projected, "attention input", outputStart);
+  for (const { matrix, outputStart } of weights.input.matrices) input.linear(matrix, projected, "attention input", outputStart);
 
   const [, kvStart = 0] = weights.input.starts;
   const latent = { x: projected.buffer, xStride: projected.stride, xOffset: kvStart, gamma: weights.kvNorm, epsilon: config.latentNormEps };
@@ -67,34 +68,34 @@ async function recordAttention(recorder: Recorder, weights: AttentionWeights, ca
       "query",
     );
     query = activations.query;
-    await queryInput.linear(weights.query.projection, query, "query");
+    queryInput.linear(weights.query.projection, query, "query");
   }
 
   const { attention } = activations;
   const write = { shape, step, cache, ...latent, tokens };
-  if (!(await recordTogether(recorder, weights.kvB, write, query))) {
-    recorder.add(await kvWrite(gpu, { ...write, exact: recorder.exact, label: "KV write" }));
-    await recordAttend(recorder, weights.kvB, cache, query);
+  if (!recordTogether(recorder, weights.kvB, write, query)) {
+    recorder.add(kvWrite(gpu, { ...write, exact: recorder.exact, label: "KV write" }));
+    recordAttend(recorder, weights.kvB, cache, query);
   }
 
   if (recorder.quantizes(weights.output.format))
-    await recorder.quantize(attention, config.nHeads * config.vHeadDim, tokens, "attention output quantize");
-  await recorder.linear(weights.output, attention, residual, { residual: true, label: "attention output" });
+    recorder.quantize(attention, config.nHeads * config.vHeadDim, tokens, "attention output quantize");
+  recorder.linear(weights.output, attention, residual, { residual: true, label: "attention output" });
 }
 
 /** From the queries to the heads' values in one dispatch, cache write included. @returns whether the step and the device are fit for it */
-async function recordTogether(recorder: Recorder, kvB: WeightMatrix, write: KvWriteSpec, query: Matrix2D): Promise<boolean> {
+function recordTogether(recorder: Recorder, kvB: WeightMatrix, write: KvWriteSpec, query: Matrix2D): boolean {
   const { gpu, config, activations, exact, short } = recorder;
-  if (exact || !short) return false;
   const { attention } = activations;
   const attend = { q: query.buffer, qStride: query.stride, softmaxScale: softmaxScale(config), kvB };
-  const dispatches = await mlaAttend(gpu, { ...write, ...attend, out: attention.buffer, outStride: attention.stride, label: "attention" });
-  if (dispatches) recorder.add(dispatches);
-  return dispatches !== undefined;
+  const spec = { ...write, ...attend, out: attention.buffer, outStride: attention.stride, label: "attention" };
+  if (exact || !short || !attendsTogether(gpu, spec)) return false;
+  recorder.add(mlaAttend(gpu, spec));
+  return true;
 }
 
 /** From the queries to the heads' values, in `activations.attention`. */
-async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, query: Matrix2D): Promise<void> {
+function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, query: Matrix2D): void {
   const { gpu, config, activations, tokens, exact } = recorder;
   const { step, absorbed, partial, attention } = activations;
   const shape = mlaShape(config);
@@ -103,25 +104,25 @@ async function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCach
   const project = { shape, step, kvB, out: attention.buffer, outStride: attention.stride, tokens };
   const labels = ["query absorption", "attention", "attention values"].map((label) => ({ label }));
   if (exact) {
-    recorder.add(await exactQAbsorb(gpu, { ...absorb, ...labels[0] }));
-    recorder.add(await exactAttention(gpu, { ...attend, attended: partial, ...labels[1] }));
-    recorder.add(await exactOutput(gpu, { ...project, attended: partial, ...labels[2] }));
+    recorder.add(exactQAbsorb(gpu, { ...absorb, ...labels[0] }));
+    recorder.add(exactAttention(gpu, { ...attend, attended: partial, ...labels[1] }));
+    recorder.add(exactOutput(gpu, { ...project, attended: partial, ...labels[2] }));
     return;
   }
   const splits = activations.splits(tokens);
-  recorder.add(await qAbsorb(gpu, { ...absorb, ...labels[0] }));
-  recorder.add(await mlaAttention(gpu, { ...attend, partial, splits, ...labels[1] }));
-  recorder.add(await mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
+  recorder.add(qAbsorb(gpu, { ...absorb, ...labels[0] }));
+  recorder.add(mlaAttention(gpu, { ...attend, partial, splits, ...labels[1] }));
+  recorder.add(mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
 }
 
-async function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): Promise<void> {
+function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): void {
   const { gpu, config, activations, tokens, few } = recorder;
   const { routed, fixed } = weights;
   const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP", hasLargeExperts(recorder));
   const paths: ExpertPath[] = [];
   if (routed) {
     const { routerLogits, routing, step } = activations;
-    await input.linear(routed.gate, routerLogits, "router logits");
+    input.linear(routed.gate, routerLogits, "router logits");
     const spec: RouterSpec = {
       nRoutedExperts: config.nRoutedExperts,
       nActivatedExperts: config.nActivatedExperts,
@@ -134,29 +135,29 @@ async function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeigh
       sharedSlots: routed.sharedSlots,
     };
     const logits = { logits: routerLogits.buffer, logitsStride: routerLogits.stride, ...(routed.bias && { bias: routed.bias }) };
-    recorder.add(await router(gpu, { ...logits, routing, spec, tokens, step, label: "router" }));
+    recorder.add(router(gpu, { ...logits, routing, spec, tokens, step, label: "router" }));
     if (routed.group) paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
-    else await recordGiving(recorder, index, input);
+    else recordGiving(recorder, index, input);
   }
   if (fixed) paths.push({ which: "fixed", group: fixed.group, routing: fixed.routing, slots: fixed.group.count });
   if (few || recorder.exact) {
     // All read the residual stream before any adds to it.
-    for (const path of paths) await recordGateUpFew(recorder, path, input, weights.norm);
-    for (const path of paths) await recordDownFew(recorder, path);
+    for (const path of paths) recordGateUpFew(recorder, path, input, weights.norm);
+    for (const path of paths) recordDownFew(recorder, path);
   } else {
     // The normalized input must be written before the first path adds to the residual stream.
-    for (const { group } of paths) await input.materialize(group.format);
-    for (const path of paths) await recordMany(recorder, path, input);
+    for (const { group } of paths) input.materialize(group.format);
+    for (const path of paths) recordMany(recorder, path, input);
   }
-  if (routed && !routed.group) await recordJoining(recorder, index);
+  if (routed && !routed.group) recordJoining(recorder, index);
 }
 
 /** Puts what experts elsewhere need where it is read at once; they compute while this device goes on with what it has of the layer. */
-async function recordGiving(recorder: Recorder, layer: number, input: NormedInput): Promise<void> {
+function recordGiving(recorder: Recorder, layer: number, input: NormedInput): void {
   const { config, activations, tokens } = recorder;
   const { routing, given } = activations;
   if (!given) throw new RangeError(`Layer ${layer} has no experts and no room to give them away`);
-  const { buffer, stride } = await input.materialize("f32");
+  const { buffer, stride } = input.materialize("f32");
   const routingBytes = tokens * config.nActivatedExperts * 8;
   recorder.copy(routing, given.out, 0, routingBytes);
   recorder.copy(buffer, given.out, routingBytes, tokens * stride * 4);
@@ -164,14 +165,14 @@ async function recordGiving(recorder: Recorder, layer: number, input: NormedInpu
 }
 
 /** Adds what came back to the residual stream. */
-async function recordJoining(recorder: Recorder, layer: number): Promise<void> {
+function recordJoining(recorder: Recorder, layer: number): void {
   const { gpu, config, activations, tokens } = recorder;
   const { residual, given } = activations;
   if (!given) throw new RangeError(`Layer ${layer} has no experts and no room for what they give`);
   recorder.mark("join", layer);
   const sums = { routing: given.once, slots: 1, out: given.sums.buffer, outStride: given.sums.stride };
   const y = { y: residual.buffer, yStride: residual.stride, hidden: config.hiddenSize, residual: true };
-  recorder.add(await expertsCombine(gpu, { ...sums, ...y, tokens, label: "experts elsewhere" }));
+  recorder.add(expertsCombine(gpu, { ...sums, ...y, tokens, label: "experts elsewhere" }));
 }
 
 interface ExpertPath {
@@ -181,44 +182,42 @@ interface ExpertPath {
   readonly slots: number;
 }
 
-async function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: GPUBuffer): Promise<void> {
+function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: GPUBuffer): void {
   const { gpu, config, activations, tokens } = recorder;
   const { which, group, routing, slots } = path;
   const fused = input.fuses;
-  const x = fused ? activations.residual : await input.materialize(group.format);
+  const x = fused ? activations.residual : input.materialize(group.format);
   const hidden = activations.expertHidden(which, group.width);
   const norm = fused ? { norm: { gamma, epsilon: config.rmsNormEps } } : {};
   const spec = { group, slots, routing, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens, label: `${which} experts gate, up` };
-  recorder.add(recorder.exact ? await exactExpertsGateUp(gpu, spec) : await expertsGateUpFew(gpu, { ...spec, ...norm }));
-  if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
+  recorder.add(recorder.exact ? exactExpertsGateUp(gpu, spec) : expertsGateUpFew(gpu, { ...spec, ...norm }));
+  if (recorder.quantizes(group.format)) recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
 }
 
-async function recordDownFew(recorder: Recorder, { which, group, routing, slots }: ExpertPath): Promise<void> {
+function recordDownFew(recorder: Recorder, { which, group, routing, slots }: ExpertPath): void {
   const { gpu, activations, tokens } = recorder;
   const { residual } = activations;
   const h = activations.expertHidden(which, group.width).buffer;
   const y = { y: residual.buffer, yStride: residual.stride, residual: true };
   const spec = { group, slots, routing, h, ...y, tokens, label: `${which} experts down` };
-  recorder.add(recorder.exact ? await exactExpertsDown(gpu, spec) : await expertsDownFew(gpu, spec));
+  recorder.add(recorder.exact ? exactExpertsDown(gpu, spec) : expertsDownFew(gpu, spec));
 }
 
-async function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): Promise<void> {
+function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): void {
   const { gpu, activations, tokens } = recorder;
   const { step, tiles, tileRows: rows, residual, expertOut, halves, maxTokens } = activations;
-  const x = await input.materialize(group.format);
+  const x = input.materialize(group.format);
   const hidden = activations.expertHidden(which, group.width);
   const experts = group.count;
   const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts }) };
-  recorder.add(await groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, label: "group tokens" }));
+  recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, label: "group tokens" }));
   const gateUp = { group, slots, grouping, halves, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
-  recorder.add(await expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
-  if (recorder.quantizes(group.format)) await recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
+  recorder.add(expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
+  if (recorder.quantizes(group.format)) recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
   const out = { out: expertOut.buffer, outStride: expertOut.stride };
-  recorder.add(
-    await expertsDownMany(gpu, { group, slots, grouping, halves, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }),
-  );
+  recorder.add(expertsDownMany(gpu, { group, slots, grouping, halves, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }));
   const y = { y: residual.buffer, yStride: residual.stride, hidden: group.hidden, residual: true };
-  recorder.add(await expertsCombine(gpu, { routing, slots, ...out, ...y, tokens, label: `${which} experts sum` }));
+  recorder.add(expertsCombine(gpu, { routing, slots, ...out, ...y, tokens, label: `${which} experts sum` }));
 }
 
 function residualInput(recorder: Recorder, gamma: GPUBuffer, epsilon: number, label: string, written = false): NormedInput {

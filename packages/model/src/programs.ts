@@ -20,7 +20,7 @@ import type { Activations, Matrix2D } from "./activations.ts";
 import type { PagedKvCache } from "./kvCache.ts";
 import { recordLayer } from "./layer.ts";
 import type { LogitAdjuster } from "./logitAdjuster.ts";
-import { type NumericMode, Recorder, type StepMark } from "./recorder.ts";
+import { type NumericMode, type RecordedStep, Recorder } from "./recorder.ts";
 import type { SamplerBuffers } from "./sampler.ts";
 import type { StepRing } from "./stepRing.ts";
 import type { Captured, Trace } from "./trace.ts";
@@ -75,12 +75,6 @@ export type MtpRecycling = "post-norm" | "pre-norm";
 /** More shapes than this are only seen with prompts of ever new lengths; the oldest is then forgotten. */
 const KEPT_PROGRAMS = 64;
 
-export interface RecordedStep {
-  readonly commands: readonly Command[];
-  /** In their order; none where all experts are on the device. */
-  readonly marks: readonly StepMark[];
-}
-
 export class Programs {
   readonly #parts: ProgramParts;
   readonly #programs = new Map<string, RecordedStep>();
@@ -116,31 +110,28 @@ export class Programs {
   }
 }
 
-async function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace | undefined): Promise<RecordedStep> {
+function recordForward(parts: ProgramParts, shape: StepShape, trace: Trace | undefined): Promise<RecordedStep> {
   const { gpu, config, weights, kv, activations, mode } = parts;
   const { tokens } = shape;
   const recorder = new Recorder(gpu, config, activations, mode, tokens, shape.short);
   const { residual, finalNormed } = activations;
   const chained = shape.chain === true ? chainedBuffers(parts) : undefined;
-  if (weights.embedding && weights.layers[0]?.index === 0) await recordEmbedding(recorder, parts, weights.embedding, residual, chained);
+  if (weights.embedding && weights.layers[0]?.index === 0) recordEmbedding(recorder, parts, weights.embedding, residual, chained);
   for (const [index, layer] of weights.layers.entries()) {
     const cache = kv.layers[index];
     if (!cache) throw new RangeError(`No KV cache for layer ${layer.index}`);
-    await recordLayer(recorder, layer, cache);
+    recordLayer(recorder, layer, cache);
     if (shape.capture !== "nothing") trace?.record(recorder, index, shape.capture);
   }
   if (weights.head && weights.mtp)
-    await recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");
-  if (weights.head && shape.outputs > 0)
-    await recordHead(recorder, parts, shape, weights.head.norm, weights.head.projection, parts.sampler);
+    recorder.norm(residual, finalNormed, config.hiddenSize, weights.head.norm, config.rmsNormEps, "final norm");
+  if (weights.head && shape.outputs > 0) recordHead(recorder, parts, shape, weights.head.norm, weights.head.projection, parts.sampler);
   if (chained) {
     const { lastTokens } = parts.sampler;
     const { lastTokens: lastDrafts, slotStride: draftStride } = parts.draftSampler;
-    recorder.add(
-      await settleDrafts(gpu, { step: activations.step, ...chained, lastTokens, lastDrafts, draftStride, label: "right drafts" }),
-    );
+    recorder.add(settleDrafts(gpu, { step: activations.step, ...chained, lastTokens, lastDrafts, draftStride, label: "right drafts" }));
   }
-  return { commands: recorder.commands, marks: recorder.marks };
+  return recorder.recorded();
 }
 
 type ChainedBuffers = NonNullable<EmbeddingSpec["chained"]>;
@@ -152,7 +143,7 @@ function chainedBuffers({ sampler: { ring }, settled }: ProgramParts): ChainedBu
 }
 
 /** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
-async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedStep> {
+function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedStep> {
   const { gpu, config, weights, kv, activations, mode } = parts;
   const { mtp, head, embedding: table } = weights;
   const cache = kv.layers[weights.layers.length];
@@ -160,9 +151,9 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<Recor
   const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
   const { mtpEmbedding, mtpInput: joined, finalNormed, recycled, residual } = activations;
   const before = (shape.depth ?? 0) > 0 ? recycled : finalNormed;
-  await recordEmbedding(recorder, parts, table, mtpEmbedding, shape.chain === true ? chainedBuffers(parts) : undefined);
+  recordEmbedding(recorder, parts, table, mtpEmbedding, shape.chain === true ? chainedBuffers(parts) : undefined);
   recorder.add(
-    await mtpInput(gpu, {
+    mtpInput(gpu, {
       embedding: mtpEmbedding.buffer,
       hidden: before.buffer,
       stride: before.stride,
@@ -177,15 +168,15 @@ async function recordDraft(parts: ProgramParts, shape: StepShape): Promise<Recor
       label: "MTP input",
     }),
   );
-  await recorder.linear(mtp.ehProj, joined, residual, { label: "MTP projection" });
-  await recordLayer(recorder, mtp.layer, cache);
-  if (shape.recycles === true) await recordRecycled(recorder, parts, shape, mtp.norm);
-  if (shape.outputs > 0) await recordHead(recorder, parts, shape, mtp.norm, head.projection, parts.draftSampler);
-  return { commands: recorder.commands, marks: recorder.marks };
+  recorder.linear(mtp.ehProj, joined, residual, { label: "MTP projection" });
+  recordLayer(recorder, mtp.layer, cache);
+  if (shape.recycles === true) recordRecycled(recorder, parts, shape, mtp.norm);
+  if (shape.outputs > 0) recordHead(recorder, parts, shape, mtp.norm, head.projection, parts.draftSampler);
+  return recorder.recorded();
 }
 
 /** The module's state in its output rows, for the next draft. */
-async function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, shape: StepShape, gamma: GPUBuffer): Promise<void> {
+function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, shape: StepShape, gamma: GPUBuffer): void {
   const { gpu, config, activations } = recorder;
   const { residual, outputsNormed, recycled, step } = activations;
   const { outputs } = shape;
@@ -193,33 +184,33 @@ async function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, s
   const gathered = normed ? outputsNormed : recycled;
   const spec = { x: residual.buffer, xStride: residual.stride, cols: config.hiddenSize, out: gathered.buffer, outStride: gathered.stride };
   const inPlace = normed && shape.identity;
-  if (!inPlace) recorder.add(await gatherRows(gpu, { ...spec, step, outputs, label: "gather MTP state" }));
+  if (!inPlace) recorder.add(gatherRows(gpu, { ...spec, step, outputs, label: "gather MTP state" }));
   if (normed)
-    await recorder.norm(inPlace ? residual : gathered, recycled, config.hiddenSize, gamma, config.rmsNormEps, "MTP state norm", outputs);
+    recorder.norm(inPlace ? residual : gathered, recycled, config.hiddenSize, gamma, config.rmsNormEps, "MTP state norm", outputs);
 }
 
-async function recordEmbedding(
+function recordEmbedding(
   recorder: Recorder,
   parts: ProgramParts,
   table: WeightMatrix,
   out: Matrix2D,
   chained: ChainedBuffers | undefined,
-): Promise<void> {
+): void {
   const { gpu, activations, tokens } = recorder;
   const { lastTokens: lastDrafts, slotStride: draftStride } = parts.draftSampler;
   const latest = { lastTokens: parts.sampler.lastTokens, lastDrafts, draftStride };
   const spec = { table, step: activations.step, ...latest, chained, out: out.buffer, outStride: out.stride, tokens };
-  recorder.add(await embedding(gpu, { ...spec, label: "embedding" }));
+  recorder.add(embedding(gpu, { ...spec, label: "embedding" }));
 }
 
-async function recordHead(
+function recordHead(
   recorder: Recorder,
   parts: ProgramParts,
   shape: StepShape,
   gamma: GPUBuffer,
   projection: WeightMatrix,
   sampler: SamplerBuffers,
-): Promise<void> {
+): void {
   const { gpu, config, activations } = recorder;
   const { residual, outputs: gathered, outputsNormed, logits, step } = activations;
   const { outputs, choose } = shape;
@@ -232,7 +223,7 @@ async function recordHead(
       out: gathered.buffer,
       outStride: gathered.stride,
     };
-    recorder.add(await gatherRows(gpu, { ...spec, step, outputs, label: "gather outputs" }));
+    recorder.add(gatherRows(gpu, { ...spec, step, outputs, label: "gather outputs" }));
     rows = gathered;
   }
   const head = new Recorder(gpu, config, activations, parts.mode, outputs);
@@ -240,20 +231,20 @@ async function recordHead(
     { input: rows, columns: config.hiddenSize, gamma, epsilon: config.rmsNormEps, normed: outputsNormed, quantized: outputsNormed },
     "head",
   );
-  if (input.fuses) await input.linear(projection, logits, "head");
-  else await head.linear(projection, await input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
-  for (const command of head.commands) recorder.commands.push(command);
+  if (input.fuses) input.linear(projection, logits, "head");
+  else head.linear(projection, input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
+  recorder.add(head.recorded().then(({ commands }) => commands));
   if (choose === "none") return;
   const { params, ring, scratch, slotStride } = sampler;
   const lastTokens = { buffer: sampler.lastTokens, offset: (shape.depth ?? 0) * slotStride * 4, size: slotStride * 4 };
   const common = { vocab: config.vocabSize, step, outputs, params, ring: ring.buffer, ringRows: ring.rows } as const;
   const raw = { logits: logits.buffer, logitsStride: logits.stride };
   const adjuster = shape.adjusts === true ? parts.adjuster.buffers : undefined;
-  if (adjuster) recorder.add(await adjustLogits(gpu, { ...raw, ...common, ...adjuster, label: "adjust logits" }));
+  if (adjuster) recorder.add(adjustLogits(gpu, { ...raw, ...common, ...adjuster, label: "adjust logits" }));
   const ahead = shape.kind === "draft" ? 2 : 1;
   const chosenFrom = { logits: adjuster?.adjusted ?? logits.buffer, logitsStride: logits.stride };
-  recorder.add(await sample(gpu, { ...chosenFrom, ...common, lastTokens, scratch, mode: choose, ahead, label: "sample" }));
-  if (adjuster) recorder.add(await countTokens(gpu, { ...common, history: adjuster.history, label: "count tokens" }));
+  recorder.add(sample(gpu, { ...chosenFrom, ...common, lastTokens, scratch, mode: choose, ahead, label: "sample" }));
+  if (adjuster) recorder.add(countTokens(gpu, { ...common, history: adjuster.history, label: "count tokens" }));
   if (shape.logprobs === true)
-    recorder.add(await logprobs(gpu, { ...raw, ...common, logprobs: parts.logprobRing.buffer, label: "log-probabilities" }));
+    recorder.add(logprobs(gpu, { ...raw, ...common, logprobs: parts.logprobRing.buffer, label: "log-probabilities" }));
 }

@@ -6,7 +6,7 @@
  * (shaders/exact/), whatever they multiply.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
-import type { BufferRange, Command, Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Command, GpuContext } from "@shoal/gpu";
 import { type WeightMatrix, actQuant, exactLinear, matmul, matvec, rmsNorm } from "@shoal/kernels";
 import { type Activations, DECODE_TOKENS, type Matrix2D } from "./activations.ts";
 
@@ -35,6 +35,15 @@ export interface StepMark {
   readonly layer: number;
 }
 
+export interface RecordedStep {
+  readonly commands: readonly Command[];
+  /** In their order; none where all experts are on the device. */
+  readonly marks: readonly StepMark[];
+}
+
+type Commands = readonly Command[];
+type Entry = { readonly commands: Commands | Promise<Commands> } | Omit<StepMark, "at">;
+
 export class Recorder {
   readonly gpu: GpuContext;
   readonly config: ModelConfig;
@@ -44,9 +53,7 @@ export class Recorder {
   readonly tokens: number;
   /** They attend to few positions (`isShortContext`). */
   readonly short: boolean;
-  readonly commands: Command[] = [];
-  /** Where the step leaves the device. */
-  readonly marks: StepMark[] = [];
+  readonly #entries: Entry[] = [];
 
   constructor(gpu: GpuContext, config: ModelConfig, activations: Activations, mode: NumericMode, tokens: number, short = false) {
     this.gpu = gpu;
@@ -67,18 +74,32 @@ export class Recorder {
     return this.mode === "w8a8";
   }
 
-  add(dispatches: Dispatch | readonly Dispatch[]): void {
-    if ("pipeline" in dispatches) this.commands.push(dispatches);
-    else this.commands.push(...dispatches);
+  /** What is still being made keeps its place: nothing waits for a kernel to be compiled before it asks for the next, so that a device may compile all at once. */
+  add(commands: Commands | Promise<Commands>): void {
+    // Whoever finishes the recording hears of it.
+    if (commands instanceof Promise) commands.catch(() => undefined);
+    this.#entries.push({ commands });
   }
 
   /** Copies `bytes` from the start of a buffer, ending the pass. */
   copy(from: GPUBuffer, to: GPUBuffer, toOffset: number, bytes: number): void {
-    this.commands.push({ copy: { from, fromOffset: 0, to, toOffset, size: bytes } });
+    this.add([{ copy: { from, fromOffset: 0, to, toOffset, size: bytes } }]);
   }
 
+  /** The step leaves the device here. */
   mark(what: StepMark["what"], layer: number): void {
-    this.marks.push({ at: this.commands.length, what, layer });
+    this.#entries.push({ what, layer });
+  }
+
+  /** What was added, in its order. @throws the first error of what was being made */
+  async recorded(): Promise<RecordedStep> {
+    const commands: Command[] = [];
+    const marks: StepMark[] = [];
+    const entries = await Promise.all(this.#entries.map(async (entry) => ("what" in entry ? entry : { commands: await entry.commands })));
+    for (const entry of entries)
+      if ("what" in entry) marks.push({ at: commands.length, ...entry });
+      else for (const command of entry.commands) commands.push(command);
+    return { commands, marks };
   }
 
   quantizes(format: WeightMatrix["format"]): boolean {
@@ -86,7 +107,7 @@ export class Recorder {
   }
 
   /** y = W x. */
-  async linear(
+  linear(
     matrix: WeightMatrix,
     x: Matrix2D,
     y: Matrix2D,
@@ -97,32 +118,18 @@ export class Recorder {
       readonly rows?: "tokens" | "outputs";
       readonly count?: number;
     },
-  ): Promise<void> {
+  ): void {
     const { label, residual = false, outputStart = 0, rows = "tokens", count = this.tokens } = options;
     const spec = { matrix, tokens: count, x: x.buffer, xStride: x.stride, y: from(y, outputStart), yStride: y.stride, residual, label };
-    if (this.exact) {
-      this.add(await exactLinear(this.gpu, spec));
-      return;
-    }
-    this.add(
-      count <= DECODE_TOKENS
-        ? await matvec(this.gpu, spec)
-        : await matmul(this.gpu, { ...spec, halves: this.activations.halves, step: this.activations.step, count: rows }),
-    );
+    if (this.exact) this.add(exactLinear(this.gpu, spec));
+    else if (count <= DECODE_TOKENS) this.add(matvec(this.gpu, spec));
+    else this.add(matmul(this.gpu, { ...spec, halves: this.activations.halves, step: this.activations.step, count: rows }));
   }
 
   /** RMSNorm, written out. */
-  async norm(
-    x: Matrix2D,
-    y: Matrix2D,
-    columns: number,
-    gamma: GPUBuffer,
-    epsilon: number,
-    label: string,
-    tokens = this.tokens,
-  ): Promise<void> {
+  norm(x: Matrix2D, y: Matrix2D, columns: number, gamma: GPUBuffer, epsilon: number, label: string, tokens = this.tokens): void {
     this.add(
-      await rmsNorm(this.gpu, {
+      rmsNorm(this.gpu, {
         x: x.buffer,
         xStride: x.stride,
         xOffset: 0,
@@ -139,9 +146,9 @@ export class Recorder {
     );
   }
 
-  async quantize(x: Matrix2D, columns: number, rows: number, label: string): Promise<void> {
+  quantize(x: Matrix2D, columns: number, rows: number, label: string): void {
     const scaleFormat = this.config.quantization?.scaleFmt ?? "f32";
-    this.add(await actQuant(this.gpu, { x: x.buffer, stride: x.stride, cols: columns, rows, scaleFormat, label }));
+    this.add(actQuant(this.gpu, { x: x.buffer, stride: x.stride, cols: columns, rows, scaleFormat, label }));
   }
 
   /** Several products of one normalized input. For few tokens in w8a32 the norm is fused into each, if not `written` out. */
@@ -170,7 +177,7 @@ export class NormedInput {
   }
 
   /** The input as a product with a matrix of this format wants it, written out. */
-  async materialize(format: WeightMatrix["format"]): Promise<Matrix2D> {
+  materialize(format: WeightMatrix["format"]): Matrix2D {
     const { input, columns, gamma, epsilon, normed, quantized } = this.#input;
     const recorder = this.#recorder;
     const wantsQuantized = recorder.quantizes(format);
@@ -178,20 +185,20 @@ export class NormedInput {
     const target = wantsQuantized ? quantized : normed;
     if (this.#state[key]) return target;
     this.#state[key] = true;
-    await recorder.norm(input, target, columns, gamma, epsilon, `${this.#label} norm`);
-    if (wantsQuantized) await recorder.quantize(target, columns, recorder.tokens, `${this.#label} quantize`);
+    recorder.norm(input, target, columns, gamma, epsilon, `${this.#label} norm`);
+    if (wantsQuantized) recorder.quantize(target, columns, recorder.tokens, `${this.#label} quantize`);
     return target;
   }
 
-  async linear(matrix: WeightMatrix, y: Matrix2D, label: string, outputStart = 0): Promise<void> {
+  linear(matrix: WeightMatrix, y: Matrix2D, label: string, outputStart = 0): void {
     const { gpu, tokens } = this.#recorder;
     if (!this.fuses) {
-      await this.#recorder.linear(matrix, await this.materialize(matrix.format), y, { label, outputStart });
+      this.#recorder.linear(matrix, this.materialize(matrix.format), y, { label, outputStart });
       return;
     }
     const { input, gamma, epsilon } = this.#input;
     const spec = { matrix, tokens, x: input.buffer, xStride: input.stride, y: from(y, outputStart), yStride: y.stride, label };
-    this.#recorder.add(await matvec(gpu, { ...spec, norm: { gamma, epsilon } }));
+    this.#recorder.add(matvec(gpu, { ...spec, norm: { gamma, epsilon } }));
   }
 }
 

@@ -1,7 +1,7 @@
 /** What a model would take on this device, from its config alone or from its headers, before its weights are fetched. */
 import { type ModelConfig, tensorSchema } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
-import { type LocalStageOptions, type RunShape, checkAdapter, memoryRequirements, stagePlan } from "@shoal/model";
+import { DECODE_TOKENS, type LocalStageOptions, type RunShape, checkAdapter, memoryRequirements, stagePlan } from "@shoal/model";
 import { expertNeeds } from "./expertNeeds.ts";
 import type { ModelCheck } from "./protocol.ts";
 
@@ -11,9 +11,19 @@ const KV_FORMAT = "f16";
 /** Answers at once: several conversations, or several answers to one question. A verified draft takes two rows. */
 const MAX_SEQUENCES = 4;
 
-/** How a page runs a model. On a processor drafts save about what they cost (packages/engine/bench/requests.ts), and their kernels take a minute to compile. */
+/**
+ * How a page runs a model. On a processor drafts save about what they cost (packages/engine/bench/requests.ts), and the kernels for many rows take 50 to 60 ms a token of the embedded model's
+ * prompts, as those for few do, but 15 s to compile (SwiftShader, two cores).
+ */
 export function stageOptions(config: ModelConfig, { isSoftware }: Pick<GpuContext["adapter"], "isSoftware">): LocalStageOptions {
-  return { kvFormat: KV_FORMAT, maxSequences: MAX_SEQUENCES, maxOutputs: 2 * MAX_SEQUENCES, mtp: config.nMtpLayers > 0 && !isSoftware };
+  const few = isSoftware ? { maxTokens: DECODE_TOKENS } : {};
+  return {
+    kvFormat: KV_FORMAT,
+    maxSequences: MAX_SEQUENCES,
+    maxOutputs: 2 * MAX_SEQUENCES,
+    mtp: config.nMtpLayers > 0 && !isSoftware,
+    ...few,
+  };
 }
 
 export type Estimate = Pick<ModelCheck, "gpuBytes" | "memory" | "refusal" | "contextTokens" | "experts">;

@@ -132,11 +132,10 @@ function gateUpProgram(gpu: GpuContext, { teams }: TeamsVariant, spec: ExpertsGa
     ...teamConstants(gpu, shape, group.format, 2 * shape.rows + (norm ? 1 : 0)),
     LOADS: shape.unroll * 2 * shape.rows,
     UNITS: units,
-    TOKENS: tokens,
     RAGGED_ROWS: group.width % rowsPerWorkgroup !== 0,
     RAGGED_UNITS: units % (shape.lanes * shape.split * shape.unroll) !== 0,
   };
-  return { path: "experts/gate_up_teams.wgsl", constants, grid: [Math.ceil(group.width / rowsPerWorkgroup) * tokens, slots, 1] };
+  return { path: "experts/gate_up_teams.wgsl", constants, grid: [tokens, Math.ceil(group.width / rowsPerWorkgroup), slots] };
 }
 
 function downProgram(gpu: GpuContext, { teams }: TeamsVariant, { group, tokens }: ExpertsDownFewSpec, stride: number): Program {
@@ -151,9 +150,8 @@ function downProgram(gpu: GpuContext, { teams }: TeamsVariant, { group, tokens }
     ...teamConstants(gpu, shape, group.format, shape.rows),
     LOADS: shape.unroll * shape.rows,
     UNITS: units,
-    TOKENS: tokens,
     RAGGED_ROWS: group.hidden % rowsPerWorkgroup !== 0,
     RAGGED_UNITS: units % (shape.lanes * shape.unroll) !== 0,
   };
-  return { path: "experts/down_teams.wgsl", constants, grid: [Math.ceil(group.hidden / rowsPerWorkgroup) * tokens, 1, 1] };
+  return { path: "experts/down_teams.wgsl", constants, grid: [tokens, Math.ceil(group.hidden / rowsPerWorkgroup), 1] };
 }

@@ -38,7 +38,8 @@ export async function matvec(gpu: GpuContext, spec: MatvecSpec): Promise<readonl
     const shape = { format: matrix.format, tokens, rows: part.rows, stride: matrix.stride };
     const variant = chooseVariant(gpu, matvecOperation(shape), matvecVariants(gpu, shape), spec.variant);
     const { path, constants, rowsPerWorkgroup } = program(gpu, variant, spec, part);
-    const kernel = await gpu.kernel(path, { ...commonConstants(gpu, spec, part), ...constants }, label);
+    const together = variant.apart === true ? 1 : tokens;
+    const kernel = await gpu.kernel(path, { ...commonConstants(gpu, spec, part), TOKENS: together, ...constants }, label);
     const buffers = {
       x,
       weights: part.buffer,
@@ -48,7 +49,7 @@ export async function matvec(gpu: GpuContext, spec: MatvecSpec): Promise<readonl
     };
     const bytes = part.rows * matrix.stride * FORMAT_BYTES[matrix.format];
     const cost = { bytes, flops: 2 * tokens * part.rows * matrix.cols };
-    dispatches.push(kernel.dispatch(buffers, [Math.ceil(part.rows / rowsPerWorkgroup), 1, 1], cost, label));
+    dispatches.push(kernel.dispatch(buffers, [Math.ceil(part.rows / rowsPerWorkgroup), tokens / together, 1], cost, label));
   }
   return dispatches;
 }
@@ -59,7 +60,7 @@ interface Program {
   readonly rowsPerWorkgroup: number;
 }
 
-function program(gpu: GpuContext, { teams }: TeamsVariant, { matrix, tokens, norm }: MatvecSpec, part: WeightPart): Program {
+function program(gpu: GpuContext, { teams, apart = false }: TeamsVariant, { matrix, tokens, norm }: MatvecSpec, part: WeightPart): Program {
   if (!teams) {
     const constants = { ...reductionConstants(gpu), CHUNKS: matrix.stride / 16 };
     return { path: "matvec/matvec.wgsl", constants, rowsPerWorkgroup: ROWS_PER_WORKGROUP };
@@ -68,7 +69,7 @@ function program(gpu: GpuContext, { teams }: TeamsVariant, { matrix, tokens, nor
   const rowsPerWorkgroup = shape.rows * shape.teams;
   const units = rowUnits(matrix.format, matrix.stride, shape.columns);
   const constants = {
-    ...teamConstants(gpu, shape, matrix.format, tokens * (shape.rows + (norm ? 1 : 0))),
+    ...teamConstants(gpu, shape, matrix.format, (apart ? 1 : tokens) * (shape.rows + (norm ? 1 : 0))),
     UNITS: units,
     RAGGED_ROWS: part.rows % rowsPerWorkgroup !== 0,
     RAGGED_UNITS: units % (shape.lanes * shape.split * shape.unroll) !== 0,
@@ -77,10 +78,9 @@ function program(gpu: GpuContext, { teams }: TeamsVariant, { matrix, tokens, nor
 }
 
 function commonConstants(gpu: GpuContext, spec: MatvecSpec, part: WeightPart): ShaderConstants {
-  const { matrix, tokens, xStride, xOffset = 0, yStride, residual = false, norm } = spec;
+  const { matrix, xStride, xOffset = 0, yStride, residual = false, norm } = spec;
   return {
     ...formatConstants(gpu, matrix.format),
-    TOKENS: tokens,
     K: matrix.cols,
     SCALE_COLUMNS: Math.ceil(matrix.cols / SCALE_BLOCK),
     ROW_START: part.rowStart,

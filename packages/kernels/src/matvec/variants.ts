@@ -1,10 +1,22 @@
 /** The shapes that matvec comes in, and which one a device starts with. */
 import type { GpuContext } from "@shoal/gpu";
-import { PLAIN, type TeamsVariant, WHOLE_ROWS, prefersTeams, prefersWholeRows, sizeClass, teamsVariant, withFirst } from "../rowTeams.ts";
+import {
+  PLAIN,
+  type TeamsVariant,
+  WHOLE_ROWS,
+  WHOLE_ROWS_APART,
+  compilesSlowly,
+  prefersTeams,
+  prefersWholeRows,
+  sizeClass,
+  teamsVariant,
+  withFirst,
+} from "../rowTeams.ts";
 import type { WeightFormat } from "../weights.ts";
 
 const TEAMS: readonly TeamsVariant[] = [
   WHOLE_ROWS,
+  WHOLE_ROWS_APART,
   teamsVariant(4, 32, 4, 2, 1, 8),
   teamsVariant(4, 32, 2, 2, 1, 8),
   teamsVariant(8, 32, 1, 2, 1, 8),
@@ -48,10 +60,10 @@ export function matvecOperation({ format, tokens, rows, stride }: MatvecShape): 
 /** The device's default first. */
 export function matvecVariants(gpu: GpuContext, shape: MatvecShape): readonly TeamsVariant[] {
   const most = gpu.limits.maxComputeWorkgroupsPerDimension;
-  const fits = ({ teams }: TeamsVariant): boolean =>
-    teams !== undefined && teams.rows * shape.tokens <= MOST_SUMS && shape.rows <= most * teams.rows * teams.teams;
+  const fits = ({ teams, apart = false }: TeamsVariant): boolean =>
+    teams !== undefined && teams.rows * (apart ? 1 : shape.tokens) <= MOST_SUMS && shape.rows <= most * teams.rows * teams.teams;
   const variants = [PLAIN, ...TEAMS.filter(fits)];
-  if (prefersWholeRows(gpu)) return withFirst(variants, WHOLE_ROWS.name);
+  if (prefersWholeRows(gpu)) return withFirst(variants, (compilesSlowly(gpu) ? WHOLE_ROWS_APART : WHOLE_ROWS).name);
   return prefersTeams(gpu) ? withFirst(variants, preferred(shape)) : variants;
 }
 

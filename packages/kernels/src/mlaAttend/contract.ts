@@ -139,7 +139,7 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
       const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
       // One row of workgroups more than there are tokens must write nothing.
       const dispatches = await mlaAttend(gpu, { ...spec, out, outStride, softmaxScale, tokens: tokens + 1, variant: name });
-      runs.push({ name, out, dispatches: dispatches ?? [] });
+      runs.push({ name, out, dispatches });
     }
 
     const positions = rows.map(({ position }) => position);

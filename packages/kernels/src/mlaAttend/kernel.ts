@@ -31,11 +31,16 @@ export function isShortContext({ sequences, positions }: AttendedRows): boolean 
   });
 }
 
+/** Whether the device does better with one dispatch than with several. @throws RangeError if a variant is asked for that the device cannot run */
+export function attendsTogether(gpu: GpuContext, { shape, cache, kvB, variant }: MlaAttendSpec): boolean {
+  return attendVariant(gpu, { shape, kvFormat: cache.format, format: kvB.format }, variant).workgroup !== undefined;
+}
+
 /**
- * The dispatch, for steps that `isShortContext` holds for; undefined where the device does better with several.
- * @throws RangeError if kvB has another shape, or several parts, or a variant is asked for that the device cannot run
+ * The dispatch, for steps that `isShortContext` holds for, where `attendsTogether`.
+ * @throws RangeError if kvB has another shape, or several parts, or the device does better with several, or a variant is asked for that it cannot run
  */
-export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<readonly Dispatch[] | undefined> {
+export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<readonly Dispatch[]> {
   const {
     shape,
     step,
@@ -55,7 +60,7 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
   } = spec;
   const key = { shape, kvFormat: cache.format, format: kvB.format };
   const { workgroup } = attendVariant(gpu, key, spec.variant);
-  if (workgroup === undefined) return undefined;
+  if (workgroup === undefined) throw new RangeError("Cannot attend in one dispatch: this device does better with several");
   const part = wholeKvB(kvB, shape);
   const kernel = await gpu.kernel(
     "mla/attend.wgsl",

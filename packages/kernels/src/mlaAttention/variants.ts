@@ -11,7 +11,7 @@ const PLAIN: AttentionVariant = {
   name: "plain",
   shader: "mla/attention.wgsl",
   groupHeads: 4,
-  constants: { GROUP_HEADS: 4, POSITIONS: 2 },
+  constants: { QUADS: 1, POSITIONS: 2 },
   shapeConstants: ({ kvLoraRank }) => {
     const workgroup = kvLoraRank > 256 ? 128 : 64;
     return { WORKGROUP: workgroup, VECTORS: Math.ceil((Math.ceil(kvLoraRank / CHUNK) * 4) / workgroup) };

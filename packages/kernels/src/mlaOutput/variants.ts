@@ -1,5 +1,6 @@
 /** The shaders of mlaOutput, and which of them suits how many tokens. */
 import type { GpuContext } from "@shoal/gpu";
+import { sharesPipelines } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
 
 export interface OutputVariant extends Variant {
@@ -37,8 +38,8 @@ function plain(gpu: GpuContext, { tokens, stride }: OutputShape): OutputVariant 
 }
 
 /** Runs anywhere, and has no barriers: what software adapters should start with. */
-function rows({ tokens }: OutputShape): OutputVariant {
-  const tile = tokens === 1 ? 1 : GROUP_TOKENS;
+function rows(gpu: GpuContext, { tokens }: OutputShape): OutputVariant {
+  const tile = tokens === 1 || sharesPipelines(gpu, tokens) ? 1 : GROUP_TOKENS;
   return {
     name: "rows",
     shader: "mla/output_rows.wgsl",
@@ -78,7 +79,7 @@ function tiled({ splits }: OutputShape): OutputVariant {
 export function mlaOutputVariants(gpu: GpuContext, shape: OutputShape): readonly OutputVariant[] {
   const fews = [few(256, shape), few(128, shape)];
   const ordered = shape.tokens <= FEW_TOKENS ? [...fews, tiled(shape)] : [tiled(shape), ...fews];
-  return gpu.adapter.isSoftware ? [rows(shape), plain(gpu, shape), ...ordered] : [...ordered, plain(gpu, shape), rows(shape)];
+  return gpu.adapter.isSoftware ? [rows(gpu, shape), plain(gpu, shape), ...ordered] : [...ordered, plain(gpu, shape), rows(gpu, shape)];
 }
 
 /** @throws RangeError if one is asked for that there is not, or that does not fit workgroup memory */

@@ -1,5 +1,6 @@
 /** The shaders of qAbsorb, and which of them suits how many tokens. */
 import type { GpuContext } from "@shoal/gpu";
+import { sharesPipelines } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
 
 export interface AbsorbVariant extends Variant {
@@ -26,8 +27,8 @@ function plain(tokens: number): AbsorbVariant {
 }
 
 /** Runs anywhere, and has no barriers: what software adapters should start with. */
-function columns(tokens: number): AbsorbVariant {
-  const own = tokens === 1 ? 1 : GROUP_TOKENS;
+function columns(gpu: GpuContext, tokens: number): AbsorbVariant {
+  const own = tokens === 1 || sharesPipelines(gpu, tokens) ? 1 : GROUP_TOKENS;
   return {
     name: "columns",
     shader: "mla/q_absorb.wgsl",
@@ -52,7 +53,7 @@ const TILED: AbsorbVariant = { name: "tiled", shader: "mla/q_absorb_tiled.wgsl",
 export function qAbsorbVariants(gpu: GpuContext, tokens: number): readonly AbsorbVariant[] {
   const fews = [few(256), few(128), few(64)];
   const ordered = tokens <= FEW_TOKENS ? [...fews, TILED] : [TILED, ...fews];
-  return gpu.adapter.isSoftware ? [columns(tokens), plain(tokens), ...ordered] : [...ordered, plain(tokens), columns(tokens)];
+  return gpu.adapter.isSoftware ? [columns(gpu, tokens), plain(tokens), ...ordered] : [...ordered, plain(tokens), columns(gpu, tokens)];
 }
 
 /** @throws RangeError if one is asked for that there is not */

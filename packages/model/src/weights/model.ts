@@ -1,7 +1,7 @@
 /** Loads the weights of a run of layers, with embedding, head and MTP module where they belong, and checks FP8 codes on the GPU. */
 import { type CheckpointSource, type ModelConfig, tensorSchema, validateCheckpoint } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
-import { type WeightMatrix, fp8NanScan } from "@shoal/kernels";
+import { NAN_COUNTER_STRIDE, type WeightMatrix, fp8NanScan } from "@shoal/kernels";
 import { ModelError } from "../errors.ts";
 import { type LayerWeights, loadLayer } from "./layer.ts";
 import { loadMatrix } from "./matrices.ts";
@@ -133,10 +133,11 @@ function bytesToLoad(checkpoint: CheckpointSource, range: LayerRange, mtp: boole
 async function rejectNaN(gpu: GpuContext, weights: ModelWeights): Promise<void> {
   const buffers = fp8Buffers(weights);
   if (buffers.length === 0) return;
-  const counter = gpu.buffer({ label: "NaN counts", size: buffers.length * 4, kind: "scratch" });
+  const counter = gpu.buffer({ label: "NaN counts", size: buffers.length * NAN_COUNTER_STRIDE, kind: "scratch" });
   try {
     for (const [index, buffer] of buffers.entries()) gpu.submit(await fp8NanScan(gpu, { buffer, words: buffer.size / 4, counter, index }));
-    const counts = new Uint32Array(await gpu.read(counter, 0, buffers.length * 4));
+    const words = new Uint32Array(await gpu.read(counter));
+    const counts = buffers.map((_, index) => words[(index * NAN_COUNTER_STRIDE) / 4] ?? 0);
     const bad = counts.findIndex((count) => count > 0);
     if (bad >= 0)
       throw new ModelError(

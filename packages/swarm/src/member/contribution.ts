@@ -27,8 +27,8 @@ const CLAIM_MS = 1200;
 const LOOK_MS = 1000;
 /** Looks in a row that must find the same before a peer moves: others may be about to. */
 const LOOKS_BEFORE_MOVE = 4;
-/** Chunks on their way at once. */
-const FETCHES = 6;
+/** Chunks on their way at once: a page's storage takes long to open each, and peers are asked one thing after the other in any case. */
+const FETCHES = 16;
 /** For whoever takes its layers when it leaves: to notice, claim and load. */
 const HANDOVER_MS = 60_000;
 const MOVING_MS = 5000;
@@ -115,9 +115,10 @@ export class Contribution {
     const layers = this.#range;
     this.#mtp = this.#fitsMtp();
     this.#phase({ name: "fetching", layers, bytes: this.#bytes(layers, this.#mtp) });
-    await this.#fetch(signal);
+    await this.#fetch(layers, signal);
     this.#phase({ name: "loading", layers });
     await host.load(layers, { ...this.#sizes, mtp: this.#mtp }, member);
+    member.files.forget();
     this.#stepMs = await this.#measure();
     signal.throwIfAborted();
     this.#serves = true;
@@ -230,6 +231,8 @@ export class Contribution {
       }
       this.#range = range;
       this.#announce("claiming");
+      // Most claims stand: what they take is fetched meanwhile.
+      this.#fetch(range, signal, () => this.#range === range).catch(() => undefined);
       await pause(this.#clock, CLAIM_MS, signal);
       const again = this.#choose(
         ({ peer, state, layers }) => state !== "claiming" || peer < member.peers.id || isSame(before.get(peer), layers),
@@ -266,12 +269,12 @@ export class Contribution {
   }
 
   /** From wherever they are, where this machine has no copy. */
-  async #fetch(signal: AbortSignal): Promise<void> {
+  async #fetch(range: LayerRange, signal: AbortSignal, isWanted = (): boolean => true): Promise<void> {
     const { checkpoint, manifest, files, isWhole } = this.#options.member;
     if (isWhole) return;
-    const chunks = [...neededChunks(checkpoint, manifest.manifest, this.#range, this.#mtp)];
+    const chunks = [...neededChunks(checkpoint, manifest.manifest, range, this.#mtp)];
     const fetchSome = async (): Promise<void> => {
-      for (let chunk = chunks.pop(); chunk; chunk = chunks.pop()) await files.chunk(chunk.file, chunk.index, signal);
+      for (let chunk = chunks.pop(); chunk && isWanted(); chunk = chunks.pop()) await files.chunk(chunk.file, chunk.index, signal);
     };
     await Promise.all(Array.from({ length: FETCHES }, fetchSome));
   }

@@ -59,6 +59,7 @@ export async function enterSwarm(options: EntryOptions, signal: AbortSignal): Pr
   const identity = await newIdentity();
   const membership = await joinAs(identity.id, invite.swarm, invite.identity, invite.certificate);
   const rendezvous = await libp2pRendezvous({ identity, relays: invite.relays, topic: topicOf(invite.swarm) }, signal);
+  performance.mark("swarm: relay");
   let own: ChunkedFiles | undefined;
   let text = "";
   const peers = new Peers({
@@ -82,6 +83,7 @@ export async function enterSwarm(options: EntryOptions, signal: AbortSignal): Pr
     const givers = new ChunkPeers(peers, signal);
     const manifest = whole?.manifest ?? (await savedManifest(invite, manifests)) ?? (await findManifest(options, givers, signal));
     await manifests.put(manifest.digest, manifest.text);
+    performance.mark("swarm: manifest");
     ({ text } = manifest);
     const kept = whole ? {} : { store };
     // What is given to others: nothing is fetched for them.
@@ -92,6 +94,7 @@ export async function enterSwarm(options: EntryOptions, signal: AbortSignal): Pr
     const files = new ChunkedFiles({
       manifest: manifest.manifest,
       ...kept,
+      keptBytes: KEPT_BYTES,
       ...(onBytes && { onBytes }),
       sources: () => (whole ? [whole.source] : [...extra.filter(({ name }) => !bad.has(name)), ...givers.sources()]),
       onBadChunk: (source) => {
@@ -100,6 +103,7 @@ export async function enterSwarm(options: EntryOptions, signal: AbortSignal): Pr
       },
     });
     const checkpoint = await openCheckpoint(files, { signal });
+    performance.mark("swarm: checkpoint");
     return {
       peers,
       manifest,
@@ -140,5 +144,7 @@ async function findManifest({ invite, makeManifest }: EntryOptions, givers: Chun
   return made?.digest === invite.manifestDigest ? made : givers.manifest(invite.manifestDigest);
 }
 
+/** Of checked chunks, while layers are loaded: a small model's are read once for all, a large one's not once for each of their tensors. */
+const KEPT_BYTES = 2 ** 26;
 /** An announcement of everybody, and some. */
 const HEARD_BY_MS = 3000;

@@ -29,6 +29,8 @@ export interface ChunkedFilesOptions {
   /** Somebody sent bytes that are not the chunk's. */
   readonly onBadChunk?: (source: string, file: string, index: number) => void;
   readonly onBytes?: (bytes: number) => void;
+  /** Most bytes of checked chunks that stay in memory, the last used ones, until `forget`; none by default. Where tensors are small each chunk is wanted many times. */
+  readonly keptBytes?: number;
 }
 
 export class ChunkedFiles implements CheckpointFiles {
@@ -36,6 +38,9 @@ export class ChunkedFiles implements CheckpointFiles {
   readonly #options: ChunkedFilesOptions;
   /** Chunks on their way, so that two readers of one chunk fetch it once. */
   readonly #underway = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
+  /** The last used at the end. */
+  readonly #kept = new Map<string, Uint8Array<ArrayBuffer>>();
+  #keptBytes = 0;
 
   constructor(options: ChunkedFilesOptions) {
     this.#options = options;
@@ -91,11 +96,37 @@ export class ChunkedFiles implements CheckpointFiles {
   /** @throws SwarmError bad-chunk where nobody has it */
   chunk(name: string, index: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
     const key = `${name}#${index}`;
+    const kept = this.#kept.get(key);
+    if (kept) {
+      this.#keep(key, kept);
+      return Promise.resolve(kept);
+    }
     const known = this.#underway.get(key);
     if (known) return known;
-    const fetching = this.#fetch(name, index, signal).finally(() => this.#underway.delete(key));
+    const fetching = this.#fetch(name, index, signal)
+      .then((bytes) => {
+        this.#keep(key, bytes);
+        return bytes;
+      })
+      .finally(() => this.#underway.delete(key));
     this.#underway.set(key, fetching);
     return fetching;
+  }
+
+  /** Gives up the chunks that stay in memory. */
+  forget(): void {
+    this.#kept.clear();
+    this.#keptBytes = 0;
+  }
+
+  #keep(key: string, bytes: Uint8Array<ArrayBuffer>): void {
+    if (!this.#kept.delete(key)) this.#keptBytes += bytes.byteLength;
+    this.#kept.set(key, bytes);
+    for (const [oldest, { byteLength }] of this.#kept) {
+      if (this.#keptBytes <= (this.#options.keptBytes ?? 0)) return;
+      this.#kept.delete(oldest);
+      this.#keptBytes -= byteLength;
+    }
   }
 
   async #fetch(name: string, index: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {

@@ -13,7 +13,7 @@ import { parseJson } from "../json.ts";
 export const MAX_MANIFEST_BYTES = 24 * 2 ** 20;
 const MAX_FILES = 4096;
 /** A layer of a small model is read without much around it; of a large one with few requests. */
-const SMALL_CHUNK = 2 ** 16;
+const SMALL_CHUNK = 2 ** 18;
 const LARGE_CHUNK = 2 ** 22;
 const SMALL_MODEL = 2 ** 30;
 

@@ -106,7 +106,10 @@ export class SwarmHost {
       contextTokens: Math.min(contextTokens ?? DEFAULT_CONTEXT, maxPositionEmbeddings),
       maxSequences,
       kind: "browser",
-      onPhase: (phase) => (this.#phase = phase),
+      onPhase: (phase) => {
+        this.#phase = phase;
+        performance.mark(`swarm: ${phase.name}`);
+      },
     });
     this.#problem = null;
     this.#fetchedBytes = 0;
@@ -231,6 +234,7 @@ export class SwarmHost {
       },
       this.#leaving.signal,
     );
+    performance.mark("swarm: path");
     const api = await openChatApi({
       name: member.manifest.manifest.name,
       checkpoint: member.checkpoint,
