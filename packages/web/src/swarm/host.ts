@@ -224,7 +224,7 @@ export class SwarmHost {
       this.#events.push(text);
       if (this.#events.length > MAX_EVENTS) this.#events.shift();
     };
-    const stage = await openSwarmStage(
+    const opening = openSwarmStage(
       member,
       {
         own: () => this.#contributing?.contribution.own,
@@ -234,16 +234,26 @@ export class SwarmHost {
       },
       this.#leaving.signal,
     );
-    performance.mark("swarm: path");
-    const api = await openChatApi({
-      name: member.manifest.manifest.name,
-      checkpoint: member.checkpoint,
-      // KV blocks of a path belong to its sequences: no prefix is shared.
-      openEngine: (constraints) => Engine.open(stage, { prefixCache: false, constraints }),
-      onFault: (fault) => (this.#fault = fault),
-    });
-    this.#opened = { ...api, stage };
-    return this.#opened;
+    // Whoever awaits it below hears of it.
+    opening.catch(() => undefined);
+    try {
+      const api = await openChatApi({
+        name: member.manifest.manifest.name,
+        checkpoint: member.checkpoint,
+        openEngine: async (constraints) => {
+          const stage = await opening;
+          performance.mark("swarm: path");
+          // KV blocks of a path belong to its sequences: no prefix is shared.
+          return Engine.open(stage, { prefixCache: false, constraints });
+        },
+        onFault: (fault) => (this.#fault = fault),
+      });
+      this.#opened = { ...api, stage: await opening };
+      return this.#opened;
+    } catch (error) {
+      void opening.then((stage) => stage.destroy()).catch(() => {});
+      throw error;
+    }
   }
 
   #contribution(): ContributionView | null {

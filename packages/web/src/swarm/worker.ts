@@ -2,4 +2,5 @@
 import { expose } from "comlink";
 import { SwarmHost } from "./host.ts";
 
+performance.mark("swarm: worker");
 expose(new SwarmHost());
