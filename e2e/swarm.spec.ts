@@ -115,7 +115,8 @@ if (isLong)
       const invite = await lab.create("relay");
       const [one, two] = await Promise.all([lab.browser("one"), lab.browser("two")]);
       const problems = [problemsOf(one.page), problemsOf(two.page)];
-      const time = async (what: string): Promise<void> => {
+      /** @returns seconds from the invite to the first token */
+      const time = async (what: string): Promise<number> => {
         const begin = Date.now();
         await Promise.all(
           [one, two].map(async ({ page, url }) => {
@@ -128,13 +129,15 @@ if (isLong)
         await expect(one.page.getByText("All 6 layers are held")).toBeVisible({ timeout: 10 * SECONDS });
         await ask(one.page);
         await expect(answer(one.page)).toContainText("The", { timeout: 120 * SECONDS });
-        console.log(`${what}: from invite to serving ${(served - begin) / 1000} s, to the first token ${(Date.now() - begin) / 1000} s`);
+        const seconds = (Date.now() - begin) / SECONDS;
+        console.log(`${what}: from invite to serving ${(served - begin) / SECONDS} s, to the first token ${seconds} s`);
         for (const { page } of [one, two]) console.log(`  ${await timeline(page, begin)}`);
         await expect(answer(one.page)).toHaveText(ANSWER, { timeout: 60 * SECONDS });
+        return seconds;
       };
       await time("weights fetched");
       await Promise.all([leave(one.page), leave(two.page)]);
-      await time("weights kept");
+      expect(await time("weights kept")).toBeLessThan(30);
       await ask(two.page);
       await expect(answer(two.page)).toHaveText(ANSWER, { timeout: 120 * SECONDS });
       expect(problems).toEqual([[], []]);

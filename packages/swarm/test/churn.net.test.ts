@@ -14,6 +14,7 @@ import type { LayerRange } from "../src/plan/range.ts";
 import { FAKE, FakeStage, answer } from "./fakeModel.ts";
 import { PROMPTS, TOKENS, promptOf } from "./hosts/churnPrompts.ts";
 import { FAULTS } from "./faults.ts";
+import { LIAR } from "./liar.ts";
 import { LOSSY_NETWORK } from "./lossyNetwork.ts";
 import { Netlab } from "./netlab/netlab.ts";
 import { MODEL } from "./swarmFixture.ts";
@@ -61,7 +62,7 @@ export function tests(): readonly GpuTest[] {
         }
       },
     },
-    ...(long ? [FAULTS, LOSSY_NETWORK] : []),
+    ...(long ? [FAULTS, LIAR, LOSSY_NETWORK] : []),
   ];
 }
 

@@ -3,6 +3,13 @@ import { LANE_LOW_BYTES, type Lane, type LaneEvents } from "./lane.ts";
 
 /** Milliseconds between looks at a channel that does not tell when it drains (`@roamhq/wrtc` 0.10 has no bufferedamountlow). */
 const DRAIN_POLL_MS = 4;
+/**
+ * Said before a connection is closed. Whoever hears it closes its own end and sends no more, so that no channel is closed by the other end while something is sent over it: in that moment
+ * `@roamhq/wrtc` 0.10 uses a channel that its network thread has taken away (RTCDataChannel::Send), and the process ends.
+ */
+const GOODBYE = "bye";
+/** For the other end to close first. */
+const GOODBYE_MS = 2000;
 
 export function rtcLane(connection: RTCPeerConnection, channel: RTCDataChannel): Lane {
   let events: LaneEvents | undefined;
@@ -20,6 +27,27 @@ export function rtcLane(connection: RTCPeerConnection, channel: RTCDataChannel):
     connection.close();
     events?.onClose(reason);
   };
+  const leave = (): void => {
+    if (closed !== undefined || !says(GOODBYE)) return end("closed");
+    closed = "closed";
+    clearTimeout(polling);
+    const timer = setTimeout(() => connection.close(), GOODBYE_MS);
+    channel.addEventListener("close", () => {
+      clearTimeout(timer);
+      connection.close();
+    });
+    events?.onClose(closed);
+  };
+  /** @returns whether it is on its way */
+  const says = (text: string): boolean => {
+    if (channel.readyState !== "open") return false;
+    try {
+      channel.send(text);
+      return true;
+    } catch {
+      return false;
+    }
+  };
   const poll = (): void => {
     polling = undefined;
     if (closed !== undefined) return;
@@ -29,6 +57,7 @@ export function rtcLane(connection: RTCPeerConnection, channel: RTCDataChannel):
 
   channel.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
     if (closed !== undefined) return;
+    if (data === GOODBYE) return end("the other end closed it");
     if (!(data instanceof ArrayBuffer)) return end("the other end sent text, which is no frame");
     if (events) events.onFrame(new Uint8Array(data));
     else early.push(new Uint8Array(data));
@@ -61,6 +90,6 @@ export function rtcLane(connection: RTCPeerConnection, channel: RTCDataChannel):
       }
       if (!tellsDrain && polling === undefined && channel.bufferedAmount > LANE_LOW_BYTES) polling = setTimeout(poll, DRAIN_POLL_MS);
     },
-    close: () => end("closed"),
+    close: leave,
   };
 }

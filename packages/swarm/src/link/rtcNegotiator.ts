@@ -90,8 +90,10 @@ export class RtcNegotiator implements Negotiator {
     const lane = this.#nextLane++;
     const attempt = this.#begin(lane);
     try {
-      await attempt.connection.setLocalDescription(await attempt.connection.createOffer());
-      this.#tell(attempt, "offer", lane);
+      const description = await attempt.connection.createOffer();
+      if (!this.#isUnderWay(lane, attempt)) return;
+      await attempt.connection.setLocalDescription(description);
+      this.#tell(attempt, { kind: "offer", lane, sdp: description.sdp ?? "" });
     } catch {
       this.#fail(lane);
     }
@@ -130,18 +132,23 @@ export class RtcNegotiator implements Negotiator {
     this.#used.add(lane);
     const attempt = this.#begin(lane);
     await this.#describe(lane, attempt, "offer", sdp);
-    if (!this.#attempts.has(lane)) return;
+    if (!this.#isUnderWay(lane, attempt)) return;
     try {
-      await attempt.connection.setLocalDescription(await attempt.connection.createAnswer());
-      this.#tell(attempt, "answer", lane);
+      const description = await attempt.connection.createAnswer();
+      if (!this.#isUnderWay(lane, attempt)) return;
+      await attempt.connection.setLocalDescription(description);
+      this.#tell(attempt, { kind: "answer", lane, sdp: description.sdp ?? "" });
     } catch {
       this.#fail(lane);
     }
   }
 
-  /** The description first: candidates may be found before it is even set. */
-  #tell(attempt: Attempt, kind: "offer" | "answer", lane: number): void {
-    this.#send({ kind, lane, sdp: attempt.connection.localDescription?.sdp ?? "" });
+  /**
+   * The description first: candidates may be found before it is even set. As it was made, not as `localDescription` has it: that gains candidates on another thread, and `@roamhq/wrtc` 0.10
+   * crashes now and then where it is read meanwhile.
+   */
+  #tell(attempt: Attempt, description: Signal): void {
+    this.#send(description);
     attempt.told = true;
     for (const signal of attempt.found.splice(0)) this.#send(signal);
   }
@@ -150,10 +157,18 @@ export class RtcNegotiator implements Negotiator {
     try {
       await attempt.connection.setRemoteDescription({ type, sdp });
       attempt.described = true;
-      for (const candidate of attempt.early.splice(0)) await addCandidate(attempt.connection, candidate);
+      for (const candidate of attempt.early.splice(0)) {
+        if (!this.#isUnderWay(lane, attempt)) return;
+        await addCandidate(attempt.connection, candidate);
+      }
     } catch {
       this.#fail(lane);
     }
+  }
+
+  /** A connection that was closed meanwhile must not be asked for anything: `@roamhq/wrtc` 0.10 would refuse by way of an event loop that it has ended, and the process ends as well. */
+  #isUnderWay(lane: number, attempt: Attempt): boolean {
+    return this.#attempts.get(lane) === attempt;
   }
 
   #begin(lane: number): Attempt {

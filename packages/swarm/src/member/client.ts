@@ -25,6 +25,8 @@ export interface ClientOptions {
   /** Layers are missing, and are waited for. */
   readonly onWait?: (what: string, patienceMs: number) => void;
   readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
+  /** Of the steps, how many are computed again by a second peer; `AUDIT_SHARE` by default. */
+  readonly auditShare?: number;
   /** It answered wrongly, and is banned. */
   readonly onLiar?: (peer: string, reason: string) => void;
 }
@@ -55,7 +57,7 @@ export function openedOver(channel: FrameChannel, peer: string, hiddenSize: numb
 /** @throws SwarmError incomplete where layers are missing for longer than it waits */
 export async function openSwarmStage(
   { peers, checkpoint: { config } }: { readonly peers: Peers; readonly checkpoint: { readonly config: ModelShape } },
-  { activations = "f32", own = () => undefined, onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
+  { activations = "f32", own = () => undefined, auditShare, onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
   signal?: AbortSignal,
 ): Promise<SwarmStage> {
   const shape = { nLayers: config.nLayers, hiddenSize: config.hiddenSize, vocabSize: config.vocabSize };
@@ -90,6 +92,7 @@ export async function openSwarmStage(
   const auditor = new Auditor({
     ...shape,
     open,
+    ...(auditShare !== undefined && { share: auditShare }),
     others: ({ layers: { begin, end } }) =>
       peers.directory
         .peers()

@@ -1,7 +1,7 @@
 /**
  * One process of the test of churn, over real libp2p and WebRTC; the model's arithmetic takes no time.
  *
- *     churnHost.ts relay ADDRESS | peer INVITE BEGIN END | clients INVITE COUNT
+ *     churnHost.ts relay ADDRESS | peer INVITE BEGIN END | clients INVITE COUNT [AUDIT SHARE]
  *
  * A relay prints its address, a peer its name when it serves. Clients, each with an identity, links and a path of its own, ask one thing after the other until standard input ends, and
  * print a line of JSON for each answer, and for each peer that was replaced with how long it took from the token before that to the token after it.
@@ -27,7 +27,7 @@ import { FAKE, FakeStage, answer } from "../fakeModel.ts";
 import { serving } from "../swarmFixture.ts";
 import { TOKENS, promptOf } from "./churnPrompts.ts";
 
-const FAULTS = ["stalls", "nan"] as const;
+const FAULTS = ["stalls", "nan", "lies"] as const;
 /** Of a step. */
 const MAX_TOKENS = 16;
 const [role = "", text = "", ...numbers] = Deno.args;
@@ -71,6 +71,8 @@ async function serve(begin: number, end: number): Promise<void> {
 
 const state = { stopped: false };
 
+const [, auditShare] = numbers;
+
 async function ask(client: number, before: Promise<unknown>, onPath: () => void): Promise<void> {
   await before;
   const say = (line: Readonly<Record<string, unknown>>): void => console.log(JSON.stringify({ client, ...line }));
@@ -85,6 +87,8 @@ async function ask(client: number, before: Promise<unknown>, onPath: () => void)
         lost.push(peer);
         say({ peer, fault, error: error.message });
       },
+      onLiar: (liar, reason) => say({ liar, reason }),
+      ...(auditShare !== undefined && { auditShare: Number(auditShare) }),
     },
   );
   onPath();
