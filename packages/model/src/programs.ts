@@ -3,7 +3,7 @@
  * nothing else.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
-import type { Command, GpuContext } from "@shoal/gpu";
+import type { GpuContext } from "@shoal/gpu";
 import {
   type EmbeddingSpec,
   adjustLogits,
