@@ -120,7 +120,7 @@ export class WeightReader {
         const bytes = await this.store.readPart(name, part, this.signal);
         for (const target of targets) this.#place({ bytes, memory, first, count, rowBytes, elementBytes }, target);
         memory.close();
-        await this.#advance(bytes.byteLength);
+        await this.#advance(length);
       });
     }
   }

@@ -25,7 +25,8 @@ export class Models {
   }
 
   gpu(): Promise<GpuContext> {
-    this.#gpu ??= openDenoGpu({ webgpu: this.engine });
+    // Fixtures are of exact arithmetic: their tolerances are narrower than activations rounded to f16.
+    this.#gpu ??= openDenoGpu({ webgpu: this.engine, subgroupMatrix: "precise" });
     return this.#gpu;
   }
 
