@@ -153,6 +153,9 @@ describe.each(["relay", "push"] as const)("a stage of many peers that %s", (way)
       expect(answers).toEqual(expected);
       expect(stage.historyBytes).toBe(0);
       expect(stage.replaced).toBeGreaterThan(0);
+      const used = new Set(stage.path.map(({ peer }) => peer));
+      const open = peers.filter(({ name, dead, stage: { openSequences } }) => !dead && used.has(name) && openSequences > 0);
+      expect(open.map(({ name }) => name)).toEqual([]);
       await stage.destroy();
     }
   });

@@ -396,14 +396,17 @@ export class SwarmStage implements Stage {
     }
   }
 
-  async #forget(sequence: SequenceSlot): Promise<void> {
-    this.#histories.delete(sequence);
-    for (const hop of this.#path.hops) {
-      const slot = hop.slots.get(sequence);
-      hop.slots.delete(sequence);
-      // Whoever is gone has closed it already.
-      if (slot !== undefined) await hop.call(hop.stage.close(slot)).catch(() => undefined);
-    }
+  #forget(sequence: SequenceSlot): Promise<void> {
+    // Not while a stage is replaced: its successor may be given the sequence just then.
+    return this.#path.recovery.walk(async () => {
+      this.#histories.delete(sequence);
+      for (const hop of this.#path.hops) {
+        const slot = hop.slots.get(sequence);
+        hop.slots.delete(sequence);
+        // Whoever is gone has closed it already.
+        if (slot !== undefined) await hop.call(hop.stage.close(slot)).catch(() => undefined);
+      }
+    });
   }
 
   /** When everything before it is done for these sequences, unless that failed. */
