@@ -12,7 +12,7 @@
  * The module's run over prompts counts too, by what the steps after them take longer and how many tokens come between prompts. The wait at an answer's end for which drafts were right does
  * not: the 4 to 10 % are for it.
  *
- * Where steps need not wait for one another it begins with the duel of one draft against none.
+ * Where steps need not wait for one another it begins with the duel of one draft against none, for one or two streams.
  */
 import { BLOCK_STEPS, Duel, UNCOUNTED_STEPS, median } from "./duel.ts";
 
@@ -37,8 +37,10 @@ export interface DraftRoom {
   readonly seen: boolean;
 }
 
-/** Steps before the first duel of a number. */
+/** Steps before the first duel of a number, for each stream: rows of many streams share the weights already, and drafts for them pay less often. */
 const FIRST_WAIT = 16;
+/** Streams for which a duel stands at the beginning. */
+const MOST_BEGINNING = 2;
 const LEAST_WAIT = 64;
 const MOST_WAIT = 16_384;
 /** A hundredth of the time for trials. */
@@ -94,8 +96,12 @@ class Choice {
   #ms = 0;
   #steps = 0;
   /** Steps yet before it is tried. */
-  wait = FIRST_WAIT;
+  wait: number;
   losses = 0;
+
+  constructor(wait: number) {
+    this.wait = wait;
+  }
 
   add(ms: number, steps: number): void {
     this.#ms += ms;
@@ -159,7 +165,7 @@ export class SpeculationPacer {
   /** Tokens to draft in the next step. */
   next(streams: number, room: DraftRoom): number {
     const key = Math.round(Math.log2(streams));
-    const situation = this.#situations.get(key) ?? this.#newSituation(room);
+    const situation = this.#situations.get(key) ?? this.#newSituation(streams, room);
     this.#situations.set(key, situation);
     if (situation !== this.#situation) {
       situation.uncounted = UNCOUNTED_STEPS;
@@ -176,9 +182,9 @@ export class SpeculationPacer {
     return drafts;
   }
 
-  #newSituation({ least, most }: DraftRoom): Situation {
-    const choices = Array.from({ length: this.#maxDrafts + 1 }, () => new Choice());
-    const begins = Math.min(this.#begins, most);
+  #newSituation(streams: number, { least, most }: DraftRoom): Situation {
+    const choices = Array.from({ length: this.#maxDrafts + 1 }, () => new Choice(FIRST_WAIT * streams));
+    const begins = streams > MOST_BEGINNING ? 0 : Math.min(this.#begins, most);
     const duel = begins > least ? new Duel(begins, least) : undefined;
     return { choices, used: least, duel, uncounted: UNCOUNTED_STEPS, sinceDuel: 0, tokens: 0, promptTokens: undefined };
   }
