@@ -20,7 +20,7 @@ import { Models, readGolden } from "@shoal/model/testing";
 import { type TimedLayers, measuredTerms } from "../src/placement/calibrate.ts";
 import { CostModel, DEFAULT_WORKLOAD, planCost } from "../src/placement/cost.ts";
 import { Links } from "../src/placement/fleet.ts";
-import { tellsTokens } from "../src/stage/remoteStage.ts";
+import { tellsTokens } from "../src/stage/toldStep.ts";
 
 /** The embedded model, by its place in the repository. */
 const TINY = new URL("../../tiny-model/model/", import.meta.url).pathname;
