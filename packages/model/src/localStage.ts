@@ -15,7 +15,7 @@ import {
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
 import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
-import { type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
+import { type KvRange, type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
 import { LogitAdjuster } from "./logitAdjuster.ts";
 import { logprobRing, readLogprobs } from "./logprobRing.ts";
 import type { ExpertShard } from "./experts/expertShard.ts";
@@ -213,13 +213,13 @@ export class LocalStage implements Stage {
     return this.#inTurn(() => this.kv.release(blocks));
   }
 
-  exportKv(sequence: SequenceSlot): Promise<KvSnapshot> {
-    return this.#inTurn(() => exportKv(this.gpu, this.kv, sequence));
+  exportKv(sequence: SequenceSlot, range?: KvRange): Promise<KvSnapshot> {
+    return this.#inTurn(() => exportKv(this.gpu, this.kv, sequence, range));
   }
 
-  async importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
-    const slot = await this.#inTurn(() => this.#opened(importKv(this.gpu, this.kv, snapshot)));
-    await this.setSampling(slot, GREEDY);
+  async importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
+    const slot = await this.#inTurn(() => this.#opened(importKv(this.gpu, this.kv, snapshot, onto)));
+    if (onto === undefined) await this.setSampling(slot, GREEDY);
     return slot;
   }
 

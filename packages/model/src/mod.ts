@@ -3,7 +3,8 @@ export { DECODE_TOKENS } from "./activations.ts";
 export { ModelError, type ModelErrorCode, isLoss } from "./errors.ts";
 export type { KvFormat } from "@shoal/kernels";
 export { KV_BLOCK_SIZE, type KvBlock, type SequenceSlot } from "./kvCache.ts";
-export type { KvSnapshot } from "./kvTransfer.ts";
+export { type ExpectedRows, flawOfKv } from "./kvRows.ts";
+export type { KvRange, KvSnapshot } from "./kvTransfer.ts";
 export {
   DEFAULT_CONTEXT_TOKENS,
   DEFAULT_MAX_OUTPUTS,

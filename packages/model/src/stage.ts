@@ -7,7 +7,7 @@
  */
 import type { LogitAdjustments, SamplingParams } from "@shoal/kernels";
 import type { KvBlock, SequenceSlot } from "./kvCache.ts";
-import type { KvSnapshot } from "./kvTransfer.ts";
+import type { KvRange, KvSnapshot } from "./kvTransfer.ts";
 
 /** How to choose the next token. Greedy where `temperature` is 0. */
 export type SamplingParameters = SamplingParams & LogitAdjustments;
@@ -129,10 +129,10 @@ export interface Stage {
   /** Takes a hold of full blocks of a sequence, so that others may begin with them; they are free when every holder, sequences included, has let go. */
   retain(sequence: SequenceSlot, first: number, count: number): Promise<readonly KvBlock[]>;
   release(blocks: readonly KvBlock[]): Promise<void>;
-  /** A sequence's KV rows, for another stage of the same layers. */
-  exportKv(sequence: SequenceSlot): Promise<KvSnapshot>;
-  /** Opens a sequence with the rows of a snapshot. @throws ModelError bad-batch for one that does not fit */
-  importKv(snapshot: KvSnapshot): Promise<SequenceSlot>;
+  /** A sequence's KV rows, all or those of a range, for another stage of the same layers. */
+  exportKv(sequence: SequenceSlot, range?: KvRange): Promise<KvSnapshot>;
+  /** Opens a sequence with the rows of a snapshot, or adds them to one that is open. @returns its slot @throws ModelError bad-batch for one that does not fit */
+  importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot>;
   /** Forgets tokens from `length` on. The cut may not lie within a block that others hold. */
   truncate(sequence: SequenceSlot, length: number): Promise<void>;
   close(sequence: SequenceSlot): Promise<void>;

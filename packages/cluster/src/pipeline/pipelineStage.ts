@@ -13,6 +13,7 @@ import {
   type BatchEntry,
   type ChosenLogprobs,
   type KvBlock,
+  type KvRange,
   type KvSnapshot,
   ModelError,
   type SamplingParameters,
@@ -188,15 +189,20 @@ export class PipelineStage implements Stage {
     if (refusal !== undefined) throw refusal;
   }
 
-  async exportKv(slot: SequenceSlot): Promise<KvSnapshot> {
+  async exportKv(slot: SequenceSlot, range?: KvRange): Promise<KvSnapshot> {
     this.#check();
-    const parts = await Promise.all(this.#eachStage(slot, ({ stage }, onStage) => stage.exportKv(onStage)));
+    // The last stage may have more rows: positions of drafts.
+    const { length } = this.#sequence(slot);
+    const { first: from, count } = range ?? { first: 0, count: length };
+    if (![from, count].every((value) => Number.isSafeInteger(value) && value >= 0) || from + count > length)
+      throw new ModelError("bad-batch", `Cannot export KV rows ${from} to ${from + count}: the sequence has ${length}`);
+    const parts = await Promise.all(this.#eachStage(slot, ({ stage }, onStage) => stage.exportKv(onStage, { first: from, count })));
     const [first] = parts;
     if (!first) throw new ClusterError("bad-plan", "Cannot move KV rows: the pipeline has no stages");
     return { ...first, layers: parts.flatMap(({ layers }) => layers) };
   }
 
-  async importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
+  async importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
     this.#check();
     const counts = this.#descriptions.map(({ layers, hasMtp }) => layers.end - layers.begin + (hasMtp ? 1 : 0));
     const total = counts.reduce((sum, count) => sum + count, 0);
@@ -205,6 +211,15 @@ export class PipelineStage implements Stage {
         "bad-batch",
         `Cannot import a KV snapshot: the number of layers is ${snapshot.layers.length}, expected ${total}`,
       );
+    const begins = counts.map((_, k) => counts.slice(0, k).reduce((sum, count) => sum + count, 0));
+    const part = (k: number): KvSnapshot => ({ ...snapshot, layers: snapshot.layers.slice(begins[k], begins[k + 1]) });
+    if (onto !== undefined) {
+      const sequence = this.#sequence(onto);
+      this.#account.extend([{ sequence: onto, tokens: snapshot.tokens }]);
+      sequence.length += snapshot.tokens;
+      await Promise.all(this.#eachStage(onto, (use, onStage, k) => use.importKv(part(k), onStage)));
+      return onto;
+    }
     const slot = this.#account.open([]);
     try {
       this.#account.extend([{ sequence: slot, tokens: snapshot.tokens }]);
@@ -212,11 +227,7 @@ export class PipelineStage implements Stage {
       this.#account.close(slot);
       throw error;
     }
-    let begin = 0;
-    const opened = this.#stages.map((use, k) => {
-      const layers = snapshot.layers.slice(begin, (begin += counts[k] ?? 0));
-      return this.#send(k, [], async () => () => use.importKv({ ...snapshot, layers }));
-    });
+    const opened = this.#stages.map((use, k) => this.#send(k, [], async () => () => use.importKv(part(k))));
     this.#add(slot, opened, snapshot.tokens);
     await Promise.all(opened.map(({ result }) => result));
     return slot;

@@ -15,8 +15,8 @@ export class StageUse {
     return this.#opened(this.stage.open(prefix));
   }
 
-  importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
-    return this.#opened(this.stage.importKv(snapshot));
+  importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
+    return this.#opened(this.stage.importKv(snapshot, onto));
   }
 
   async close(sequence: SequenceSlot): Promise<void> {

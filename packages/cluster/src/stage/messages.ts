@@ -108,7 +108,7 @@ export function samplingOf(parameters: z.infer<typeof schemas.samplingParameters
   };
 }
 
-export function snapshotBody({ format, tokens, rowBytes, layers }: KvSnapshot): unknown {
+export function snapshotBody({ format, tokens, rowBytes, layers }: KvSnapshot): object {
   return { format, tokens, rowBytes, layers: layers.map((rows) => new Tensor(rows)) };
 }
 

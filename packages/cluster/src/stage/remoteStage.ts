@@ -3,6 +3,7 @@ import type {
   Batch,
   ChosenLogprobs,
   KvBlock,
+  KvRange,
   KvSnapshot,
   SamplingParameters,
   SequenceSlot,
@@ -78,12 +79,13 @@ export class RemoteStage implements TellingStage {
     await this.#call("release", { blocks }, schemas.nothing);
   }
 
-  async exportKv(sequence: SequenceSlot): Promise<KvSnapshot> {
-    return snapshotOf(await this.#call("exportKv", { sequence }, schemas.kvSnapshot));
+  async exportKv(sequence: SequenceSlot, range?: KvRange): Promise<KvSnapshot> {
+    return snapshotOf(await this.#call("exportKv", { sequence, ...(range && { range }) }, schemas.kvSnapshot));
   }
 
-  async importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
-    return (await this.#call("importKv", snapshotBody(snapshot), schemas.slotResult)) as SequenceSlot;
+  async importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
+    const body = { ...snapshotBody(snapshot), ...(onto !== undefined && { onto }) };
+    return (await this.#call("importKv", body, schemas.slotResult)) as SequenceSlot;
   }
 
   async truncate(sequence: SequenceSlot, length: number): Promise<void> {

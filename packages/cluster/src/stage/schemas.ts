@@ -98,6 +98,11 @@ export const slotOnly = z.strictObject({ sequence: slot });
 export const openCall = z.strictObject({ prefix: blocks });
 export const retainCall = z.strictObject({ sequence: slot, first: index, count: index });
 export const releaseCall = z.strictObject({ blocks });
+export const exportKvCall = z.strictObject({
+  sequence: slot,
+  range: z.strictObject({ first: index, count: index }).optional(),
+});
+export const importKvCall = kvSnapshot.extend({ onto: slot.optional() });
 export const truncateCall = z.strictObject({ sequence: slot, length: index });
 export const samplingCall = z.strictObject({
   sequence: slot,

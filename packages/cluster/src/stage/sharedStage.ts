@@ -7,6 +7,7 @@ import {
   type BatchEntry,
   type ChosenLogprobs,
   type KvBlock,
+  type KvRange,
   type KvSnapshot,
   ModelError,
   type SamplingParameters,
@@ -43,12 +44,12 @@ export class SharedStage implements DraftingStage {
     return this.#after(() => this.#stage.release(blocks));
   }
 
-  exportKv(sequence: SequenceSlot): Promise<KvSnapshot> {
-    return this.#after(() => this.#stage.exportKv(sequence));
+  exportKv(sequence: SequenceSlot, range?: KvRange): Promise<KvSnapshot> {
+    return this.#after(() => this.#stage.exportKv(sequence, range));
   }
 
-  importKv(snapshot: KvSnapshot): Promise<SequenceSlot> {
-    return this.#after(() => this.#stage.importKv(snapshot));
+  importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
+    return this.#after(() => this.#stage.importKv(snapshot, onto));
   }
 
   truncate(sequence: SequenceSlot, length: number): Promise<void> {

@@ -58,10 +58,15 @@ export class StageServer {
         return this.#retain(parsed(schemas.retainCall, method, body));
       case "release":
         return this.#release(parsed(schemas.releaseCall, method, body).blocks as readonly number[] as readonly KvBlock[]);
-      case "exportKv":
-        return this.#stage.exportKv(this.#own(parsed(schemas.slotOnly, method, body).sequence)).then(snapshotBody);
-      case "importKv":
-        return this.#opened(this.#stage.importKv(snapshotOf(parsed(schemas.kvSnapshot, method, body))));
+      case "exportKv": {
+        const { sequence, range } = parsed(schemas.exportKvCall, method, body);
+        return this.#stage.exportKv(this.#own(sequence), range).then(snapshotBody);
+      }
+      case "importKv": {
+        const { onto, ...snapshot } = parsed(schemas.importKvCall, method, body);
+        if (onto !== undefined) return this.#stage.importKv(snapshotOf(snapshot), this.#own(onto));
+        return this.#opened(this.#stage.importKv(snapshotOf(snapshot)));
+      }
       case "truncate": {
         const { sequence, length } = parsed(schemas.truncateCall, method, body);
         return this.#stage.truncate(this.#own(sequence), length);

@@ -211,8 +211,19 @@ export function stageContract({ name, models, open, tolerance = 0 }: StageContra
     run("moves a sequence's KV rows", async (stage, local, ids) => {
       const sequence = await local.open();
       await local.forward({ entries: [{ sequence, tokens: ids.slice(0, 33) }], output: "none" });
-      const moved = await stage.importKv(await local.exportKv(sequence));
-      const back = await local.importKv(await stage.exportKv(moved));
+      const whole = await local.exportKv(sequence);
+      // In two pieces, across a block's end, one there and one back again.
+      const [start, rest] = [
+        await local.exportKv(sequence, { first: 0, count: 20 }),
+        await local.exportKv(sequence, { first: 20, count: 13 }),
+      ];
+      const moved = await stage.importKv(start);
+      await stage.importKv(rest, moved);
+      for (const [layer, rows] of (await stage.exportKv(moved)).layers.entries())
+        same(`bytes of layer ${layer}`, Float32Array.from(rows), Float32Array.from(whole.layers[layer] ?? []), 0);
+      const back = await local.importKv(await stage.exportKv(moved, { first: 0, count: 5 }));
+      await local.importKv(await stage.exportKv(moved, { first: 5, count: 28 }), back);
+      await refuses(stage.exportKv(moved, { first: 30, count: 4 }), "ModelError", "bad-batch");
       const next = (on: Stage, slot: SequenceSlot): Promise<StepOutput> =>
         on.forward({ entries: [{ sequence: slot, tokens: ids.slice(33, 36) }], output: "lastLogits" });
       const [expected, actual, returned] = [await next(local, sequence), await next(stage, moved), await next(local, back)];

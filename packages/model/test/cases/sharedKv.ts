@@ -1,5 +1,5 @@
 /** KV blocks that several sequences hold, chunks of a prompt that choose nothing, and a sequence that moves to another stage. */
-import { type KvBlock, type LocalStage, ModelError, type SequenceSlot } from "@shoal/model";
+import { type KvBlock, type LocalStage, ModelError, type SequenceSlot, flawOfKv } from "@shoal/model";
 import { check, checkRows, maxError, report, rowErrors } from "../support/compare.ts";
 import { continuation, logits, logitsOf, prefill, withSequence } from "../support/drive.ts";
 import { readGolden } from "../support/golden.ts";
@@ -88,6 +88,8 @@ export function sharedKv(models: Models): readonly GpuTest[] {
         const kv = await from.exportKv(sequence);
         return [kv, (await continuation(from, sequence, ids.at(-1) ?? 0, DECODED)).tokens] as const;
       });
+      const sizes = { shape: from.config, tokens: ids.length - 1, layers: from.config.nLayers };
+      check(flawOfKv(snapshot, sizes) === undefined, `the snapshot is found wrong: ${flawOfKv(snapshot, sizes)}`);
       check(snapshot.tokens === ids.length - 1, `the snapshot has ${snapshot.tokens} tokens, expected ${ids.length - 1}`);
       // Others in the way: the rows land in other blocks than they came from.
       await withSequence(to, async (before) => {
