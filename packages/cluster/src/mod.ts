@@ -3,6 +3,7 @@ export { type PortLike, portChannel, workerChannel } from "./channels/port.ts";
 export { type StreamChannelOptions, streamChannel } from "./channels/stream.ts";
 export { ClusterError, type ClusterErrorCode, PeerLostError } from "./errors.ts";
 export { RemoteExpertShard, type RemoteShardOptions, ShardServer, remoteShard, serveShard } from "./experts/remoteShard.ts";
+export { type ExpertPart, PartedExperts } from "./experts/partedExperts.ts";
 export { type ShardMember, ShardedExperts, type ShardedExpertsOptions } from "./experts/shardedExperts.ts";
 export { type Choice, Choices } from "./pipeline/choices.ts";
 export { checkBatch } from "./pipeline/joined.ts";
@@ -19,8 +20,8 @@ export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays 
 export { MAX_HEADER_BYTES, type Message, PROTOCOL_VERSION, decodeFrame, encodeFrame, frameAddress } from "./wire/frame.ts";
 export { errorToRecord } from "./wire/errorRecord.ts";
 export { type ActivationFormat, Tensor, expectTensor } from "./wire/tensor.ts";
-export { DEFAULT_WORKLOAD, type PlanCost, type Workload } from "./placement/cost.ts";
-export { type Device, type Fleet, type Link, parseFleet } from "./placement/fleet.ts";
+export { CostModel, DEFAULT_WORKLOAD, type PlanCost, type StageChoice, type StageCost, type Workload } from "./placement/cost.ts";
+export { type Device, type Fleet, type Link, Links, parseFleet } from "./placement/fleet.ts";
 export { type LoadablePlan, devicesOfPlan, parsePlan } from "./placement/planFile.ts";
 export { type ModelCosts, modelCosts } from "./placement/modelCosts.ts";
 export { type NoPlan, type Plan, type PlannedStage, place } from "./placement/place.ts";

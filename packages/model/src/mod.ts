@@ -43,4 +43,5 @@ export {
   type PagingStats,
   loadLocalExpertShard,
 } from "./experts/localExpertShard.ts";
+export { expertBytes, shardActivationBytes } from "./experts/footprint.ts";
 export { type FootprintOptions, weightBytes } from "./weights/footprint.ts";

@@ -6,6 +6,7 @@
  */
 import { type ExpertCall, type ExpertShard, type ExpertShardDescription, NO_EXPERT, isLoss } from "@shoal/model";
 import { ClusterError } from "../errors.ts";
+import { type CallPart, addPart, partOf, subCall } from "./parts.ts";
 
 export interface ShardMember {
   readonly name: string;
@@ -28,13 +29,6 @@ interface Member {
   replaced: number;
   /** Why it is gone. */
   lost?: unknown;
-}
-
-/** A row's part of a call for one member. */
-interface Part {
-  readonly rows: number[];
-  readonly experts: number[][];
-  readonly weights: number[][];
 }
 
 export class ShardedExperts implements ExpertShard {
@@ -86,12 +80,7 @@ export class ShardedExperts implements ExpertShard {
     for (const [pair, expert] of call.experts.entries()) if (expert !== NO_EXPERT) pairs.push(pair);
     const sums = new Float32Array(tokens * hidden);
     const answers = await this.#ask(call, pairs, slots, hidden);
-    for (const { part, rows } of answers.sort((a, b) => a.member - b.member))
-      for (const [place, row] of part.rows.entries()) {
-        const target = row * hidden;
-        const source = place * hidden;
-        for (let column = 0; column < hidden; column++) sums[target + column] = (sums[target + column] ?? 0) + (rows[source + column] ?? 0);
-      }
+    for (const { part, rows } of answers.sort((a, b) => a.member - b.member)) addPart(sums, part, rows, hidden);
     return sums;
   }
 
@@ -106,7 +95,7 @@ export class ShardedExperts implements ExpertShard {
     pairs: readonly number[],
     slots: number,
     hidden: number,
-  ): Promise<{ readonly member: number; readonly part: Part; readonly rows: Float32Array }[]> {
+  ): Promise<{ readonly member: number; readonly part: CallPart; readonly rows: Float32Array }[]> {
     const byMember = new Map<number, number[]>();
     for (const pair of pairs) {
       const member = await this.#memberFor(call.layer, call.experts[pair] ?? NO_EXPERT);
@@ -166,33 +155,4 @@ export class ShardedExperts implements ExpertShard {
     );
     member.replacing.catch(() => undefined);
   }
-}
-
-function partOf(call: ExpertCall, pairs: readonly number[], slots: number): Part {
-  const part: Part = { rows: [], experts: [], weights: [] };
-  for (const pair of pairs) {
-    const row = Math.floor(pair / slots);
-    if (part.rows.at(-1) !== row) {
-      part.rows.push(row);
-      part.experts.push([]);
-      part.weights.push([]);
-    }
-    part.experts.at(-1)?.push(call.experts[pair] ?? NO_EXPERT);
-    part.weights.at(-1)?.push(call.weights[pair] ?? 0);
-  }
-  return part;
-}
-
-/** Rows keep the order that their experts have in the call, from the first slot on. */
-function subCall(call: ExpertCall, part: Part, slots: number, hidden: number): ExpertCall {
-  const tokens = part.rows.length;
-  const x = new Float32Array(tokens * hidden);
-  const experts = new Uint32Array(tokens * slots).fill(NO_EXPERT);
-  const weights = new Float32Array(tokens * slots);
-  for (const [place, row] of part.rows.entries()) {
-    x.set(call.x.subarray(row * hidden, (row + 1) * hidden), place * hidden);
-    experts.set(part.experts[place] ?? [], place * slots);
-    weights.set(part.weights[place] ?? [], place * slots);
-  }
-  return { layer: call.layer, tokens, slots, x, experts, weights };
 }

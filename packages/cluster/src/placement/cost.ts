@@ -78,6 +78,14 @@ export class CostModel {
     return this.stageOf(device, helpers)(begin, end);
   }
 
+  /**
+   * As `stage`, where each member, the stage's device first, has room for so many experts of each MoE layer, and memory is the caller's business. Undefined where they have no room for
+   * all.
+   */
+  spread(choice: StageChoice, rooms: readonly number[]): StageCost | undefined {
+    return this.#stage(choice, rooms);
+  }
+
   /** As `stage`, for many ranges of layers. Dense layers are all alike, and so are MoE layers: what differs is known by their numbers, and whether embedding and head are among them. */
   stageOf(device: Device, helpers: readonly Device[]): (begin: number, end: number) => StageCost | undefined {
     const { layers } = this.model;
@@ -111,7 +119,7 @@ export class CostModel {
     return Math.max(1, Math.min(this.work.replicas, members.length));
   }
 
-  #stage({ device, helpers, begin, end }: StageChoice): StageCost | undefined {
+  #stage({ device, helpers, begin, end }: StageChoice, rooms?: readonly number[]): StageCost | undefined {
     const { model, work } = this;
     const layers = model.layers.slice(begin, end);
     const isFirst = begin === 0;
@@ -126,9 +134,14 @@ export class CostModel {
       (isLast ? model.mtpBytes : 0) +
       kv * work.kvTokens +
       model.activationBytes * work.chunkTokens;
-    if (fixed > device.memoryBytes) return undefined;
+    if (!rooms && fixed > device.memoryBytes) return undefined;
     const members = [device, ...helpers];
-    const share = this.#spread(members, moe.length * expertBytes, expertBytes, device.memoryBytes - fixed);
+    const bytesOfEach = moe.length * expertBytes;
+    const share = this.#spread(
+      members,
+      rooms ?? members.map(({ memoryBytes }, index) => Math.floor((memoryBytes - (index === 0 ? fixed : 0)) / bytesOfEach)),
+      expertBytes,
+    );
     if (!share) return undefined;
 
     const dispatching = device.stepSeconds + layers.length * device.layerSeconds;
@@ -150,11 +163,10 @@ export class CostModel {
   }
 
   /** Experts of each member; undefined if they do not all fit. */
-  #spread(members: readonly Device[], bytesOfEach: number, expertBytes: number, ownRoom: number): readonly number[] | undefined {
+  #spread(members: readonly Device[], room: readonly number[], expertBytes: number): readonly number[] | undefined {
     const { nRoutedExperts } = this.model;
     if (expertBytes === 0) return members.map(() => 0);
     const counts = members.map(() => 0);
-    const room = members.map(({ memoryBytes }, index) => Math.floor((index === 0 ? ownRoom : memoryBytes) / bytesOfEach));
     const seconds = (index: number, count: number): number => this.#memberSeconds(members, index, count, expertBytes, 1);
     const copies = this.#copies(members);
     for (let placed = 0; placed < nRoutedExperts * copies; placed++) {

@@ -13,20 +13,27 @@ export interface FootprintOptions {
   /** All layers, if not given. */
   readonly range?: LayerRange;
   readonly mtp: boolean;
+  /** Whether routed experts are somewhere else; false by default. */
+  readonly givesExperts?: boolean;
 }
 
 /** Bytes of all buffers that `loadWeights` makes with kind "weights". */
-export function weightBytes(checkpoint: Pick<CheckpointSource, "config" | "tensors">, { range, mtp }: FootprintOptions): number {
-  return new Footprint(checkpoint).model(range ?? { begin: 0, end: checkpoint.config.nLayers }, mtp);
+export function weightBytes(
+  checkpoint: Pick<CheckpointSource, "config" | "tensors">,
+  { range, mtp, givesExperts = false }: FootprintOptions,
+): number {
+  return new Footprint(checkpoint, givesExperts).model(range ?? { begin: 0, end: checkpoint.config.nLayers }, mtp);
 }
 
 class Footprint {
   readonly #config: CheckpointSource["config"];
   readonly #tensors: CheckpointSource["tensors"]["tensors"];
+  readonly #givesExperts: boolean;
 
-  constructor({ config, tensors }: Pick<CheckpointSource, "config" | "tensors">) {
+  constructor({ config, tensors }: Pick<CheckpointSource, "config" | "tensors">, givesExperts: boolean) {
     this.#config = config;
     this.#tensors = tensors.tensors;
+    this.#givesExperts = givesExperts;
   }
 
   model({ begin, end }: LayerRange, mtp: boolean): number {
@@ -71,11 +78,12 @@ class Footprint {
     const { nRoutedExperts, nSharedExperts, hiddenSize, moeIntermediateSize: width, hasCorrectionBias } = this.#config;
     const format = this.#format(`${prefix}.experts.0.gate_proj.weight`);
     const shared = `${prefix}.shared_experts`;
+    const router = this.#matrix(`${prefix}.gate.weight`) + (hasCorrectionBias ? this.#vector(`${prefix}.gate.e_score_correction_bias`) : 0);
+    if (this.#givesExperts) return router + (nSharedExperts > 0 ? this.#cut(shared, hiddenSize, width * nSharedExperts) : 0);
     const together =
       nSharedExperts > 0 && this.#format(`${shared}.gate_proj.weight`) === format && sharedFitsGroup(nSharedExperts, width, format);
     return (
-      this.#matrix(`${prefix}.gate.weight`) +
-      (hasCorrectionBias ? this.#vector(`${prefix}.gate.e_score_correction_bias`) : 0) +
+      router +
       experts(nRoutedExperts + (together ? nSharedExperts : 0), hiddenSize, width, format) +
       (together || nSharedExperts === 0 ? 0 : this.#cut(shared, hiddenSize, width * nSharedExperts))
     );

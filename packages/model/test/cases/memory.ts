@@ -3,7 +3,16 @@ import assert from "node:assert/strict";
 import { tensorSchema } from "@shoal/checkpoint";
 import type { GpuContext } from "@shoal/gpu";
 import { openDenoGpu } from "@shoal/gpu/deno";
-import { type LocalStageOptions, loadLocalStage, memoryRequirements, stagePlan } from "@shoal/model";
+import {
+  type LocalStageOptions,
+  expertBytes,
+  loadLocalExpertShard,
+  loadLocalStage,
+  memoryRequirements,
+  shardActivationBytes,
+  stagePlan,
+  weightBytes,
+} from "@shoal/model";
 import type { CheckpointName, GpuTest, Models } from "../support/models.ts";
 
 /** Of the stored bytes: rows up to 16 elements, stacked matrices up to 128 rows, small BF16 tensors as f32. Much of it only in models as small as these. */
@@ -11,12 +20,36 @@ const PADDING: Readonly<Record<CheckpointName, number>> = { tiny: 0.001, "ragged
 const OPTIONS: LocalStageOptions = { contextTokens: 256, maxTokens: 64, maxSequences: 2 };
 
 export function memory(models: Models, names: readonly CheckpointName[]): readonly GpuTest[] {
-  return names.flatMap((name) =>
-    [false, true].map((mtp) => ({
+  return names.flatMap((name) => [
+    ...[false, true].map((mtp) => ({
       name: `${name}${mtp ? " with its MTP module" : ""}: the ledger has every buffer, weights once as stored, as predicted`,
       run: () => accounted(models, name, { ...OPTIONS, mtp, kvFormat: mtp ? "fp8" : "f16" }),
     })),
-  );
+    { name: `${name}: a stage that gives its experts away, and a shard of some, take what was predicted`, run: () => apart(models, name) },
+  ]);
+}
+
+async function apart(models: Models, name: CheckpointName): Promise<void> {
+  const checkpoint = await models.checkpoint(name);
+  const { nDenseLayers, nLayers } = checkpoint.config;
+  const gpu = await openDenoGpu({ webgpu: models.engine });
+  try {
+    const layers = Array.from({ length: nLayers - nDenseLayers }, (_, index) => nDenseLayers + index);
+    const maxTokens = 64;
+    const shard = await loadLocalExpertShard(gpu, checkpoint, {
+      experts: layers.map((layer) => ({ layer, experts: [1, 2, 3, 4] })),
+      maxTokens,
+    });
+    const { weights = 0, activations = 0 } = gpu.memory.byKind();
+    assert.equal(weights, 4 * expertBytes(checkpoint, { begin: 0, end: nLayers }), "weights of experts");
+    const ratio = activations / shardActivationBytes(checkpoint, maxTokens);
+    assert.ok(ratio > 0.6 && ratio <= 1, `a shard's activations take ${activations} bytes, ${ratio} of what was predicted`);
+    await loadLocalStage(gpu, checkpoint, { ...OPTIONS, experts: shard });
+    const { weights: both = 0 } = gpu.memory.byKind();
+    assert.equal(both - weights, weightBytes(checkpoint, { mtp: false, givesExperts: true }), "weights of the stage");
+  } finally {
+    gpu.destroy();
+  }
 }
 
 async function accounted(models: Models, name: CheckpointName, options: LocalStageOptions): Promise<void> {
