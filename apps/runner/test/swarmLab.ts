@@ -15,6 +15,8 @@ export interface Running {
   readonly stderr: () => string;
   /** Resolves with the output so far, when it holds this. */
   until(text: string | RegExp): Promise<string>;
+  /** The same of what it says on its standard error. */
+  untilSaid(text: string | RegExp): Promise<string>;
   readonly ended: Promise<number | null>;
 }
 
@@ -50,31 +52,33 @@ export class SwarmLab {
       err += chunk.toString();
       hear();
     });
+    const until = (heard: () => string, text: string | RegExp): Promise<string> =>
+      new Promise((resolve, reject) => {
+        const fail = (why: string) =>
+          reject(new Error(`'${args.join(" ").slice(0, 60)}' on '${host}' ${why} before ${text}:\n${out}\n${err}`));
+        const timer = setTimeout(() => fail("took too long"), LIMIT_MS);
+        const look = (): void => {
+          if (!(typeof text === "string" ? heard().includes(text) : text.test(heard()))) return;
+          clearTimeout(timer);
+          listeners.delete(look);
+          resolve(heard());
+        };
+        listeners.add(look);
+        void ended.then(() => {
+          look();
+          clearTimeout(timer);
+          fail("ended");
+        });
+        look();
+      });
     const ended = new Promise<number | null>((resolve) => child.on("exit", (code) => resolve(code)));
     return {
       child,
       stdout: () => out,
       stderr: () => err,
       ended,
-      until: (text) =>
-        new Promise((resolve, reject) => {
-          const fail = (why: string) =>
-            reject(new Error(`'${args.join(" ").slice(0, 60)}' on '${host}' ${why} before ${text}:\n${out}\n${err}`));
-          const timer = setTimeout(() => fail("took too long"), LIMIT_MS);
-          const look = (): void => {
-            if (!(typeof text === "string" ? out.includes(text) : text.test(out))) return;
-            clearTimeout(timer);
-            listeners.delete(look);
-            resolve(out);
-          };
-          listeners.add(look);
-          void ended.then(() => {
-            look();
-            clearTimeout(timer);
-            fail("ended");
-          });
-          look();
-        }),
+      until: (text) => until(() => out, text),
+      untilSaid: (text) => until(() => err, text),
     };
   }
 

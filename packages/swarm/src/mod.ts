@@ -27,6 +27,17 @@ export { ChunkClient, type ChunkOffer, serveChunks } from "./weights/exchange.ts
 export { type Manifest, type NamedManifest, makeManifest, parseManifest } from "./weights/manifest.ts";
 export { neededChunks } from "./weights/needed.ts";
 export { Auditor, type AuditorOptions } from "./pipeline/audit.ts";
-export { type EntryOptions, type ManifestStore, type SwarmMember, type WholeModel, enterSwarm, savedManifest } from "./member/entry.ts";
+export { type DeviceSpeed, type ExpertRange, LAN_RTT_MS, type Sharing, shareExperts } from "./plan/experts.ts";
+export type { HeldExperts } from "./experts/messages.ts";
+export {
+  type EntryOptions,
+  type ManifestStore,
+  type StageLink,
+  type SwarmMember,
+  type WholeModel,
+  enterSwarm,
+  savedManifest,
+} from "./member/entry.ts";
 export { type ClientOptions, type OwnStage, announceClient, openSwarmStage } from "./member/client.ts";
-export { Contribution, type ContributionOptions, type ContributionPhase, type StageHost, type StageSizes } from "./member/contribution.ts";
+export { Contribution, type ContributionOptions, type ContributionPhase } from "./member/contribution.ts";
+export type { ElsewhereExperts, StageHost, StageSizes } from "./member/stageHost.ts";

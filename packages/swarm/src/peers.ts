@@ -36,10 +36,10 @@ const TELL_AGAIN_MS = 1000;
 /** Channels that prove themselves at once: strangers cost no more. */
 const MAX_PROVING = 32;
 
-/** `push`: what one stage gives goes to the next. */
-export type LinkPurpose = "stage" | "chunks" | "push";
+/** `push`: what one stage gives goes to the next. `experts`: a peer offers to hold some of the other's experts. */
+export type LinkPurpose = "stage" | "chunks" | "push" | "experts";
 
-const requestSchema = z.strictObject({ purpose: z.enum(["stage", "chunks", "push"]), link: z.uuid() });
+const requestSchema = z.strictObject({ purpose: z.enum(["stage", "chunks", "push", "experts"]), link: z.uuid() });
 const acceptedSchema = z.strictObject({ accepted: z.literal(true) });
 const line = z.int().min(0).max(16).nullable();
 const lane = z

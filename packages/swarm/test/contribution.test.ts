@@ -4,7 +4,8 @@ import { directoryFiles } from "@shoal/checkpoint/directory";
 import { memoryChannel, serveStage } from "@shoal/cluster";
 import { tinyModelUrl } from "@shoal/tiny-model";
 import { expect, test } from "vitest";
-import { Contribution, type ContributionPhase, type StageHost } from "../src/member/contribution.ts";
+import { Contribution, type ContributionPhase } from "../src/member/contribution.ts";
+import type { StageHost } from "../src/member/stageHost.ts";
 import type { SwarmMember } from "../src/member/entry.ts";
 import { type LayerRange, gaps } from "../src/plan/range.ts";
 import { ChunkedFiles, filesSource } from "../src/weights/chunkedFiles.ts";
@@ -46,6 +47,8 @@ async function contributor(swarm: TestSwarm): Promise<Contributor> {
       void serveStage(far, stage, { ownsStage: false });
       return near;
     },
+    loadExperts: () => Promise.reject(new Error("nobody wants experts here")),
+    measure: async () => ({ bytesPerSecond: 1e11, readbackMs: 0.2 }),
     unload: async () => void (stage = undefined),
   };
   const phases: ContributionPhase[] = [];

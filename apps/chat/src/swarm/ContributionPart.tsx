@@ -68,7 +68,11 @@ function whatItDoes({ phase, fetchedBytes }: ContributionView): string {
     case "loading":
       return `Loading ${layersText(phase.layers)} onto the GPU…`;
     case "serving":
-      return `Serving ${layersText(phase.layers)}, ${phase.stepMs.toFixed(0)} ms a token.`;
+      return `Serving ${layersText(phase.layers)}, ${phase.stepMs.toFixed(0)} ms a token${(phase.helpers ?? []).length > 0 ? ", with some of their experts on peers near by" : ""}.`;
+    case "waiting":
+      return `Waiting: ${phase.why}…`;
+    case "helping":
+      return `Holding experts ${phase.experts.begin}–${phase.experts.end - 1} of ${layersText(phase.layers)} for ${phase.peer.slice(-8)}.`;
     case "moving":
       return "Others hold its layers, and some are held by nobody: taking those…";
     case "leaving":

@@ -25,13 +25,14 @@ function layersText({ layers: { begin, end } }: PeerView): string {
   return end - begin === 1 ? `layer ${begin}` : `layers ${begin}–${end - 1}`;
 }
 
-function facts({ kind, state, rttMs, link, stepMs, load, tokensPerSecond, freeKvTokens, memoryBytes, isSelf }: PeerView): string {
+function facts({ kind, state, rttMs, link, stepMs, load, tokensPerSecond, freeKvTokens, memoryBytes, isSelf, helpers }: PeerView): string {
   const what = kind === "browser" ? "a browser" : "a program";
-  const doing = { claiming: "loading", serving: "serving", leaving: "leaving", client: "using" }[state];
+  const doing = { claiming: "loading", serving: "serving", leaving: "leaving" }[state];
+  const shared = helpers.map((each) => `, experts ${each.begin}–${each.end - 1} on ${each.peer.slice(-8)}`).join("");
   const far = isSelf
     ? ""
     : rttMs === null
       ? ", distance not measured yet"
       : `, ${rttMs.toFixed(0)} ms away${link === "relay" ? " through the relay, slow" : ""}`;
-  return `${what}, ${doing}${far}, ${stepMs.toFixed(0)} ms a token, ${tokensPerSecond.toFixed(1)} tokens/s now, ${Math.round(load * 100)} % busy, room for ${freeKvTokens} tokens, ${formatBytes(memoryBytes)} given`;
+  return `${what}, ${doing}${shared}${far}, ${stepMs.toFixed(0)} ms a token, ${tokensPerSecond.toFixed(1)} tokens/s now, ${Math.round(load * 100)} % busy, room for ${freeKvTokens} tokens, ${formatBytes(memoryBytes)} given`;
 }

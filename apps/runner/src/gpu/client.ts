@@ -84,8 +84,20 @@ export class GpuClient implements TokenGenerator {
     return this.#call((host) => host.requirements(request), signal);
   }
 
-  load(request: LoadRequest, onProgress: (progress: LoadProgress) => void, signal?: AbortSignal): Promise<StageDescription> {
-    return this.#call((host) => host.load(request, proxy(onProgress) as never), signal);
+  /** @param elsewhere of its layers' routed experts: how many of each are loaded too, and the port behind which a shard of the others is served */
+  load(
+    request: LoadRequest,
+    onProgress: (progress: LoadProgress) => void,
+    signal?: AbortSignal,
+    elsewhere?: { readonly own: number; readonly port: MessagePort },
+  ): Promise<StageDescription> {
+    const given = elsewhere && transfer(elsewhere, [elsewhere.port]);
+    return this.#call((host) => host.load(request, proxy(onProgress) as never, given), signal);
+  }
+
+  /** Routed experts of the request's layers, and nothing else; served at the other end of the port. */
+  loadExperts(request: LoadRequest, experts: { readonly begin: number; readonly end: number }, port: MessagePort): Promise<void> {
+    return this.#call((host) => host.loadExperts(request, experts, transfer(port, [port])));
   }
 
   /** The stage that is loaded, for another thread or process at the other end of the port. */

@@ -4,7 +4,7 @@
  */
 import { type CheckpointSource, type ModelConfig, openCheckpoint } from "@shoal/checkpoint";
 import { directoryFiles, openLocation } from "@shoal/checkpoint/directory";
-import { SharedStage, portChannel, serveStage } from "@shoal/cluster";
+import { PartedExperts, SharedStage, portChannel, remoteShard, serveShard, serveStage } from "@shoal/cluster";
 import {
   Engine,
   EngineError,
@@ -19,6 +19,7 @@ import { type DeviceTimes, type GpuContext, type OpenedAdapter, measureDevice } 
 import { DeviceFleet } from "@shoal/cluster/deno";
 import { type DenoOpenOptions, openDenoGpu } from "@shoal/gpu/deno";
 import {
+  type ExpertShard,
   type LoadProgress,
   type LocalExpertShard,
   type LocalStage,
@@ -78,6 +79,8 @@ export class GpuHost {
   #fleetNotes: readonly string[] = [];
   /** Experts of which only some are on the device, and what the others are read from. */
   #paged: { readonly shard: LocalExpertShard; readonly checkpoint: CheckpointSource } | undefined;
+  /** Of a stage elsewhere; there is no stage here then. */
+  #shard: LocalExpertShard | undefined;
   /** What `#stage` was loaded by. */
   #loaded: LoadRequest | undefined;
   #generator: Generator | undefined;
@@ -134,7 +137,7 @@ export class GpuHost {
     }
   }
 
-  async load(request: LoadRequest, onProgress: Callback<[LoadProgress]>): Promise<StageDescription> {
+  async load(request: LoadRequest, onProgress: Callback<[LoadProgress]>, elsewhere?: ElsewherePort): Promise<StageDescription> {
     return this.#abortable(async (signal) => {
       let reportedAt = 0;
       const report = (progress: LoadProgress): void => {
@@ -144,9 +147,23 @@ export class GpuHost {
         // A report that is lost is no loss.
         onProgress(progress).catch(() => {});
       };
-      const stage = await this.#loadStage(request, { onProgress: report, signal });
+      const stage = await this.#loadStage(request, { onProgress: report, signal }, elsewhere);
       this.#generator = await Generator.open(stage, { reopen: () => this.#reopen({ keepGenerator: true }) });
       return await stage.describe();
+    });
+  }
+
+  /** Routed experts of the request's layers, for a stage elsewhere, until `unload`. */
+  async loadExperts(request: LoadRequest, experts: { readonly begin: number; readonly end: number }, port: MessagePort): Promise<void> {
+    await this.#abortable(async (signal) => {
+      const checkpoint = await openRequested(request, signal);
+      try {
+        const shard = await loadExpertsOf(this.#device(), checkpoint, request, experts, { signal, ownsGpu: true });
+        this.#shard = shard;
+        serveShard(portChannel(port), shard);
+      } finally {
+        await checkpoint.close();
+      }
     });
   }
 
@@ -168,10 +185,16 @@ export class GpuHost {
     this.#fleet = undefined;
     this.#generator = undefined;
     this.#gpu = undefined;
+    await this.#shard?.destroy();
+    this.#shard = undefined;
     await stage?.destroy();
   }
 
-  async #loadStage(request: LoadRequest, options: Pick<LocalStageOptions, "onProgress" | "signal"> = {}): Promise<Stage> {
+  async #loadStage(
+    request: LoadRequest,
+    options: Pick<LocalStageOptions, "onProgress" | "signal"> = {},
+    elsewhere?: ElsewherePort,
+  ): Promise<Stage> {
     const { signal, onProgress } = options;
     const checkpoint = await openRequested(request, signal);
     try {
@@ -180,7 +203,8 @@ export class GpuHost {
         const gpu = this.#device();
         const own = await pagedExperts(gpu, checkpoint, request, options);
         this.#paged = own && { shard: own, checkpoint };
-        this.#local = await loadLocalStage(gpu, checkpoint, { ...stageOptions(request), ...(own && { experts: own }), ...options });
+        const experts = own ?? (elsewhere && (await partlyElsewhere(gpu, checkpoint, request, elsewhere, signal)));
+        this.#local = await loadLocalStage(gpu, checkpoint, { ...stageOptions(request), ...(experts && { experts }), ...options });
         this.#stage = this.#local;
       }
       this.#loaded = request;
@@ -455,6 +479,47 @@ function stageOptions({
     ...(mtp !== undefined && { mtp }),
     ...(layers && { layers }),
   };
+}
+
+/** Routed experts of a stage that are served at the other end of a port: all but the first ones of each layer. */
+interface ElsewherePort {
+  readonly own: number;
+  readonly port: MessagePort;
+}
+
+async function partlyElsewhere(
+  gpu: GpuContext,
+  checkpoint: CheckpointSource,
+  request: LoadRequest,
+  { own, port }: ElsewherePort,
+  signal: AbortSignal | undefined,
+): Promise<ExpertShard> {
+  const shard = remoteShard(portChannel(port), { peer: "whoever has the experts", silenceMs: Number.POSITIVE_INFINITY });
+  if (own === 0) return shard;
+  const here = { begin: 0, end: own };
+  return new PartedExperts([
+    { ...here, shard: await loadExpertsOf(gpu, checkpoint, request, here, signal && { signal }) },
+    { begin: own, end: checkpoint.config.nRoutedExperts, shard },
+  ]);
+}
+
+/** Some experts of each MoE layer of the request's. */
+function loadExpertsOf(
+  gpu: GpuContext,
+  checkpoint: CheckpointSource,
+  { layers, mode, maxTokens }: LoadRequest,
+  { begin, end }: { readonly begin: number; readonly end: number },
+  options: { readonly signal?: AbortSignal; readonly ownsGpu?: boolean } = {},
+): Promise<LocalExpertShard> {
+  const { nDenseLayers, nLayers } = checkpoint.config;
+  const first = Math.max(layers?.begin ?? 0, nDenseLayers);
+  const experts = Array.from({ length: end - begin }, (_, place) => begin + place);
+  return loadLocalExpertShard(gpu, checkpoint, {
+    experts: Array.from({ length: (layers?.end ?? nLayers) - first }, (_, place) => ({ layer: first + place, experts })),
+    mode,
+    ...(maxTokens !== undefined && { maxTokens }),
+    ...options,
+  });
 }
 
 /** All routed experts behind a shard that keeps to its bytes, where the request says how many; undefined where they are part of the stage. */

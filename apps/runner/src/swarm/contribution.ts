@@ -1,5 +1,5 @@
 /** What `shoal join` contributes: the GPU worker as the host of a stage, and what of it people are told. */
-import { portChannel } from "@shoal/cluster";
+import { portChannel, remoteShard, serveShard } from "@shoal/cluster";
 import { Contribution, type ContributionPhase, type Invite, type StageHost } from "@shoal/swarm";
 import type { Invocation } from "../command.ts";
 import { formatBytes } from "../format.ts";
@@ -27,13 +27,24 @@ export async function contribute(invocation: Invocation, client: GpuClient, invi
     const opened = await opening;
     terminal.err(`Adapter: ${adapterLine(opened)}\n`);
     const { config } = member.checkpoint;
+    let waits = "";
     const tell = (phase: ContributionPhase): void => {
       if (phase.name === "fetching") {
         const { begin, end } = phase.layers;
         terminal.err(`Taking layers ${begin} to ${end - 1} of ${config.nLayers}, ${formatBytes(phase.bytes)}\n`);
       } else if (phase.name === "serving") {
         const { begin, end } = phase.layers;
-        terminal.out(`Serving layers ${begin} to ${end - 1} of ${config.nLayers} as ${member.peers.id}\n`);
+        const { helpers = [] } = phase;
+        const shared = helpers.length > 0 ? `, with experts on ${helpers.map((peer) => peer.slice(-8)).join(", ")}` : "";
+        terminal.out(`Serving layers ${begin} to ${end - 1} of ${config.nLayers} as ${member.peers.id}${shared}\n`);
+      } else if (phase.name === "helping") {
+        const { peer, layers, experts } = phase;
+        terminal.out(
+          `Holding experts ${experts.begin} to ${experts.end - 1} of layers ${layers.begin} to ${layers.end - 1} for ${peer.slice(-8)} as ${member.peers.id}\n`,
+        );
+      } else if (phase.name === "waiting" && phase.why !== waits) {
+        waits = phase.why;
+        terminal.err(`Waiting: ${waits}\n`);
       } else if (phase.name === "moving") terminal.err("Others hold these layers, and some are held by nobody: moving\n");
     };
     const contribution = new Contribution({
@@ -65,22 +76,32 @@ function gpuHost(
   manifestText: string,
   cacheDirectory: string,
 ): StageHost {
+  const model = {
+    location: location ?? "",
+    config: undefined,
+    mode: values.mode ?? "w8a32",
+    kvFormat: values.kv ?? "f16",
+    chunks: { manifestText, cacheDirectory },
+  } as const;
   return {
-    async load(layers, sizes) {
-      await client.load(
-        {
-          location: location ?? "",
-          config: undefined,
-          mode: values.mode ?? "w8a32",
-          kvFormat: values.kv ?? "f16",
-          ...sizes,
-          maxOutputs: sizes.maxSequences,
-          layers,
-          chunks: { manifestText, cacheDirectory },
-        },
-        () => {},
-        interrupts.signal,
-      );
+    async load(layers, sizes, _member, elsewhere) {
+      const request = { ...model, ...sizes, maxOutputs: sizes.maxSequences, layers };
+      if (!elsewhere) {
+        await client.load(request, () => {}, interrupts.signal);
+        return;
+      }
+      const { port1, port2 } = new MessageChannel();
+      serveShard(portChannel(port1), elsewhere.shard);
+      await client.load(request, () => {}, interrupts.signal, { own: elsewhere.own, port: port2 });
+    },
+    async loadExperts({ layers, begin, end, maxTokens }) {
+      const { port1, port2 } = new MessageChannel();
+      await client.loadExperts({ ...model, contextTokens: maxTokens, maxTokens, layers }, { begin, end }, port2);
+      return remoteShard(portChannel(port1), { peer: "this device", silenceMs: Number.POSITIVE_INFINITY });
+    },
+    async measure() {
+      const { copyBytesPerSecond, readbackMs } = await client.measure();
+      return { bytesPerSecond: copyBytesPerSecond, readbackMs };
     },
     async connect() {
       const { port1, port2 } = new MessageChannel();

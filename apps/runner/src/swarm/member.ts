@@ -9,6 +9,7 @@ import {
   type ManifestStore,
   type NamedManifest,
   type RtcOptions,
+  type StageLink,
   SwarmError,
   type SwarmMember,
   enterSwarm as enter,
@@ -36,12 +37,12 @@ export function rtcOptions(values: Values): RtcOptions {
   return { PeerConnection: denoPeerConnection(), iceServers };
 }
 
-/** @param onStage a link by which another peer uses the stage of this one, or pushes to it */
+/** @param onStage a link by which another peer uses the stage of this one, pushes to it, or offers to hold experts for it */
 export async function enterSwarm(
   invite: Invite,
   values: Values,
   signal: AbortSignal,
-  onStage?: (link: Link, purpose: "stage" | "push") => void,
+  onStage?: (link: Link, purpose: StageLink) => void,
 ): Promise<LocatedMember> {
   const local = await localModel(invite, values);
   const entering = enter(

@@ -8,6 +8,11 @@ export const MAX_LAYERS = 1024;
 const MAX_NEIGHBOURS = 64;
 const ms = z.number().min(0).max(3_600_000);
 const layer = z.int().min(0).max(MAX_LAYERS);
+const range = z.strictObject({ begin: layer, end: layer }).refine(({ begin, end }) => begin < end, "begin before end");
+const MAX_HELPERS = 32;
+const expert = z.int().min(0).max(4096);
+
+const LAYERLESS: ReadonlySet<string> = new Set(["client", "waiting", "helping"]);
 
 export const announcementSchema = z
   .strictObject({
@@ -23,10 +28,30 @@ export const announcementSchema = z
       .int()
       .min(0)
       .max(2 ** 32),
-    /** `claiming`: weights are on their way. `leaving`: no new work, please. */
-    state: z.enum(["claiming", "serving", "leaving", "client"]),
-    /** Layers held, or claimed; null for a client. */
-    layers: z.strictObject({ begin: layer, end: layer }).nullable(),
+    /**
+     * `claiming`: weights are on their way. `leaving`: no new work, please. `waiting`: it would hold layers if others held some of their experts. `helping`: it holds experts for another's
+     * layers.
+     */
+    state: z.enum(["claiming", "serving", "leaving", "client", "waiting", "helping"]),
+    /** Layers held, or claimed; null for those who hold none, or none that can be used. */
+    layers: range.nullable(),
+    /** Of a peer whose layers' routed experts are, or are to be, partly others'. */
+    experts: z
+      .strictObject({
+        /** Those that it has loaded; null before. */
+        layers: range.nullable(),
+        /** How many of each layer's experts it has itself, from the first on. */
+        own: expert,
+        /** Who has others, of each of these layers: some have the same. */
+        helpers: z
+          .array(
+            z.strictObject({ peer: peerIdSchema, begin: expert, end: expert }).refine(({ begin, end }) => begin < end, "begin before end"),
+          )
+          .max(MAX_HELPERS),
+        /** Whether one more is wanted. */
+        wanted: z.boolean(),
+      })
+      .optional(),
     /** Of the device, for weights and KV cache; 0 for a client. */
     memoryBytes: z
       .number()
@@ -45,8 +70,10 @@ export const announcementSchema = z
     rtts: z.record(peerIdSchema, ms).refine((all) => Object.keys(all).length <= MAX_NEIGHBOURS),
     kind: z.enum(["deno", "browser"]),
   })
-  .refine(({ layers }) => layers === null || layers.begin < layers.end, { path: ["layers"], message: "begin before end" })
-  .refine(({ state, layers }) => (state === "client") === (layers === null), { path: ["layers"], message: "null for clients only" });
+  .refine(({ state, layers }) => LAYERLESS.has(state) === (layers === null), {
+    path: ["layers"],
+    message: "null for those who hold none, and for them alone",
+  });
 export type Announcement = z.infer<typeof announcementSchema>;
 
 /** As it travels: with the membership, so that whoever hears of a peer first by others can check it. */

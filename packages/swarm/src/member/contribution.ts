@@ -4,19 +4,24 @@
  */
 import { kvBytesPerToken } from "@shoal/checkpoint";
 import { type FrameChannel, remoteStage, stepTokens } from "@shoal/cluster";
-import { type LayerRange, memoryRequirements, stagePlan, weightBytes } from "@shoal/model";
+import { type ExpertShard, type LayerRange, memoryRequirements, stagePlan, weightBytes } from "@shoal/model";
 import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
 import type { Announcement } from "../control/announcement.ts";
 import { SwarmError } from "../errors.ts";
+import type { HeldExperts } from "../experts/messages.ts";
 import type { Link } from "../link/link.ts";
 import { linkChannel } from "../link/linkChannel.ts";
 import { PushLinks } from "../push/pushLinks.ts";
 import { servePushing } from "../push/pushPort.ts";
 import { maxPushBytes } from "../push/messages.ts";
+import type { ExpertRange } from "../plan/experts.ts";
 import { chooseRange, gaps, succession } from "../plan/range.ts";
-import { neededChunks } from "../weights/needed.ts";
+import { type NeededParts, neededChunks } from "../weights/needed.ts";
 import type { OwnStage } from "./client.ts";
-import type { SwarmMember } from "./entry.ts";
+import type { StageLink, SwarmMember } from "./entry.ts";
+import { Helping } from "./helping.ts";
+import { type HelpedStage, Sharing } from "./sharing.ts";
+import type { StageHost, StageSizes } from "./stageHost.ts";
 import { TokenMeter } from "./tokenMeter.ts";
 
 /** Full contexts that the KV cache holds at once. */
@@ -40,23 +45,8 @@ const WARM_UP_PROMPT = 32;
 /** Whoever is pushed to has nothing to say. */
 const MAX_SAID_BY_TARGET = 4096;
 const WARM_UP_STEPS = 3;
-
-export interface StageSizes {
-  readonly contextTokens: number;
-  readonly maxSequences: number;
-  readonly kvTokens: number;
-  /** Whether the MTP module comes with the layers, which are the last. */
-  readonly mtp: boolean;
-}
-
-/** A device with room for one stage. */
-export interface StageHost {
-  /** From the member's files, which have been fetched. */
-  load(layers: LayerRange, sizes: StageSizes, member: SwarmMember): Promise<void>;
-  /** A new channel to the loaded stage, for one user. */
-  connect(): Promise<FrameChannel>;
-  unload(): Promise<void>;
-}
+/** Until a stage whose experts somebody else had, and nobody has any more, does something else. */
+const BROKEN_MS = 30_000;
 
 /** What it is at. */
 export type ContributionPhase =
@@ -64,7 +54,11 @@ export type ContributionPhase =
   /** Weights are on their way. */
   | { readonly name: "fetching"; readonly layers: LayerRange; readonly bytes: number }
   | { readonly name: "loading"; readonly layers: LayerRange }
-  | { readonly name: "serving"; readonly layers: LayerRange; readonly stepMs: number }
+  | { readonly name: "serving"; readonly layers: LayerRange; readonly stepMs: number; readonly helpers?: readonly string[] }
+  /** No layer fits, and nobody near by shares one: why. */
+  | { readonly name: "waiting"; readonly why: string }
+  /** It holds some experts of another's layers. */
+  | { readonly name: "helping"; readonly peer: string; readonly layers: LayerRange; readonly experts: ExpertRange }
   /** Others hold its layers, and some are held by nobody. */
   | { readonly name: "moving" }
   | { readonly name: "leaving" };
@@ -90,6 +84,14 @@ export class Contribution {
   readonly #started = Date.now();
   readonly #users = new Set<Link>();
   readonly #pushes: PushLinks;
+  readonly #sharing: Sharing;
+  /** Whose experts it holds, instead of layers. */
+  #helping: Helping | undefined;
+  #helped: HelpedStage | undefined;
+  /** Whether it holds no layers, and waits for whoever shares some. */
+  #seeking = false;
+  /** Whether something is loaded. */
+  #loaded = false;
   #maxTokens = 1;
   #range: LayerRange = { begin: 0, end: 1 };
   #mtp = false;
@@ -105,34 +107,70 @@ export class Contribution {
       connect: async (peer) => linkChannel(await member.peers.connect(peer, "push"), MAX_SAID_BY_TARGET),
     });
     this.#sizes = { contextTokens, maxSequences, kvTokens: Math.min(FULL_CONTEXTS, maxSequences) * contextTokens };
+    this.#sharing = new Sharing({
+      member,
+      clock: this.#clock,
+      memoryBytes: options.memoryBytes,
+      sizes: this.#sizes,
+      stageBytes: (layers) => this.#bytes(layers, false, true),
+      wholeBytes: (layers) => this.#bytes(layers),
+      measure: () => options.host.measure(),
+      loadExperts: (held) => this.#loadExperts(held),
+      onChange: () => this.#announce(this.#serves ? "serving" : "claiming"),
+      onWait: (why) => this.#phase({ name: "waiting", why }),
+    });
   }
 
-  /** Resolves when it serves. @throws SwarmError overloaded where not even one layer fits */
+  /** Resolves when it serves, or helps. @throws SwarmError overloaded where not even one layer fits, nor a part of one */
   async take(signal: AbortSignal): Promise<void> {
     const { host, member } = this.#options;
     this.#phase({ name: "choosing" });
-    this.#range = await this.#claim(signal);
+    await pause(this.#clock, LISTEN_MS, signal);
+    const shared = await this.#share(signal);
+    if (shared instanceof Helping) return this.#help(shared);
+    this.#helped = shared;
+    this.#range = shared?.layers ?? (await this.#claim(signal));
     const layers = this.#range;
-    this.#mtp = this.#fitsMtp();
-    this.#phase({ name: "fetching", layers, bytes: this.#bytes(layers, this.#mtp) });
-    await this.#fetch(layers, signal);
+    if (shared) this.#announce("claiming");
+    this.#mtp = !shared && this.#fitsMtp();
+    this.#phase({ name: "fetching", layers, bytes: this.#bytes(layers, this.#mtp, shared !== undefined) });
+    await this.#fetch(layers, signal, shared ? { experts: { begin: 0, end: shared.own } } : { mtp: this.#mtp });
     this.#phase({ name: "loading", layers });
-    await host.load(layers, { ...this.#sizes, mtp: this.#mtp }, member);
+    await this.#unload();
+    this.#loaded = true;
+    const elsewhere = shared && { own: shared.own, shard: shared.experts };
+    await host.load(layers, { ...this.#sizes, mtp: this.#mtp }, member, elsewhere);
     member.files.forget();
-    this.#stepMs = await this.#measure();
+    try {
+      this.#stepMs = await this.#measure();
+    } catch (error) {
+      if (!this.#sharing.isBroken) throw error;
+      // Whoever had the experts has gone again.
+      this.#sharing.end();
+      return this.take(signal);
+    }
     signal.throwIfAborted();
     this.#serves = true;
     this.#announce("serving");
-    this.#phase({ name: "serving", layers, stepMs: this.#stepMs });
+    const helpers = shared && { helpers: this.#sharing.announced?.helpers.map(({ peer }) => peer) ?? [] };
+    this.#phase({ name: "serving", layers, stepMs: this.#stepMs, ...helpers });
   }
 
   /** Until the signal; then another peer may take the layers, where one can, and those who use this one may finish. @throws SwarmError not-a-member where it is expelled */
   async serve(signal: AbortSignal): Promise<void> {
     let needed = 0;
     const { peers } = this.#options.member;
+    let wholeAt = this.#clock.now();
     while (!signal.aborted && !peers.expelled) {
+      if (this.#helping) {
+        await this.#stayHelping(this.#helping, signal);
+        continue;
+      }
       await this.#sleep(LOOK_MS, signal);
+      this.#sharing.tend();
       this.#announce("serving");
+      if (!this.#sharing.isBroken) wholeAt = this.#clock.now();
+      else if (this.#clock.now() - wholeAt > BROKEN_MS) await this.#move(signal);
       needed = this.#isNeededElsewhere() ? needed + 1 : 0;
       // One after the other: the first may be enough, and all at once would leave a gap behind.
       if (needed >= LOOKS_BEFORE_MOVE * (1 + this.#before())) {
@@ -141,19 +179,23 @@ export class Contribution {
       }
     }
     this.#phase({ name: "leaving" });
-    this.#announce("leaving");
-    await this.#handOver();
+    this.#helping?.close("this peer leaves");
+    if (!this.#helping) {
+      this.#announce("leaving");
+      await this.#handOver();
+    }
     const end = this.#clock.now() + LEAVE_MS;
     while (this.#users.size > 0 && !peers.expelled && this.#clock.now() < end) await this.#sleep(LEAVE_LOOK_MS);
     this.#serves = false;
     for (const link of this.#users) link.close("this peer leaves");
+    this.#sharing.end();
     if (peers.expelled)
       throw new SwarmError("not-a-member", "Cannot go on: this peer, or the invite by which it came, was expelled from the swarm");
   }
 
   /** For this peer's own use; undefined while it does not serve. */
   get own(): OwnStage | undefined {
-    if (!this.#serves) return undefined;
+    if (!this.#serves || this.#sharing.isBroken) return undefined;
     const { member } = this.#options;
     const known = {
       ...this.#announcement("serving"),
@@ -171,8 +213,9 @@ export class Contribution {
     return this.#users.size;
   }
 
-  /** A link by which another peer uses the stage, or pushes to it what it is asked to compute with. */
-  async use(link: Link, purpose: "stage" | "push" = "stage"): Promise<void> {
+  /** A link by which another peer uses the stage, pushes to it what it is asked to compute with, or offers to hold experts. */
+  async use(link: Link, purpose: StageLink = "stage"): Promise<void> {
+    if (purpose === "experts") return this.#sharing.accept(link);
     if (!this.#serves) return link.close("this peer has no layers yet");
     const { hiddenSize } = this.#options.member.checkpoint.config;
     if (purpose === "push") return this.#pushes.receive(link.remote, linkChannel(link, maxPushBytes(this.#maxTokens, hiddenSize)));
@@ -216,7 +259,6 @@ export class Contribution {
   async #claim(signal: AbortSignal): Promise<LayerRange> {
     const { member, memoryBytes } = this.#options;
     const { nLayers } = member.checkpoint.config;
-    await pause(this.#clock, LISTEN_MS, signal);
     for (;;) {
       // Whose claims this one makes way for already, whatever their names.
       const before = new Map(member.peers.directory.peers().map(({ peer, layers }) => [peer, layers]));
@@ -232,7 +274,7 @@ export class Contribution {
       this.#range = range;
       this.#announce("claiming");
       // Most claims stand: what they take is fetched meanwhile.
-      this.#fetch(range, signal, () => this.#range === range).catch(() => undefined);
+      this.#fetch(range, signal, {}, () => this.#range === range).catch(() => undefined);
       await pause(this.#clock, CLAIM_MS, signal);
       const again = this.#choose(
         ({ peer, state, layers }) => state !== "claiming" || peer < member.peers.id || isSame(before.get(peer), layers),
@@ -258,21 +300,70 @@ export class Contribution {
     return drafts && nMtpLayers > 0 && this.#range.end === nLayers && this.#bytes(this.#range, true) <= memoryBytes;
   }
 
+  /** A part in a stage that is shared, where no layer fits whole, or a stage near by gains by it; undefined: layers of its own. */
+  async #share(signal: AbortSignal): Promise<HelpedStage | Helping | undefined> {
+    this.#helped = undefined;
+    const alone = this.#choose(() => true);
+    // What is claimed next says so.
+    if (!alone && !this.#sharing.isPossible) return undefined;
+    this.#seeking = !alone;
+    try {
+      return await this.#sharing.seek(alone, signal);
+    } finally {
+      this.#seeking = false;
+    }
+  }
+
+  #help(helping: Helping): void {
+    const { peer, held } = helping;
+    this.#options.member.files.forget();
+    this.#helping = helping;
+    this.#announce("serving");
+    this.#phase({ name: "helping", peer, layers: held.layers, experts: { begin: held.begin, end: held.end } });
+  }
+
+  /** Until the signal, or until the other does not want it any more: then something else is taken. */
+  async #stayHelping(helping: Helping, signal: AbortSignal): Promise<void> {
+    const stopped = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    await Promise.race([helping.ended, stopped]);
+    if (signal.aborted || this.#options.member.peers.expelled) return;
+    this.#helping = undefined;
+    await this.take(signal).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+    });
+  }
+
+  async #loadExperts(held: HeldExperts): Promise<ExpertShard> {
+    const { host, member } = this.#options;
+    const { layers, begin, end } = held;
+    const { signal } = new AbortController();
+    await this.#fetch(layers, signal, { experts: { begin, end }, expertsAlone: true });
+    await this.#unload();
+    this.#loaded = true;
+    return host.loadExperts(held, member);
+  }
+
+  async #unload(): Promise<void> {
+    if (!this.#loaded) return;
+    this.#loaded = false;
+    await this.#options.host.unload();
+  }
+
   /** Of weights, KV cache and activations. */
-  #bytes(range: LayerRange, mtp = false): number {
+  #bytes(range: LayerRange, mtp = false, givesExperts = false): number {
     const { checkpoint } = this.#options.member;
     const { config } = checkpoint;
     const plan = stagePlan(config, { ...this.#sizes, layers: range, mtp });
     const { activations } = memoryRequirements(checkpoint, { ...plan, kvFormat: "f16" });
     const kv = this.#sizes.kvTokens * kvBytesPerToken(config, "f16", range.end - range.begin + (mtp ? 1 : 0));
-    return weightBytes(checkpoint, { range, mtp }) + kv + activations;
+    return weightBytes(checkpoint, { range, mtp, givesExperts }) + kv + activations;
   }
 
   /** From wherever they are, where this machine has no copy. */
-  async #fetch(range: LayerRange, signal: AbortSignal, isWanted = (): boolean => true): Promise<void> {
+  async #fetch(range: LayerRange, signal: AbortSignal, parts: NeededParts = {}, isWanted = (): boolean => true): Promise<void> {
     const { checkpoint, manifest, files, isWhole } = this.#options.member;
     if (isWhole) return;
-    const chunks = [...neededChunks(checkpoint, manifest.manifest, range, this.#mtp)];
+    const chunks = [...neededChunks(checkpoint, manifest.manifest, range, parts)];
     const fetchSome = async (): Promise<void> => {
       for (let chunk = chunks.pop(); chunk && isWanted(); chunk = chunks.pop()) await files.chunk(chunk.file, chunk.index, signal);
     };
@@ -330,7 +421,13 @@ export class Contribution {
     const { memoryBytes, kind } = this.#options;
     const load = this.#users.size / maxSequences;
     const speed = { stepMs: this.#stepMs, load, tokensPerSecond: this.#meter.perSecond };
-    return { started: this.#started, state, layers: this.#range, memoryBytes, ...speed, freeKvTokens: kvTokens, kind };
+    const { announced: experts, claimed } = this.#sharing;
+    const common = { started: this.#started, memoryBytes, ...speed, freeKvTokens: kvTokens, kind, ...(experts && { experts }) };
+    if (this.#helping) return { ...common, state: "helping" as const, layers: null };
+    // Nobody shall count on layers that cannot be computed.
+    if (this.#seeking && claimed) return { ...common, state: "claiming" as const, layers: claimed };
+    if (this.#seeking || (this.#helped && this.#sharing.isBroken)) return { ...common, state: "waiting" as const, layers: null };
+    return { ...common, state, layers: this.#range };
   }
 
   /** Layers are missing, and would be no more so if this peer left its own. */
@@ -339,6 +436,8 @@ export class Contribution {
     const { nLayers } = checkpoint.config;
     const others = peers.directory.peers().flatMap(({ layers, state }) => (layers && state !== "leaving" ? [layers] : []));
     const missing = gaps(nLayers, [...others, this.#range]);
+    // Those who hold its experts would have loaded them for nothing.
+    if (this.#helped) return false;
     return missing.length > 0 && JSON.stringify(missing) === JSON.stringify(gaps(nLayers, others)) && this.#users.size === 0;
   }
 
@@ -373,7 +472,8 @@ export class Contribution {
     this.#phase({ name: "moving" });
     this.#serves = false;
     this.#announce("leaving");
-    await this.#options.host.unload();
+    this.#sharing.end();
+    await this.#unload();
     await this.take(signal);
   }
 

@@ -9,7 +9,7 @@ import { libp2pRendezvous } from "../control/libp2pRendezvous.ts";
 import { joinAs } from "../control/membership.ts";
 import { topicOf } from "../control/topic.ts";
 import type { Link } from "../link/link.ts";
-import { Peers, type PeersOptions } from "../peers.ts";
+import { type LinkPurpose, Peers, type PeersOptions } from "../peers.ts";
 import { type ChunkSource, type ChunkStore, ChunkedFiles } from "../weights/chunkedFiles.ts";
 import { serveChunks } from "../weights/exchange.ts";
 import { type NamedManifest, parseManifest } from "../weights/manifest.ts";
@@ -27,6 +27,9 @@ export interface ManifestStore {
   put(digest: string, text: string): Promise<void>;
 }
 
+/** What links to those who hold layers are for. */
+export type StageLink = Exclude<LinkPurpose, "chunks">;
+
 export interface EntryOptions {
   readonly invite: Invite;
   readonly rtc: NonNullable<PeersOptions["rtc"]>;
@@ -38,8 +41,8 @@ export interface EntryOptions {
   readonly sources?: readonly ChunkSource[];
   /** A last resort for the manifest, where no peer has it: made from the files, say. Its digest is checked. */
   readonly makeManifest?: (signal: AbortSignal) => Promise<NamedManifest | undefined>;
-  /** A link by which another peer uses the stage of this one, or pushes to it; absent for those that only use the swarm. */
-  readonly onStage?: (link: Link, purpose: "stage" | "push") => void;
+  /** A link by which another peer uses the stage of this one, pushes to it, or offers to hold experts for it; absent for those that only use the swarm. */
+  readonly onStage?: (link: Link, purpose: StageLink) => void;
   readonly onBytes?: (bytes: number) => void;
 }
 

@@ -1,5 +1,6 @@
-/** Which chunks hold the tensors of some layers, and of the MTP module behind the last. */
+/** Which chunks hold the tensors of some layers, and of the MTP module behind the last; or of those some experts, or all but some. */
 import { type CheckpointSource, tensorSchema } from "@shoal/checkpoint";
+import type { ExpertRange } from "../plan/experts.ts";
 import type { LayerRange } from "../plan/range.ts";
 import type { Manifest } from "./manifest.ts";
 
@@ -8,16 +9,27 @@ export interface ChunkName {
   readonly index: number;
 }
 
+/** Whose layers' experts are not all wanted, or nothing else. */
+export interface NeededParts {
+  readonly mtp?: boolean;
+  /** Of each MoE layer; all by default. */
+  readonly experts?: ExpertRange;
+  /** Whether nothing but experts is needed. */
+  readonly expertsAlone?: boolean;
+}
+
 export function neededChunks(
   checkpoint: Pick<CheckpointSource, "config" | "tensors">,
   manifest: Manifest,
   range: LayerRange,
-  mtp = false,
+  { mtp = false, experts, expertsAlone = false }: NeededParts = {},
 ): readonly ChunkName[] {
   const { config, tensors } = checkpoint;
   const needed = new Map<string, ChunkName>();
   for (const spec of tensorSchema(config)) {
     if (!belongs(spec, config, range) && !(mtp && range.end === config.nLayers && belongsToMtp(spec))) continue;
+    const isExpert = spec.role === "routedExpert";
+    if (isExpert ? experts && !(spec.expert !== null && spec.expert >= experts.begin && spec.expert < experts.end) : expertsAlone) continue;
     for (const name of [spec.name, spec.scaleName]) {
       const info = name === undefined ? undefined : tensors.tensors.get(name);
       if (!info) continue;

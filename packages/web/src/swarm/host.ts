@@ -143,18 +143,19 @@ export class SwarmHost {
     const own = this.#contributing?.contribution.own?.known;
     const known = own ? [...peers.directory.peers(), own] : peers.directory.peers();
     const views = known.flatMap((one): PeerView[] => {
-      const { peer, kind, state, layers, memoryBytes, stepMs, load, tokensPerSecond, freeKvTokens } = one;
-      if (!layers) return [];
+      const { peer, kind, state, layers, memoryBytes, stepMs, load, tokensPerSecond, freeKvTokens, experts } = one;
+      if (!layers || state === "client" || state === "waiting" || state === "helping") return [];
+      const helpers = experts?.helpers ?? [];
       const isSelf = peer === peers.id;
       const rttMs = isSelf ? 0 : (rtts.get(peer) ?? null);
       const link = kinds.get(peer) ?? null;
-      return [{ peer, isSelf, kind, state, layers, memoryBytes, stepMs, load, tokensPerSecond, freeKvTokens, rttMs, link }];
+      return [{ peer, isSelf, kind, state, layers, memoryBytes, stepMs, load, tokensPerSecond, freeKvTokens, rttMs, link, helpers }];
     });
     const held = views.filter(({ state }) => state === "serving").map(({ layers }) => layers);
     return {
       ...this.#facts(),
       peers: views.sort((a, b) => a.layers.begin - b.layers.begin || (a.peer < b.peer ? -1 : 1)),
-      clients: known.filter(({ layers }) => layers === null).length,
+      clients: known.filter(({ state }) => state === "client").length,
       missing: missingLayers(nLayers, held),
       isComplete: gaps(nLayers, held).length === 0,
       path: this.#opened?.stage.path.map(({ peer }) => peer) ?? [],

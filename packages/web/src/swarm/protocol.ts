@@ -31,7 +31,7 @@ export interface PeerView {
   readonly peer: string;
   readonly isSelf: boolean;
   readonly kind: "deno" | "browser";
-  readonly state: "claiming" | "serving" | "leaving" | "client";
+  readonly state: "claiming" | "serving" | "leaving";
   readonly layers: { readonly begin: number; readonly end: number };
   readonly memoryBytes: number;
   /** One token through its layers, as it has measured. */
@@ -44,6 +44,8 @@ export interface PeerView {
   readonly rttMs: number | null;
   /** "webrtc", or "relay" where nothing else connects: slow. Null where there is no link. */
   readonly link: string | null;
+  /** Who else has routed experts of its layers: from `begin` up to `end`, of each. */
+  readonly helpers: readonly { readonly peer: string; readonly begin: number; readonly end: number }[];
 }
 
 export interface ContributionView {
