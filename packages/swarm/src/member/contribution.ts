@@ -115,7 +115,7 @@ export class Contribution {
       stageBytes: (layers) => this.#bytes(layers, false, true),
       wholeBytes: (layers) => this.#bytes(layers),
       measure: () => options.host.measure(),
-      loadExperts: (held) => this.#loadExperts(held),
+      loadExperts: (held, signal) => this.#loadExperts(held, signal),
       onChange: () => this.#announce(this.#serves ? "serving" : "claiming"),
       onWait: (why) => this.#phase({ name: "waiting", why }),
     });
@@ -333,11 +333,11 @@ export class Contribution {
     });
   }
 
-  async #loadExperts(held: HeldExperts): Promise<ExpertShard> {
+  async #loadExperts(held: HeldExperts, signal: AbortSignal): Promise<ExpertShard> {
     const { host, member } = this.#options;
     const { layers, begin, end } = held;
-    const { signal } = new AbortController();
     await this.#fetch(layers, signal, { experts: { begin, end }, expertsAlone: true });
+    signal.throwIfAborted();
     await this.#unload();
     this.#loaded = true;
     return host.loadExperts(held, member);

@@ -21,8 +21,8 @@ export interface HelpingOptions {
   readonly memoryBytes: number;
   /** @param gap layers that nobody holds */
   readonly offer: (gap: LayerRange) => Offer | Promise<Offer>;
-  /** In place of what was loaded before. */
-  readonly load: (held: HeldExperts) => Promise<ExpertShard>;
+  /** In place of what was loaded before. The signal: nobody wants them any more. */
+  readonly load: (held: HeldExperts, signal: AbortSignal) => Promise<ExpertShard>;
 }
 
 export class Helping {
@@ -54,13 +54,18 @@ export class Helping {
     const asked = deferred<void>();
     const loaded = deferred<HeldExperts>();
     const patience = new AbortController();
+    const unwanted = new AbortController();
+    let loading: Promise<unknown> = Promise.resolve();
+    void link.closed.then((reason) => unwanted.abort(reason));
     serveHelp({
       channel: linkChannel(link, maxExpertBytes(hiddenSize, nActivatedExperts)),
       offer,
       hold: async (held) => {
         checkHeld(held, options);
         asked.resolve();
-        const shard = await options.load(held);
+        const work = options.load(held, unwanted.signal);
+        loading = work.catch(() => undefined);
+        const shard = await work;
         loaded.resolve(held);
         return shard;
       },
@@ -76,6 +81,8 @@ export class Helping {
       const outcome = await Promise.race([loaded.promise, link.closed]);
       patience.abort();
       await decided;
+      // The device is free again then.
+      if (outcome instanceof Error) await loading;
       signal.throwIfAborted();
       return outcome instanceof Error ? outcome : new Helping(peer, outcome, link.closed, (reason) => link.close(reason));
     } finally {

@@ -35,7 +35,7 @@ export interface SharingOptions {
   readonly wholeBytes: (layers: LayerRange) => number;
   readonly measure: () => Promise<DeviceSpeed>;
   /** Routed experts for another's stage, in place of what was loaded before. */
-  readonly loadExperts: (held: HeldExperts) => Promise<ExpertShard>;
+  readonly loadExperts: (held: HeldExperts, signal: AbortSignal) => Promise<ExpertShard>;
   /** Something to be announced at once. */
   readonly onChange: () => void;
   /** It waits, and why. */
