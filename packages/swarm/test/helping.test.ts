@@ -277,6 +277,28 @@ test("a helper whose sums are no numbers is banned, and the other asked", async 
   expect(stage.member.peers.directory.isBanned(other.member.peers.id)).toBe(false);
 }, 60_000);
 
+test("a helper that leaves holds on until another has loaded the same, and not where nobody comes", async () => {
+  const { swarm, small } = await shared(LAN_MS, 2);
+  await until(swarm, "they share", () => partsOf(small).stage !== undefined);
+  const { stage, helpers } = partsOf(small);
+  const [leaver] = helpers;
+  if (!stage || !leaver) throw new Error("nobody helps");
+  const other = await contributor(swarm, SMALL);
+  leaver.leave.abort();
+  const state = { left: false };
+  void leaver.serving.then(() => (state.left = true));
+  await until(swarm, "it has left", () => {
+    expect(stage.contribution.own).toBeDefined();
+    return state.left;
+  });
+  expect(last(other)?.name).toBe("helping");
+  await swarm.clock.until(step(stage), 60_000);
+  other.leave.abort();
+  const left = swarm.clock.now();
+  await swarm.clock.until(other.serving, 60_000);
+  expect(swarm.clock.now() - left).toBeLessThan(10_000);
+}, 60_000);
+
 test("without another the step fails as of a peer that is lost, nobody is sent there, and a new helper brings the stage back", async () => {
   const { swarm, large, small } = await shared(LAN_MS, 2);
   await until(swarm, "they share", () => partsOf(small).stage !== undefined);

@@ -21,6 +21,8 @@ export interface HelpersOptions {
   /** Bytes of one expert of each MoE layer of these. */
   readonly expertBytes: (layers: LayerRange) => number;
   readonly onLie: (peer: string, reason: string) => void;
+  /** Whether it says that it is about to go. */
+  readonly isLeaving: (peer: string) => boolean;
   /** A piece was lost, or has a holder again. */
   readonly onChange: () => void;
 }
@@ -93,13 +95,14 @@ export class Helpers {
     }
   }
 
-  /** Has a helper that is free hold a piece that has too few holders. To be called now and then. */
+  /** Has a helper that is free hold a piece that has too few holders, and lets those who leave go where others hold the same. To be called now and then. */
   tend(): void {
-    const { expertBytes } = this.#options;
+    const { expertBytes, isLeaving } = this.#options;
     const layers = this.#layers;
-    const [piece] = this.#pieces
-      .filter(({ holders }) => holders.length < WANTED_HOLDERS)
-      .sort((a, b) => a.holders.length - b.holders.length);
+    for (const piece of this.#pieces)
+      for (const holder of this.#staying(piece) > 0 ? piece.holders : [])
+        if (isLeaving(holder.peer)) holder.close("others hold its experts");
+    const [piece] = this.#pieces.filter((one) => this.#isShort(one)).sort((a, b) => this.#staying(a) - this.#staying(b));
     if (!piece || !layers) return;
     const bytes = (piece.experts.end - piece.experts.begin) * expertBytes(layers);
     for (const { peer, rttMs, memoryBytes } of this.offers()) {
@@ -118,7 +121,7 @@ export class Helpers {
 
   /** Whether one more would be of use. */
   get isWanting(): boolean {
-    return this.#pieces.length > 0 ? this.#pieces.some(({ holders }) => holders.length < WANTED_HOLDERS) : this.#gap !== undefined;
+    return this.#pieces.length > 0 ? this.#pieces.some((piece) => this.#isShort(piece)) : this.#gap !== undefined;
   }
 
   /** Who holds what. */
@@ -131,6 +134,14 @@ export class Helpers {
     this.#pieces = [];
     this.#layers = undefined;
     for (const helper of this.#helpers.values()) helper.close(reason);
+  }
+
+  #staying({ holders }: Piece): number {
+    return holders.filter(({ peer }) => !this.#options.isLeaving(peer)).length;
+  }
+
+  #isShort(piece: Piece): boolean {
+    return this.#staying(piece) < WANTED_HOLDERS;
   }
 
   async #give(piece: Piece, helper: Helper | undefined): Promise<void> {

@@ -90,6 +90,8 @@ export class Contribution {
   #helped: HelpedStage | undefined;
   /** Whether it holds no layers, and waits for whoever shares some. */
   #seeking = false;
+  /** Whether it holds experts only until somebody else does. */
+  #handsOver = false;
   /** Whether something is loaded. */
   #loaded = false;
   #maxTokens = 1;
@@ -179,8 +181,8 @@ export class Contribution {
       }
     }
     this.#phase({ name: "leaving" });
-    this.#helping?.close("this peer leaves");
-    if (!this.#helping) {
+    if (this.#helping) await this.#leaveHelping(this.#helping);
+    else {
       this.#announce("leaving");
       await this.#handOver();
     }
@@ -333,6 +335,23 @@ export class Contribution {
     });
   }
 
+  /** Holds on until the stage has its experts from somebody else, or it looks as if nobody will load them. */
+  async #leaveHelping(helping: Helping): Promise<void> {
+    const { peers } = this.#options.member;
+    this.#handsOver = true;
+    this.#announce("leaving");
+    const state = { ended: false };
+    void helping.ended.then(() => (state.ended = true));
+    const end = this.#clock.now() + HANDOVER_MS;
+    // Time enough to be heard, and for those who wait to come.
+    let hopedAt = this.#clock.now();
+    while (!state.ended && !peers.expelled && this.#clock.now() < end && this.#clock.now() - hopedAt < MOVING_MS) {
+      await this.#sleep(LEAVE_LOOK_MS);
+      if (peers.directory.peers().some(({ peer, state: at }) => at === "waiting" && peer !== helping.peer)) hopedAt = this.#clock.now();
+    }
+    helping.close("this peer leaves");
+  }
+
   async #loadExperts(held: HeldExperts, signal: AbortSignal): Promise<ExpertShard> {
     const { host, member } = this.#options;
     const { layers, begin, end } = held;
@@ -423,7 +442,7 @@ export class Contribution {
     const speed = { stepMs: this.#stepMs, load, tokensPerSecond: this.#meter.perSecond };
     const { announced: experts, claimed } = this.#sharing;
     const common = { started: this.#started, memoryBytes, ...speed, freeKvTokens: kvTokens, kind, ...(experts && { experts }) };
-    if (this.#helping) return { ...common, state: "helping" as const, layers: null };
+    if (this.#helping) return { ...common, state: this.#handsOver ? ("client" as const) : ("helping" as const), layers: null };
     // Nobody shall count on layers that cannot be computed.
     if (this.#seeking && claimed) return { ...common, state: "claiming" as const, layers: claimed };
     if (this.#seeking || (this.#helped && this.#sharing.isBroken)) return { ...common, state: "waiting" as const, layers: null };

@@ -74,6 +74,8 @@ export class Sharing {
       nDenseLayers,
       expertBytes: this.#expertBytes,
       onLie: (peer, reason) => peers.ban(peer, reason),
+      // As it says that holds nothing any more.
+      isLeaving: (peer) => peers.directory.get(peer)?.state === "client",
       onChange,
     });
   }
