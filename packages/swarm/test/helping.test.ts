@@ -257,6 +257,18 @@ test("20 ms apart the same peers share nothing, and wait", async () => {
     expect(large.member.peers.directory.get(member.peers.id)).toMatchObject({ state: "waiting", layers: null });
 }, 60_000);
 
+test("one that is quicker with layers of its own takes them, though a peer near by waits for help", async () => {
+  const { swarm, small } = await shared(LAN_MS, 1);
+  const [waiter] = small;
+  if (!waiter) throw new Error("there is nobody");
+  await until(swarm, "it waits", () => last(waiter)?.name === "waiting");
+  const other = await contributor(swarm, LARGE);
+  await until(swarm, "it serves", () => last(other)?.name === "serving");
+  expect(last(other)).toMatchObject({ layers: { begin: 2, end: 3 } });
+  expect(other.shards).toEqual([]);
+  expect(last(waiter)?.name).toBe("waiting");
+}, 60_000);
+
 test("a helper that is lost in the middle is replaced by the other that has the same experts, without a step failing", async () => {
   const { swarm, stage, asked, other } = await sharedTwice();
   expect(other.shards[0]?.calls).toBe(0);

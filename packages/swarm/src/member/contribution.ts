@@ -23,6 +23,7 @@ import { Helping } from "./helping.ts";
 import { type HelpedStage, Sharing } from "./sharing.ts";
 import type { StageHost, StageSizes } from "./stageHost.ts";
 import { TokenMeter } from "./tokenMeter.ts";
+import { warmUp } from "./warmUp.ts";
 
 /** Full contexts that the KV cache holds at once. */
 const FULL_CONTEXTS = 2;
@@ -40,11 +41,8 @@ const MOVING_MS = 5000;
 /** For those who use this peer then. */
 const LEAVE_MS = 10_000;
 const LEAVE_LOOK_MS = 100;
-/** Tokens of a prompt, and steps after it, that nobody waits for: more rows at once are computed by other kernels than a few. */
-const WARM_UP_PROMPT = 32;
 /** Whoever is pushed to has nothing to say. */
 const MAX_SAID_BY_TARGET = 4096;
-const WARM_UP_STEPS = 3;
 /** Until a stage whose experts somebody else had, and nobody has any more, does something else. */
 const BROKEN_MS = 30_000;
 
@@ -389,46 +387,11 @@ export class Contribution {
     await Promise.all(Array.from({ length: FETCHES }, fetchSome));
   }
 
-  /**
-   * One token through the layers, as another peer sees it; without the way there. Before it a prompt: what an answer needs of kernels is compiled before somebody waits for it, on a
-   * software adapter for half a minute.
-   */
   async #measure(): Promise<number> {
     const stage = remoteStage(await this.#options.host.connect(), { peer: "this device", silenceMs: Number.POSITIVE_INFINITY });
-    const { hiddenSize, nLayers } = this.#options.member.checkpoint.config;
-    const { begin, end } = this.#range;
-    const { maxTokens, contextTokens } = await stage.describe();
+    const { maxTokens, stepMs } = await warmUp(stage, this.#options.member.checkpoint.config, this.#range, this.#mtp);
     this.#maxTokens = maxTokens;
-    const sequence = await stage.open();
-    const step = async (count: number): Promise<void> => {
-      const tokens = Array.from({ length: count }, () => 0);
-      const hidden = begin > 0 ? { hidden: new Float32Array(count * hiddenSize) } : {};
-      if (this.#mtp) {
-        const following = [tokens.slice(1)];
-        await stage.forwardDrafted(
-          { entries: [{ sequence, tokens, ...hidden }], output: "sample" },
-          { guesses: [[]], following, drafts: 1 },
-        );
-        return;
-      }
-      const { step: number } = await stage.forward({
-        entries: [{ sequence, tokens, ...hidden }],
-        output: end === nLayers ? "sample" : "hidden",
-      });
-      if (end === nLayers) await stage.sampled(number, 1);
-    };
-    const times: number[] = [];
-    try {
-      await step(Math.max(1, Math.min(WARM_UP_PROMPT, maxTokens, contextTokens - WARM_UP_STEPS)));
-      for (let i = 0; i < WARM_UP_STEPS; i++) {
-        const began = performance.now();
-        await step(1);
-        times.push(performance.now() - began);
-      }
-    } finally {
-      await stage.destroy();
-    }
-    return Math.min(...times);
+    return stepMs;
   }
 
   #announce(state: "claiming" | "serving" | "leaving"): void {
