@@ -5,7 +5,7 @@
 import { shaderSources } from "@shoal/shaders";
 import { create } from "webgpu";
 import { GpuContext } from "./context.ts";
-import { waitAwake } from "./dawnWait.deno.ts";
+import { DawnWaits } from "./dawnWait.deno.ts";
 import type { Dialect } from "./dialect.ts";
 import { NoAdapterError } from "./errors.ts";
 
@@ -21,18 +21,19 @@ const DIALECT: Dialect = {
 
 /** For tests. @throws NoAdapterError */
 export async function openNullGpu(): Promise<GpuContext> {
+  const { wait } = new DawnWaits();
   const gpu = create(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
-  const adapter = await waitAwake(gpu.requestAdapter());
+  const adapter = await wait(gpu.requestAdapter());
   if (!adapter) throw new NoAdapterError("dawn", "the addon 'webgpu' has no null backend");
   const requiredFeatures = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"] as GPUFeatureName[];
-  const device = await waitAwake(adapter.requestDevice({ requiredFeatures }));
+  const device = await wait(adapter.requestDevice({ requiredFeatures }));
   const description = { vendor: "", architecture: "", device: "", description: "null", isSoftware: false };
   return new GpuContext({
     device,
     adapter: description,
     dialect: DIALECT,
     sources: shaderSources(),
-    wait: waitAwake,
+    wait,
     owner: [gpu, adapter],
   });
 }

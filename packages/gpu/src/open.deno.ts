@@ -5,7 +5,7 @@
 import process from "node:process";
 import { shaderSources } from "@shoal/shaders";
 import type { GpuContext } from "./context.ts";
-import { paceImmediates, waitAwake } from "./dawnWait.deno.ts";
+import { DawnWaits } from "./dawnWait.deno.ts";
 import { NoAdapterError } from "./errors.ts";
 import { type Implementation, LEAST_DEVICE, type OpenOptions, adapterOf, openDevice, wantsSubgroupMatrix } from "./open.ts";
 import { earlyMap } from "./wgpuMap.deno.ts";
@@ -69,7 +69,9 @@ export interface NamedAdapters {
 /** Adapters as Dawn names them, which it can open by their names. Opens no device. @throws NoAdapterError where the addon does not load */
 export async function dawnAdapters(): Promise<readonly NamedAdapters[]> {
   const { gpu } = await dawn({ adapterName: NO_ADAPTER });
-  const refusal: unknown = await waitAwake(gpu.requestAdapter()).catch((error: unknown) => error);
+  const refusal: unknown = await dawnWaits()
+    .wait(gpu.requestAdapter())
+    .catch((error: unknown) => error);
   return refusal instanceof Error ? adaptersIn(refusal.message) : [];
 }
 
@@ -114,15 +116,21 @@ function builtIn(): Implementation {
   return { engine: "wgpu", gpu, subgroupsDirective: false, hint: HINT, map: earlyMap() };
 }
 
-/** Set once the addon is loaded in this thread. */
-const LOADED = Symbol.for("shoal.dawn");
+/** Where a thread's waits are, once the addon is loaded in it. */
+const WAITS = Symbol.for("shoal.dawn.waits");
+
+/** They are the thread's, as `setImmediate` is: a second pacing would pace the first. */
+function dawnWaits(): DawnWaits {
+  const known: unknown = Reflect.get(globalThis, WAITS);
+  if (known instanceof DawnWaits) return known;
+  const waits = new DawnWaits();
+  waits.pace();
+  Reflect.set(globalThis, WAITS, waits);
+  return waits;
+}
 
 async function loadDawn(): Promise<(options: string[]) => GPU> {
-  // The mark is the thread's, as `setImmediate` is: a second pacing would pace the first.
-  if (!Reflect.has(globalThis, LOADED)) {
-    Reflect.set(globalThis, LOADED, true);
-    paceImmediates();
-  }
+  dawnWaits();
   return (await import("webgpu")).create;
 }
 
@@ -143,7 +151,7 @@ async function dawn(options: DenoOpenOptions): Promise<Implementation> {
       ...(options.adapterName === undefined ? [] : [`adapter=${options.adapterName}`]),
     ]);
     const explain = (error: unknown): string => refusal(error, options.adapterName);
-    return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, explain, owner: gpu, wait: waitAwake };
+    return { engine: "dawn", gpu, subgroupsDirective: true, hint: HINT, explain, owner: gpu, wait: dawnWaits().wait };
   } catch (error) {
     throw new NoAdapterError("dawn", `the addon did not start (${error instanceof Error ? error.message : String(error)}); ${HINT}`);
   }
