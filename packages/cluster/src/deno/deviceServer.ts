@@ -17,6 +17,7 @@ import {
 import { ClusterError } from "../errors.ts";
 import { StageServer } from "../stage/stageServer.ts";
 import { RemoteExpertShard, ShardServer } from "../experts/remoteShard.ts";
+import { socketLines } from "./lines.ts";
 import { ShardedExperts } from "../experts/shardedExperts.ts";
 import { Caller, type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
 import { type FrameChannel, bothWays } from "../wire/channel.ts";
@@ -86,7 +87,7 @@ export class DeviceServer {
         ...(experts && { experts }),
         onProgress: (progress) => (this.#progress = progress),
       });
-      return this.#add(new StageServer(stage));
+      return this.#add(new StageServer(stage, { lines: socketLines }));
     } finally {
       await checkpoint.close();
     }

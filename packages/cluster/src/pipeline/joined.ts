@@ -1,5 +1,5 @@
 /** Several stages seen as one: their order, what they are together, what a step's outputs come to, and which batches they would refuse. */
-import { type Batch, ModelError, type SequenceSlot, type StageDescription, type StepOutput, toldRows } from "@shoal/model";
+import { type Batch, type BatchEntry, ModelError, type SequenceSlot, type StageDescription, type StepOutput, toldRows } from "@shoal/model";
 import { ClusterError } from "../errors.ts";
 import { entryRows } from "../stage/messages.ts";
 
@@ -50,6 +50,11 @@ export function joinOutputs(outputs: readonly StepOutput[]): StepOutput {
     ...(captures && { layerHidden: outputs.flatMap(({ layerHidden = [] }) => layerHidden) }),
     ...(routed && { routing: outputs.flatMap(({ routing = [] }) => routing) }),
   };
+}
+
+/** Tokens that an entry names itself: those that it verifies follow. */
+export function tokensNamed({ tokens }: Pick<BatchEntry, "tokens">): number {
+  return tokens === "sampled" ? 1 : tokens.length;
 }
 
 /** Hidden states of each entry. */

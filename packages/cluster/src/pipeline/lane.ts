@@ -34,6 +34,24 @@ export class Lane {
     );
     if (frees) this.#freeing = sent;
     const result = started.then(({ result: running }) => running);
+    this.#watch(result);
+    return { sent, result };
+  }
+
+  /** When the last call so far that gives KV blocks back has been made. */
+  get freed(): Promise<void> {
+    return this.#freeing;
+  }
+
+  /** Makes a call now, of which whoever makes it knows that nothing has to come before it. @throws once the pipeline has failed */
+  begin<T>(call: () => Promise<T>): Promise<T> {
+    this.#check();
+    const result = call();
+    this.#watch(result);
+    return result;
+  }
+
+  #watch(result: Promise<unknown>): void {
     this.#running.add(result);
     result.then(
       () => this.#running.delete(result),
@@ -42,7 +60,6 @@ export class Lane {
         this.#failed(error);
       },
     );
-    return { sent, result };
   }
 
   /** When nothing is under way. */

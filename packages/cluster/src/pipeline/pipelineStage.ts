@@ -3,7 +3,8 @@
  * so the stages work at the same time, on different sequences. A sequence's next token starts at the first stage when the last has chosen the one before, and nobody waits for other
  * sequences: steps that the engine submits ahead sort themselves out.
  *
- * Tokens are chosen by the last stage and read back here, so that `tokens: "sampled"` reaches the first stage as an id. Every stage but the last gives hidden states.
+ * Tokens are chosen by the last stage. Where stages can reach one another, each hands its hidden states to the next, and the last its tokens to the first (`handedPass.ts`): then nobody waits
+ * for this side. Otherwise both are read back here, and `tokens: "sampled"` reaches the first stage as an id.
  *
  * A step is refused as a whole before any stage has begun it. What fails later, a stage that is gone above all, fails the pipeline: its calls reject from then on, and whoever drives it
  * opens another (the engine's `reopen`), which computes what ran from its tokens.
@@ -29,14 +30,18 @@ import { entryRows } from "../stage/messages.ts";
 import { KEPT_STEPS } from "../stage/stepNumbers.ts";
 import { type ToldStep, tellsTokens } from "../stage/toldStep.ts";
 import { type Choice, Choices, notThere } from "./choices.ts";
-import { checkBatch, checkOrder, joinDescriptions, joinOutputs, splitRows } from "./joined.ts";
+import { checkBatch, checkOrder, joinDescriptions, joinOutputs, splitRows, tokensNamed } from "./joined.ts";
+import { isHandable, passHanded } from "./handedPass.ts";
 import { KvAccount } from "./kvAccount.ts";
 import { Lane, type Sent } from "./lane.ts";
+import { Ring } from "./ring.ts";
 import { StageUse } from "./stageUse.ts";
 
 export interface PipelineOptions {
   /** Groups that sequences are divided into; by default as many as there are stages. With an MTP module always one: a draft takes the rows of one step. */
   readonly groups?: number;
+  /** Whether stages that can reach one another hand on by themselves; true by default. */
+  readonly handing?: boolean;
 }
 
 interface Sequence {
@@ -48,6 +53,8 @@ interface Sequence {
   /** Tokens, on all stages. */
   length: number;
   last: Promise<number | undefined>;
+  /** By which number the first stage gets the last token, if it does. */
+  handed: Promise<number | undefined>;
   drafts: Promise<readonly number[]>;
 }
 
@@ -56,6 +63,7 @@ export class PipelineStage implements Stage {
   readonly #descriptions: readonly StageDescription[];
   readonly #lanes: readonly Lane[];
   readonly #groups: number;
+  readonly #ring: Ring | undefined;
   readonly #account: KvAccount;
   readonly #sequences = new Map<SequenceSlot, Sequence>();
   /** Of blocks that somebody retained: their numbers on each stage. */
@@ -65,7 +73,13 @@ export class PipelineStage implements Stage {
   #step = 0;
   #failure: unknown;
 
-  private constructor(stages: readonly Stage[], descriptions: readonly StageDescription[], { groups = stages.length }: PipelineOptions) {
+  private constructor(
+    stages: readonly Stage[],
+    descriptions: readonly StageDescription[],
+    ring: Ring | undefined,
+    { groups = stages.length }: PipelineOptions,
+  ) {
+    this.#ring = ring;
     this.#stages = stages.map((stage) => new StageUse(stage));
     this.#descriptions = descriptions;
     this.#lanes = stages.map(
@@ -82,12 +96,13 @@ export class PipelineStage implements Stage {
 
   /**
    * The stages become the pipeline's, whose `destroy` destroys them; they must have no open sequences.
-   * @throws ClusterError named bad-plan for stages that do not follow one another from the first layer to the last
+   * @throws ClusterError named bad-plan for stages that do not follow one another from the first layer to the last, PeerLostError
    */
   static async open(stages: readonly Stage[], options: PipelineOptions = {}): Promise<PipelineStage> {
     const descriptions = await Promise.all(stages.map((stage) => stage.describe()));
     checkOrder(descriptions);
-    return new PipelineStage(stages, descriptions, options);
+    const ring = options.handing === false ? undefined : await Ring.connect(stages);
+    return new PipelineStage(stages, descriptions, ring, options);
   }
 
   async describe(): Promise<StageDescription> {
@@ -334,6 +349,8 @@ export class PipelineStage implements Stage {
    */
   async abandon(): Promise<readonly (Stage | undefined)[]> {
     this.#failure ??= new ClusterError("refused", "Cannot use the pipeline: it was given up");
+    // Steps that wait for a stage which is gone, or was never asked, would wait for ever.
+    await this.#ring?.end();
     return Promise.all(
       this.#stages.map(async (use, k) => {
         await this.#lanes[k]?.idle();
@@ -361,6 +378,7 @@ export class PipelineStage implements Stage {
   #pass(batch: Batch, indices: readonly number[]): { readonly choice: Choice; readonly result: Promise<StepOutput> } {
     const entries = indices.flatMap((index) => batch.entries[index] ?? []);
     const sequences = entries.map(({ sequence }) => this.#sequence(sequence));
+    if (this.#ring && isHandable(batch)) return this.#passHanded(this.#ring, batch, indices, entries, sequences);
     const tokens = Promise.all(
       entries.map(async ({ tokens: named, verify = 0 }, place) => {
         const ids = named === "sampled" ? [await known(sequences[place]?.last)] : named;
@@ -383,7 +401,9 @@ export class PipelineStage implements Stage {
           const step: Batch = {
             ...batch,
             // A stage that has an embedding needs the ids; the last of several only their number, and how many of them to verify.
-            entries: own.map((entry, place) => (lastStage === 0 ? entry : { ...entry, tokens: (ids[place] ?? []).slice(0, named(entry)) })),
+            entries: own.map((entry, place) =>
+              lastStage === 0 ? entry : { ...entry, tokens: (ids[place] ?? []).slice(0, tokensNamed(entry)) },
+            ),
           };
           return async () => {
             if (batch.output !== "sample" || !tellsTokens(stage)) return stage.forward(step);
@@ -420,8 +440,63 @@ export class PipelineStage implements Stage {
       if ((counts[index] ?? 0) === 0 || entries[index]?.quiet === true) continue;
       sequence.last = ids.then((all) => all[end - 1]);
       sequence.last.catch(() => undefined);
+      sequence.handed = Promise.resolve(undefined);
     }
     return { choice: { entries: indices, counts, step, ids, toldLogprobs: () => told?.logprobs }, result };
+  }
+
+  /** As `#pass`, where stages hand on by themselves. */
+  #passHanded(
+    ring: Ring,
+    batch: Batch,
+    indices: readonly number[],
+    entries: readonly BatchEntry[],
+    sequences: readonly Sequence[],
+  ): { readonly choice: Choice; readonly result: Promise<StepOutput> } {
+    const counts = entries.map((entry) => (batch.output === "sample" ? toldRows(entry) : 0));
+    let before = 0;
+    const ends = counts.map((count, index) => {
+      before += count;
+      return count === 0 || entries[index]?.quiet === true ? undefined : before - 1;
+    });
+    const handed = sequences.map(({ slots, last, drafts, handed }, index) => {
+      const entry = entries[index] ?? { sequence: 0 as SequenceSlot, tokens: [] };
+      const ids = async (): Promise<readonly number[]> => {
+        const { tokens, verify = 0 } = entry;
+        const named = tokens === "sampled" ? [await known(last)] : tokens;
+        return verify > 0 ? [...named, ...(await drafts).slice(0, verify)] : named;
+      };
+      return { entry, slots, handed, ids, place: ends[index] };
+    });
+    const { sent, told } = passHanded(
+      ring,
+      this.#lanes,
+      batch,
+      handed,
+      sequences.flatMap(({ tails }) => tails),
+    );
+    sent.catch((error: unknown) => this.#fail(error));
+    told.catch((error: unknown) => this.#fail(error));
+    let logprobs: ToldStep["logprobs"];
+    const result = told.then((step) => {
+      logprobs = step.logprobs;
+      return step.output;
+    });
+    const [step, ids] = [result.then((output) => output.step), told.then(({ tokens }) => tokens)];
+    for (const each of [result, step, ids]) each.catch(() => undefined);
+    const through = sent.then(
+      () => undefined,
+      () => undefined,
+    );
+    for (const [index, sequence] of sequences.entries()) {
+      for (const k of sequence.tails.keys()) sequence.tails[k] = through;
+      const end = ends[index];
+      if (end === undefined) continue;
+      sequence.last = ids.then((all) => all[end]);
+      sequence.last.catch(() => undefined);
+      sequence.handed = sent.catch(() => undefined);
+    }
+    return { choice: { entries: indices, counts, step, ids, toldLogprobs: () => logprobs }, result };
   }
 
   async #read<T>(first: number, count: number, what: (choice: Choice) => Promise<readonly T[]>): Promise<readonly (readonly T[])[]> {
@@ -445,6 +520,7 @@ export class PipelineStage implements Stage {
       group: used.indexOf(Math.min(...used)),
       length,
       last: Promise.resolve(undefined),
+      handed: Promise.resolve(undefined),
       drafts: Promise.resolve([]),
     });
   }
@@ -486,11 +562,6 @@ export class PipelineStage implements Stage {
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
   }
-}
-
-/** Tokens that an entry names itself: those that it verifies follow. */
-function named({ tokens }: BatchEntry): number {
-  return tokens === "sampled" ? 1 : tokens.length;
 }
 
 async function known(last: Promise<number | undefined> | undefined): Promise<number> {

@@ -54,8 +54,14 @@ export function batchOf({ entries, output, capture, drafts, logprobs, chain }: z
   };
 }
 
+/** A step's output as it travels: numbers and tensors. */
+export interface StepBody {
+  readonly step: number;
+  readonly hidden?: Tensor;
+}
+
 /** @param tokens rows of the step @param vocabSize columns of logits */
-export function outputBody(output: StepOutput, tokens: number, vocabSize: number, activations: ActivationFormat): unknown {
+export function outputBody(output: StepOutput, tokens: number, vocabSize: number, activations: ActivationFormat): StepBody {
   const { step, logits, hidden, layerHidden, routing } = output;
   return {
     step,

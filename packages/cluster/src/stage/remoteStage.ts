@@ -17,7 +17,8 @@ import type { FrameChannel } from "../wire/channel.ts";
 import type { ActivationFormat } from "../wire/tensor.ts";
 import { batchBody, entryRows, outputOf, samplingBody, snapshotBody, snapshotOf } from "./messages.ts";
 import * as schemas from "./schemas.ts";
-import type { DraftedStep, Drafting, TellingStage, ToldStep } from "./toldStep.ts";
+import type { Handing, HandingStage } from "./handing.ts";
+import type { DraftedStep, Drafting, ToldStep } from "./toldStep.ts";
 
 export interface RemoteStageOptions extends CallerOptions {
   /** How hidden states travel, both ways; f32 by default. Logits and captures are always f32. */
@@ -36,7 +37,7 @@ export function remoteStage(channel: FrameChannel, options: RemoteStageOptions):
 }
 
 /** Calls reject with PeerLostError once the other side is gone, and otherwise as the stage there does: errors keep name, message and code. */
-export class RemoteStage implements TellingStage {
+export class RemoteStage implements HandingStage {
   readonly #caller: Caller;
   readonly #target: number;
   readonly #activations: ActivationFormat;
@@ -56,6 +57,10 @@ export class RemoteStage implements TellingStage {
 
   get traffic(): Readonly<Traffic> {
     return this.#caller.traffic;
+  }
+
+  get peer(): string {
+    return this.#caller.peer;
   }
 
   /** Resolves when the other side is gone. */
@@ -108,6 +113,24 @@ export class RemoteStage implements TellingStage {
   async forwardTold(batch: Batch): Promise<ToldStep> {
     const { output, tokens, logprobs } = await this.#call("forwardTold", batchBody(batch, this.#activations), schemas.toldStep);
     return { output: outputOf(output, rowsOf(batch)), tokens, ...(logprobs && { logprobs }) };
+  }
+
+  async forwardHanded(batch: Batch, handing: Handing): Promise<ToldStep> {
+    const body = { ...batchBody(batch, this.#activations), handing };
+    const { output, tokens, logprobs } = await this.#call("forwardHanded", body, schemas.toldStep);
+    return { output: outputOf(output, rowsOf(batch)), tokens, ...(logprobs && { logprobs }) };
+  }
+
+  listenFor(peer: string): Promise<string> {
+    return this.#call("listenFor", { peer }, schemas.addressResult);
+  }
+
+  async handTo(address: string): Promise<void> {
+    await this.#call("handTo", { address }, schemas.nothing);
+  }
+
+  async unhand(): Promise<void> {
+    await this.#call("unhand", null, schemas.nothing);
   }
 
   /** Of a stage that drafts at once. */

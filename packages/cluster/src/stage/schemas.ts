@@ -110,6 +110,24 @@ export const samplingCall = z.strictObject({
   history: z.strictObject({ promptIds: ids, generatedIds: ids }).optional(),
 });
 export const stepCall = z.strictObject({ batch, activations: formats });
+const handNumber = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+export const handing = z.strictObject({
+  take: handNumber.optional(),
+  after: handNumber.optional(),
+  give: z
+    .strictObject({
+      number: handNumber,
+      tokens: z
+        .array(z.strictObject({ sequence: slot, place: index }))
+        .max(MAX_ENTRIES)
+        .optional(),
+    })
+    .optional(),
+});
+export const handedStepCall = stepCall.extend({ handing });
+export const listenCall = z.strictObject({ peer: z.string().max(200) });
+export const handToCall = z.strictObject({ address: z.string().max(4096) });
+export const addressResult = z.string().max(4096);
 const perEntry = z.array(z.array(index).max(MAX_STEP_TOKENS)).max(MAX_ENTRIES);
 export const drafting = z.strictObject({ guesses: perEntry, following: perEntry, drafts: z.int().min(1).max(MAX_DRAFTS) });
 export const draftedStepCall = stepCall.extend({ drafting });

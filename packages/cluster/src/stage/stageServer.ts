@@ -1,22 +1,28 @@
 /**
  * Answers the frames of one client by calling a stage. Several clients may share a stage, each over a channel of its own: a client has its own step numbers, touches only the
- * sequences and KV blocks that it opened or retained, and whatever it left open is closed when its channel ends.
+ * sequences and KV blocks that it opened or retained, and whatever it left open is closed when its channel ends. Steps may come by a line from another stage (handedSteps.ts): what is
+ * asked for after one waits until it has begun.
  */
 import { type KvBlock, ModelError, type SequenceSlot, type Stage } from "@shoal/model";
 import type { z } from "zod";
 import { ClusterError } from "../errors.ts";
 import { type Dispatch, answerCalls, parsed } from "../wire/calls.ts";
 import type { FrameChannel } from "../wire/channel.ts";
-import { batchOf, entryRows, outputBody, samplingOf, snapshotBody, snapshotOf } from "./messages.ts";
+import { HandedSteps, type ToldBody } from "./handedSteps.ts";
+import type { Lines } from "./handing.ts";
+import { type StepBody, batchOf, entryRows, outputBody, samplingOf, snapshotBody, snapshotOf } from "./messages.ts";
 import * as schemas from "./schemas.ts";
 import { KEPT_STEPS, StepNumbers, type StepRun } from "./stepNumbers.ts";
 import { draftsAtOnce } from "./toldStep.ts";
+import { Turnstile } from "./turnstile.ts";
 
 type StepCall = ReturnType<typeof parsed<typeof schemas.stepCall>>;
 
 export interface StageServerOptions {
   /** Whether a client's `destroy` destroys the stage, or only ends the client's own use of it; true by default. */
   readonly ownsStage?: boolean;
+  /** How it reaches other stages; without them it hands nothing on. */
+  readonly lines?: Lines;
 }
 
 /**
@@ -39,19 +45,46 @@ export class StageServer {
   /** How often this client holds each block. */
   readonly #holds = new Map<KvBlock, number>();
   readonly #steps = new StepNumbers();
+  readonly #turns = new Turnstile();
+  readonly #handed: HandedSteps;
   #vocabSize: Promise<number> | undefined;
   #ended = false;
 
-  constructor(stage: Stage, { ownsStage = true }: StageServerOptions = {}) {
+  constructor(stage: Stage, { ownsStage = true, lines }: StageServerOptions = {}) {
     this.#stage = stage;
     this.#ownsStage = ownsStage;
+    this.#handed = new HandedSteps(lines);
   }
 
-  /** Begins a call's work before it returns: the stage gets calls in the order of their frames. */
+  /** The stage gets calls in the order of their frames: a call's work begins before this returns, or when a step that waits for its input has begun. */
   readonly dispatch: Dispatch = (_target, method, body) => {
     switch (method) {
+      // What needs no turn, because it changes nothing, or must not wait.
       case "describe":
         return this.#stage.describe();
+      case "sampled":
+      case "drafted":
+      case "logprobs": {
+        const { first, count } = parsed(schemas.readCall, method, body);
+        return this.#read(method, first, count);
+      }
+      case "listenFor":
+        return this.#handed.listenFor(parsed(schemas.listenCall, method, body).peer);
+      case "handTo":
+        return this.#handed.handTo(parsed(schemas.handToCall, method, body).address);
+      case "unhand":
+        return this.#handed.end();
+      case "destroy":
+        return this.#destroy();
+      case "forwardHanded":
+        return this.#stepHanded(parsed(schemas.handedStepCall, method, body));
+      default:
+        return this.#turns.run(() => this.#dispatch(method, body));
+    }
+  };
+
+  #dispatch(method: string, body: unknown): unknown {
+    switch (method) {
       case "open":
         return this.#open(parsed(schemas.openCall, method, body).prefix as readonly number[] as readonly KvBlock[]);
       case "retain":
@@ -84,22 +117,15 @@ export class StageServer {
         return this.#stepAndTell(parsed(schemas.stepCall, method, body));
       case "forwardDrafted":
         return this.#stepAndDraft(parsed(schemas.draftedStepCall, method, body));
-      case "sampled":
-      case "drafted":
-      case "logprobs": {
-        const { first, count } = parsed(schemas.readCall, method, body);
-        return this.#read(method, first, count);
-      }
-      case "destroy":
-        return this.#ownsStage ? this.#stage.destroy() : this.end();
       default:
         throw new ClusterError("refused", `Cannot call '${method}': a stage has no such method`);
     }
-  };
+  }
 
   /** Closes what the client left open. */
   async end(): Promise<void> {
     this.#ended = true;
+    this.#handed.end();
     const sequences = [...this.#sequences];
     this.#sequences.clear();
     const holds = [...this.#holds];
@@ -182,13 +208,33 @@ export class StageServer {
     }
   }
 
-  async #stepAndTell(call: StepCall): Promise<unknown> {
+  async #destroy(): Promise<void> {
+    this.#handed.end();
+    await (this.#ownsStage ? this.#stage.destroy() : this.end());
+  }
+
+  async #stepAndTell(call: StepCall): Promise<ToldBody> {
     const { step, output } = await this.#step("forward", call);
     const [[tokens], [logprobs]] = await Promise.all([
       this.#read("sampled", step, 1),
       call.batch.logprobs === true ? this.#read("logprobs", step, 1) : [],
     ]);
-    return { output, tokens, ...(logprobs !== undefined && { logprobs }) };
+    return { output, tokens: tokens as readonly number[], ...(logprobs !== undefined && { logprobs }) };
+  }
+
+  /** A step whose input comes by a line, or whose output goes on by one. */
+  #stepHanded({ batch, activations, handing }: z.infer<typeof schemas.handedStepCall>): Promise<ToldBody> {
+    const run = async (): Promise<ToldBody> => {
+      const call = { batch: this.#handed.filled(batch, handing), activations };
+      if (batch.output === "sample") return this.#stepAndTell(call);
+      return { output: (await this.#step("forward", call)).output, tokens: [] };
+    };
+    const input = this.#handed.input(handing);
+    return this.#handed.passOn(
+      // Begins at once where nothing is to be waited for.
+      (async () => this.#turns.run(run, input))(),
+      handing,
+    );
   }
 
   async #stepAndDraft({ batch: given, activations, drafting }: z.infer<typeof schemas.draftedStepCall>): Promise<unknown> {
@@ -205,7 +251,7 @@ export class StageServer {
     return { ...told, output: outputBody({ ...output, step }, rows, await this.#vocabSize, activations) };
   }
 
-  async #step(method: "forward" | "draft", call: StepCall): Promise<{ readonly step: number; readonly output: unknown }> {
+  async #step(method: "forward" | "draft", call: StepCall): Promise<{ readonly step: number; readonly output: StepBody }> {
     const batch = batchOf(call.batch);
     for (const { sequence } of batch.entries) this.#own(sequence);
     // Further drafts are steps too.

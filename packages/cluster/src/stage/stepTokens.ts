@@ -7,7 +7,7 @@ import * as schemas from "./schemas.ts";
 
 const stepSchema = z.object({ batch: schemas.batch });
 
-const STEPS: readonly string[] = ["forward", "forwardTold", "forwardDrafted"];
+const STEPS: readonly string[] = ["forward", "forwardTold", "forwardDrafted", "forwardHanded"];
 
 /** 0 for everything but a step, and for what the stage will refuse. */
 export function stepTokens(frame: Frame): number {
