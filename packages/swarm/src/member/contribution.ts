@@ -179,8 +179,11 @@ export class Contribution {
       }
     }
     this.#phase({ name: "leaving" });
-    if (this.#helping) await this.#leaveHelping(this.#helping);
-    else {
+    if (this.#helping) {
+      this.#handsOver = true;
+      this.#announce("leaving");
+      await this.#helping.handOver();
+    } else {
       this.#announce("leaving");
       await this.#handOver();
     }
@@ -331,23 +334,6 @@ export class Contribution {
     await this.take(signal).catch((error: unknown) => {
       if (!signal.aborted) throw error;
     });
-  }
-
-  /** Holds on until the stage has its experts from somebody else, or it looks as if nobody will load them. */
-  async #leaveHelping(helping: Helping): Promise<void> {
-    const { peers } = this.#options.member;
-    this.#handsOver = true;
-    this.#announce("leaving");
-    const state = { ended: false };
-    void helping.ended.then(() => (state.ended = true));
-    const end = this.#clock.now() + HANDOVER_MS;
-    // Time enough to be heard, and for those who wait to come.
-    let hopedAt = this.#clock.now();
-    while (!state.ended && !peers.expelled && this.#clock.now() < end && this.#clock.now() - hopedAt < MOVING_MS) {
-      await this.#sleep(LEAVE_LOOK_MS);
-      if (peers.directory.peers().some(({ peer, state: at }) => at === "waiting" && peer !== helping.peer)) hopedAt = this.#clock.now();
-    }
-    helping.close("this peer leaves");
   }
 
   async #loadExperts(held: HeldExperts, signal: AbortSignal): Promise<ExpertShard> {

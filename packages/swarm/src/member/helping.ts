@@ -4,6 +4,7 @@ import { expertBytes, shardActivationBytes } from "@shoal/model";
 import { type Clock, pause } from "../clock.ts";
 import { deferred } from "../deferred.ts";
 import { SwarmError, malformed } from "../errors.ts";
+import type { Link } from "../link/link.ts";
 import { linkChannel } from "../link/linkChannel.ts";
 import type { LayerRange } from "../plan/range.ts";
 import { serveHelp } from "../experts/helperPort.ts";
@@ -12,6 +13,10 @@ import type { SwarmMember } from "./entry.ts";
 
 /** For the other to measure the link and to make up its mind; more might come later that it waits for. */
 const DECIDE_MS = 15_000;
+/** For somebody else to load the same when this peer leaves; and until it looks as if nobody would: time enough to be heard, and for those who wait to come. */
+const HANDOVER_MS = 60_000;
+const HOPE_MS = 5000;
+const LOOK_MS = 100;
 
 export interface HelpingOptions {
   readonly member: SwarmMember;
@@ -31,13 +36,15 @@ export class Helping {
   readonly held: HeldExperts;
   /** Resolves, with the reason, when they are not wanted any more, or the other is gone. */
   readonly ended: Promise<Error>;
-  readonly #close: (reason: string) => void;
+  readonly #options: HelpingOptions;
+  readonly #link: Link;
 
-  private constructor(peer: string, held: HeldExperts, ended: Promise<Error>, close: (reason: string) => void) {
-    this.peer = peer;
+  private constructor(options: HelpingOptions, held: HeldExperts, link: Link) {
+    this.peer = options.peer;
     this.held = held;
-    this.ended = ended;
-    this.#close = close;
+    this.ended = link.closed;
+    this.#options = options;
+    this.#link = link;
   }
 
   /** Resolves when experts are held; with the reason where none are wanted of this peer. @throws whatever the signal is aborted with */
@@ -84,14 +91,25 @@ export class Helping {
       // The device is free again then.
       if (outcome instanceof Error) await loading;
       signal.throwIfAborted();
-      return outcome instanceof Error ? outcome : new Helping(peer, outcome, link.closed, (reason) => link.close(reason));
+      return outcome instanceof Error ? outcome : new Helping(options, outcome, link);
     } finally {
       signal.removeEventListener("abort", stop);
     }
   }
 
-  close(reason: string): void {
-    this.#close(reason);
+  /** This peer says that it leaves: holds on until the stage has its experts from somebody else, or it looks as if nobody will load them. */
+  async handOver(): Promise<void> {
+    const { member, clock } = this.#options;
+    const { peers } = member;
+    const state = { ended: false };
+    void this.ended.then(() => (state.ended = true));
+    const end = clock.now() + HANDOVER_MS;
+    let hopedAt = clock.now();
+    while (!state.ended && !peers.expelled && clock.now() < end && clock.now() - hopedAt < HOPE_MS) {
+      await pause(clock, LOOK_MS);
+      if (peers.directory.peers().some((one) => one.state === "waiting" && one.peer !== this.peer)) hopedAt = clock.now();
+    }
+    this.#link.close("this peer leaves");
   }
 }
 
