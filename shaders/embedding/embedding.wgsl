@@ -1,7 +1,7 @@
 // out[t] = table[id of token t]; a token that the host does not know yet is the one last sampled, or last drafted, for its sequence.
 //
 // With CHAINED it also puts into the batch, for whoever comes after it, the places that the host does not know either: where the last verified step (settle/settle.wgsl) left its
-// sequences. In the batch (packages/kernels/src/batch.ts) positions FROM_FIRST + i are i behind the first row that was verified, FROM_LAST + i behind the last that stands; an output
+// sequences. In the batch (packages/kernels/src/batch.ts) positions FROM_FIRST + i are i behind the first row that was verified, FROM_LAST + i behind the last that stands, modulo 2^30, so that i may be negative; an output
 // row MOVES + r is as many rows behind r as drafts of its sequence were right; tokens FROM_RING + o, which stay, are what output o of the step in ring row batch[3] chose.
 //
 // weights     [rows of this part, 16 CHUNKS] in WEIGHT_FORMAT (bf16, f16, f32): rows ROW_START .. ROW_START + ROW_COUNT of the table [VOCAB, ..]
@@ -51,7 +51,7 @@ fn place(token: u32) {
   let position = token_position(token);
   if (position >= FROM_FIRST) {
     let at = settled[token_sequence(token)];
-    batch[BATCH_HEADER + MAX_TOKENS + token] = at.x + select(0u, at.y, position >= FROM_LAST) + (position & OFFSET);
+    batch[BATCH_HEADER + MAX_TOKENS + token] = (at.x + select(0u, at.y, position >= FROM_LAST) + position) & OFFSET;
   }
 }
 #endif

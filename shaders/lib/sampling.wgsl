@@ -2,7 +2,7 @@
 //
 //   @group(0) @binding(n) var<storage, read> params: array<vec4<u32>>;
 //
-// Row s of params, four vectors (packages/kernels/src/sample/params.ts): temperature f32, topP f32, topK u32, minP f32; seed low, seed high, 2 unused; repetition, frequency
+// Row s of params, four vectors (packages/kernels/src/sample/params.ts): temperature f32, topP f32, topK u32, minP f32; seed low, seed high, what positions of the batch are counted from, unused; repetition, frequency
 // and presence penalty f32, whether logits are adjusted; 4 unused.
 #include "lib/order.wgsl"
 

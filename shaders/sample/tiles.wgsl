@@ -50,8 +50,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let token = output_row(row);
   let sequence = token_sequence(token);
   let settings = params[sequence * 4u];
-  let seed = params[sequence * 4u + 1u].xy;
-  let position = token_position(token) + AHEAD;
+  let stream = params[sequence * 4u + 1u];
+  let seed = stream.xy;
+  let position = stream.z + token_position(token) + AHEAD;
   let greedy = is_greedy(settings);
   let rate = 1.0 / max(bitcast<f32>(settings.x), MIN_TEMPERATURE);
   let threshold = scratch[head];

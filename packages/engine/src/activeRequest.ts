@@ -21,8 +21,6 @@ export interface Placement {
   chosen: number;
   /** Made after its last token, to be verified by its next step. */
   drafts: StreamDrafts | undefined;
-  /** Positions that were computed here without a run of the MTP module over them. */
-  unseen: number;
 }
 
 export class ActiveRequest implements RunningRequest {

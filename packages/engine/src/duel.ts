@@ -17,7 +17,7 @@ const MEDIAN_ERROR = 1.4826 * 1.2533;
 export class Duel {
   readonly challenger: number;
   readonly used: number;
-  /** In the order of a pair. Drafts come before plain steps: over what these compute the module does not run, and right after it drafts are poor. */
+  /** In the order of a pair. Drafts come before plain steps: over what these compute the module does not run, so that right after them it knows less. */
   readonly #order: readonly [number, number];
   #turn = 0;
   #ms = 0;

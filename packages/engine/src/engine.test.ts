@@ -435,11 +435,14 @@ describe("Engine", () => {
     withEngine({ chains, mistaken: () => false, maxOutputs: 8, contextTokens: 400, blocks: 200 }, async (engine, stage) => {
       const wish = request(range(1, 5), { maxNewTokens: 390, stopTokenIds: [] });
       expect(await collect(engine.submit(wish))).toEqual(expected(wish, 400));
-      // After plain steps drafts are tried with the next prompt.
-      expect(await collect(engine.submit(wish))).toEqual(expected(wish, 400));
       const plain = stage.steps.filter(({ sampled }) => sampled.length === 1).length;
       expect(plain).toBeGreaterThan(20);
       expect(stage.drafts.length).toBeGreaterThan(1);
+      // Not for short answers: those end before drafts have paid.
+      const before = stage.drafts.length;
+      const short = request(range(1, 5), { maxNewTokens: 16, stopTokenIds: [] });
+      expect(await collect(engine.submit(short))).toEqual(expected(short, 400));
+      expect(stage.drafts.length).toBe(before);
     }),
   );
 

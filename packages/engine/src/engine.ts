@@ -35,8 +35,11 @@ export interface EngineOptions {
   readonly reopen?: (lost: unknown) => Promise<Stage>;
 }
 
-/** Positions of a stream that the MTP module may not have run over for its drafts to be as good as ever: so many, or this part of all. */
-const FEW_UNSEEN = 16;
+/**
+ * Tokens of an answer before drafts are made for it, if that is the engine's choice: a short one ends before they have paid for the module's run over its prompt, for the change from steps
+ * that do without, and for the wait at its end for which were right.
+ */
+const TOKENS_BEFORE_DRAFTS = 16;
 
 export class Engine implements InferenceEngine {
   readonly #options: EngineOptions;
@@ -260,7 +263,6 @@ export class Engine implements InferenceEngine {
         length: found.tokens,
         chosen: request.generated.length,
         drafts: undefined,
-        unseen: 0,
       };
       if (request.cachedTokens === undefined) this.#count({ cachedTokens: found.tokens });
       request.admitted(placement, found.tokens);
@@ -318,10 +320,7 @@ export class Engine implements InferenceEngine {
     this.#count({ steps: 1 });
     const rows = rowsOf(entries);
     const decodes = entries.every(isDecode);
-    for (const entry of entries) {
-      entry.placement.length += rowCount(entry);
-      entry.placement.unseen += rowCount(entry);
-    }
+    for (const entry of entries) entry.placement.length += rowCount(entry);
     for (const { placement, quiet } of entries) if (!quiet) placement.chosen++;
     this.#readings.add({ step, rows, decodes, logprobs: batch.logprobs === true, masked: entries.some(({ masks }) => masks) });
     for (const entry of entries) await this.#rememberPrompt(entry);
@@ -341,13 +340,11 @@ export class Engine implements InferenceEngine {
     if (drafts === false || !this.#running.some(({ request }) => request.takesDrafts)) return 0;
     const most = Math.min(maxDrafts, drafts.most ?? maxDrafts, room);
     if (most < 1) return 0;
-    return this.#speculation.next(streams, { least: Math.min(drafts.least ?? 0, most), most, seen: this.#seen });
-  }
-
-  /** Whether the MTP module ran over nearly all that the streams hold, what they share with others aside. */
-  get #seen(): boolean {
-    const sum = (of: (placement: Placement) => number): number => this.#running.reduce((all, { placement }) => all + of(placement), 0);
-    return sum(({ unseen }) => unseen) <= Math.max(FEW_UNSEEN * this.#running.length, sum(({ length }) => length) / FEW_UNSEEN);
+    const least = Math.min(drafts.least ?? 0, most);
+    const begun = this.#running.some(({ request, placement }) => request.takesDrafts && placement.chosen >= TOKENS_BEFORE_DRAFTS);
+    if (begun) return this.#speculation.next(streams, { least, most });
+    this.#speculation.rest();
+    return least;
   }
 
   /** Whether a step that verifies drafts need not wait for the one before: nobody's next token depends on what is known here. */

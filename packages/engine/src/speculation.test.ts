@@ -34,7 +34,7 @@ function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams 
   let answered = -1;
   while (outcome.tokens < tokens * streams) {
     if (random() < 0.01) busy = !busy;
-    const drafts = pacer.next(streams, { least, most, seen: true });
+    const drafts = pacer.next(streams, { least, most });
     expect(drafts).toBeGreaterThanOrEqual(least);
     expect(drafts).toBeLessThanOrEqual(most);
     // Plain steps are read several at once.
@@ -112,21 +112,24 @@ describe("SpeculationPacer", () => {
         }
   });
 
-  it("drafts after plain steps only once the module has seen what streams hold", () => {
+  it("takes no account of steps while it rests", () => {
     const pacer = new SpeculationPacer(3, 1);
-    const step = (drafts: number): void => pacer.record({ drafts, steps: 10, ms: 10, verified: [] });
-    const next = (seen: boolean): number => pacer.next(1, { least: 0, most: 3, seen });
-    expect(next(false)).toBe(0);
-    expect(next(true)).toBe(1);
-    // It goes on until its block is through.
-    expect(next(false)).toBe(1);
-    step(1);
-    step(1);
-    expect(next(false)).toBe(0);
-    step(0);
-    step(0);
-    expect(next(false)).toBe(0);
-    expect(next(true)).toBe(1);
+    const step = (drafts: number, ms: number): void => pacer.record({ drafts, steps: 10, ms, verified: [] });
+    const next = (): number => pacer.next(1, { least: 0, most: 3 });
+    const block = (drafts: number, ms: number): void => {
+      expect(next()).toBe(drafts);
+      for (let i = 0; i < 2; i++) step(drafts, ms);
+    };
+    block(1, 10);
+    pacer.rest();
+    // As if plain steps took no time at all.
+    for (let i = 0; i < 100; i++) step(0, 0.001);
+    // Drafts that are always right then still win.
+    for (let pair = 0; pair < 7; pair++) {
+      block(0, 10);
+      if (next() === 1) block(1, 10);
+    }
+    expect(next()).toBe(1);
   });
 
   it("drafts nothing where answers are too short for what the module's run over their prompts costs", () => {

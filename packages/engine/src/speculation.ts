@@ -33,8 +33,6 @@ export interface DraftRoom {
   readonly least: number;
   /** That there is room for. */
   readonly most: number;
-  /** Whether the module ran over all, or nearly all, that the streams hold: after plain steps its drafts are poor, and say little of what they would be. */
-  readonly seen: boolean;
 }
 
 /** Steps before the first duel of a number, for each stream: rows of many streams share the weights already, and drafts for them pay less often. */
@@ -151,9 +149,7 @@ export class SpeculationPacer {
   readonly #acceptance: readonly Acceptance[];
   readonly #situations = new Map<number, Situation>();
   #situation: Situation | undefined;
-  #room: DraftRoom = { least: 0, most: 0, seen: true };
-  /** Whether the step before drafted. */
-  #drafting = false;
+  #room: DraftRoom = { least: 0, most: 0 };
 
   /** @param begins drafts a step before anything is known */
   constructor(maxDrafts: number, begins = 0) {
@@ -176,10 +172,7 @@ export class SpeculationPacer {
     const { duel, used } = situation;
     // A number that there is no room for now is not compared now.
     if (duel && !(this.#allowed(duel.challenger) && this.#allowed(used))) this.#end(situation);
-    const wanted = Math.min(Math.max(inUse(situation), room.least), room.most);
-    const drafts = wanted > 0 && !room.seen && !this.#drafting ? room.least : wanted;
-    this.#drafting = drafts > 0;
-    return drafts;
+    return Math.min(Math.max(inUse(situation), room.least), room.most);
   }
 
   #newSituation(streams: number, { least, most }: DraftRoom): Situation {
@@ -187,6 +180,11 @@ export class SpeculationPacer {
     const begins = streams > MOST_BEGINNING ? 0 : Math.min(this.#begins, most);
     const duel = begins > least ? new Duel(begins, least) : undefined;
     return { choices, used: least, duel, uncounted: UNCOUNTED_STEPS, sinceDuel: 0, tokens: 0, promptTokens: undefined };
+  }
+
+  /** Until `next`, what is recorded says nothing of how long steps take: what is used then is not this pacer's choice. */
+  rest(): void {
+    this.#situation = undefined;
   }
 
   record({ drafts, steps, ms, verified, afterPrompt = false }: StepResult): void {

@@ -21,6 +21,7 @@ const FROM_RING = 0xf0000000;
 const FROM_FIRST = 0x80000000;
 const FROM_LAST = 0xc0000000;
 const MOVES = 0x80000000;
+const OFFSET = 0x3fffffff;
 
 /** the token that its output number `output` chose, */
 export function tokenFromRing(output: number): number {
@@ -40,6 +41,14 @@ export function positionFromLast(offset: number): number {
 /** and an output row that is as many rows behind `first`, its sequence's first row in this step, as drafts were right. */
 export function rowAfterRight(first: number): number {
   return MOVES + first;
+}
+
+/** A position, or what stands for one, as it is counted from position `first` on. */
+export function positionWithin(position: number, first: number): number {
+  if (position < FROM_FIRST) return position - first;
+  const from = position < FROM_LAST ? FROM_FIRST : FROM_LAST;
+  // Modulo 2^30, as the device adds it up.
+  return from + ((position - from - first) & OFFSET);
 }
 
 /** In place of the token that is known to follow an output row: one is chosen. */

@@ -7,6 +7,7 @@ export {
   encodeBatch,
   positionFromFirst,
   positionFromLast,
+  positionWithin,
   rowAfterRight,
   tokenFromDraft,
   tokenFromRing,
@@ -48,6 +49,7 @@ export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
 export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";
 export {
+  FIRST_POSITION_WORD,
   GREEDY,
   type LogitAdjustments,
   MIN_TEMPERATURE,

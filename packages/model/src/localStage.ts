@@ -9,6 +9,7 @@ import {
   encodeSamplingParams,
   isShortContext,
   positionFromLast,
+  positionWithin,
   settledBytes,
   tokenFromDraft,
 } from "@shoal/kernels";
@@ -19,6 +20,7 @@ import { type KvRange, type KvSnapshot, exportKv, importKv } from "./kvTransfer.
 import { LogitAdjuster } from "./logitAdjuster.ts";
 import { logprobRing, readLogprobs } from "./logprobRing.ts";
 import type { ExpertShard } from "./experts/expertShard.ts";
+import { MtpWindow } from "./mtpWindow.ts";
 import { type MtpRecycling, type StepShape, Programs } from "./programs.ts";
 import type { NumericMode, RecordedStep } from "./recorder.ts";
 import { checkAdapter } from "./requirements.ts";
@@ -115,6 +117,7 @@ export class LocalStage implements Stage {
   readonly #adjuster: LogitAdjuster;
   readonly #logprobs: StepRing;
   readonly #planner: StepPlanner;
+  readonly #mtpWindow: MtpWindow | undefined;
   readonly #experts: ExpertShard | undefined;
   #trace: Trace | undefined;
   #step = 0;
@@ -162,6 +165,7 @@ export class LocalStage implements Stage {
       lengthOf: (sequence) => this.kv.length(sequence),
       isSettled: (sequence) => this.#settled.has(sequence),
     });
+    this.#mtpWindow = weights.mtp && new MtpWindow(gpu, this.kv);
     this.#programs = new Programs({
       gpu,
       config,
@@ -174,6 +178,7 @@ export class LocalStage implements Stage {
       draftSampler: this.#draftSampler,
       adjuster: this.#adjuster,
       logprobRing: this.#logprobs,
+      mtpBlockTable: this.#mtpWindow?.blockTable,
       settled: plan.mtp ? gpu.buffer({ label: "settled drafts", size: settledBytes(maxSequences), kind: "tables" }) : undefined,
     });
   }
@@ -225,11 +230,15 @@ export class LocalStage implements Stage {
 
   #opened(slot: SequenceSlot): SequenceSlot {
     this.#settled.delete(slot);
+    this.#mtpWindow?.forget(slot);
     return slot;
   }
 
   truncate(sequence: SequenceSlot, length: number): Promise<void> {
-    return this.#inTurn(() => this.kv.truncate(sequence, length));
+    return this.#inTurn(() => {
+      this.kv.truncate(sequence, length);
+      this.#mtpWindow?.truncate(sequence, length);
+    });
   }
 
   close(sequence: SequenceSlot): Promise<void> {
@@ -301,7 +310,8 @@ export class LocalStage implements Stage {
   }
 
   async #submitDraft(batch: Batch): Promise<{ plan: PlannedStep; step: number; shape: StepShape }> {
-    if (!this.#plan.mtp) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
+    const window = this.#mtpWindow;
+    if (!window) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
     const { drafts = 1, output, chain = false } = batch;
     const previous = this.#previous?.plan;
     if (chain && this.#previous?.chain !== true) throw new ModelError("bad-batch", "Cannot chain a draft: the step before was not chained");
@@ -317,9 +327,16 @@ export class LocalStage implements Stage {
       throw new ModelError("bad-batch", `Cannot draft ${drafts} tokens in a row, expected 1 to ${MAX_DRAFTS} in a step that samples`);
     // Nothing goes on where every entry is quiet.
     const further = Array.from({ length: plan.chosenRows.length > 0 ? drafts - 1 : 0 }, (_, index) => furtherDraft(plan, index + 1, chain));
-    const submitted = await this.#submit(batch, plan, { kind: "draft", recycles: further.length > 0 }, () => this.#extendFor(further));
-    for (const [index, chain] of further.entries())
-      await this.#submit(batch, chain, { kind: "draft", depth: index + 1, recycles: index + 1 < further.length });
+    const runs = moduleRuns(plan, window);
+    const submitted = await this.#submit(batch, within(plan, runs), { kind: "draft", recycles: further.length > 0 }, () => {
+      this.#extendFor(further);
+      for (const [sequence, { first, start, end }] of runs) {
+        window.run(sequence, { start, end, blocks: this.kv.blocks(sequence) });
+        this.#draftSampler.countFrom(sequence, first);
+      }
+    });
+    for (const [index, next] of further.entries())
+      await this.#submit(batch, within(next, runs), { kind: "draft", depth: index + 1, recycles: index + 1 < further.length });
     return submitted;
   }
 
@@ -455,6 +472,31 @@ export class LocalStage implements Stage {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** Of a sequence: positions that the MTP module runs over in a step, and where it begins to count them. */
+interface ModuleRun {
+  readonly first: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+function moduleRuns({ sequences, positions }: PlannedStep, window: MtpWindow): ReadonlyMap<SequenceSlot, ModuleRun> {
+  const runs = new Map<SequenceSlot, ModuleRun>();
+  for (const [row, slot] of sequences.entries()) {
+    const sequence = slot as SequenceSlot;
+    const position = positions[row] ?? 0;
+    const { first, start } = runs.get(sequence) ?? { first: window.first(sequence, position), start: position };
+    runs.set(sequence, { first, start, end: position + 1 });
+  }
+  return runs;
+}
+
+/** A step with positions as the module counts them. */
+function within(plan: PlannedStep, runs: ReadonlyMap<SequenceSlot, ModuleRun>): PlannedStep {
+  const counted = (position: number, row: number): number =>
+    positionWithin(position, runs.get(plan.sequences[row] as SequenceSlot)?.first ?? 0);
+  return { ...plan, positions: plan.positions.map(counted), places: plan.places.map(counted) };
 }
 
 /** After a drafting step, draft number `index`: a row for each token that was drafted, one position further. */

@@ -62,6 +62,8 @@ export interface ProgramParts {
   readonly draftSampler: SamplerBuffers;
   readonly adjuster: LogitAdjuster;
   readonly logprobRing: StepRing;
+  /** The MTP module's (mtpWindow.ts); absent without one. */
+  readonly mtpBlockTable: GPUBuffer | undefined;
   /** What chained steps leave for the next; absent without an MTP module. */
   readonly settled: GPUBuffer | undefined;
 }
@@ -144,11 +146,12 @@ function chainedBuffers({ sampler: { ring }, settled }: ProgramParts): ChainedBu
 
 /** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
 function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedStep> {
-  const { gpu, config, weights, kv, activations, mode } = parts;
+  const { gpu, config, weights, kv, mode, mtpBlockTable: blockTable } = parts;
   const { mtp, head, embedding: table } = weights;
   const cache = kv.layers[weights.layers.length];
-  if (!mtp || !head || !table || !cache) throw new RangeError("This stage has no MTP module");
-  const recorder = new Recorder(gpu, config, activations, mode, shape.tokens);
+  if (!mtp || !head || !table || !cache || !blockTable) throw new RangeError("This stage has no MTP module");
+  const activations = { ...parts.activations, step: { ...parts.activations.step, blockTable } };
+  const recorder = new Recorder(gpu, config, activations, mode, shape.tokens, shape.short);
   const { mtpEmbedding, mtpInput: joined, finalNormed, recycled, residual } = activations;
   const before = (shape.depth ?? 0) > 0 ? recycled : finalNormed;
   recordEmbedding(recorder, parts, table, mtpEmbedding, shape.chain === true ? chainedBuffers(parts) : undefined);

@@ -6,6 +6,7 @@ import {
   TOKEN_FROM_SAMPLER,
   positionFromFirst,
   positionFromLast,
+  positionWithin,
   rowAfterRight,
   tokenFromDraft,
   tokenFromRing,
@@ -98,7 +99,9 @@ async function checkChained(gpu: GpuContext, shape: Shape, seed: number): Promis
     const settledOf = (sequence = 0): Settled => settled[sequence] ?? { position: 0, right: 0 };
     const sequences = Array.from({ length: tokens }, () => random.integer(SEQUENCES));
     const rows = sequences.map((sequence, t) => {
-      const position: HostPosition = { behind: (["last", "first", "start"] as const)[t % 3] ?? "start", offset: random.integer(9) };
+      const behind = (["last", "first", "start"] as const)[t % 3] ?? "start";
+      const settledAt = behind === "start" ? 0 : settledOf(sequence).position;
+      const position: HostPosition = { behind, offset: random.integer(9), first: random.integer(settledAt + 1) };
       const output = random.integer(RING_ROWS);
       const token = hostToken(random, vocab, t);
       const [moves, first] = [t % 4 < 2, random.integer(tokens)];
@@ -154,9 +157,9 @@ function hostToken(random: Random, vocab: number, t: number): number {
   return t % 7 === 6 ? vocab + random.integer(9) : random.integer(vocab);
 }
 
-function encodedPosition({ behind, offset }: HostPosition): number {
-  if (behind === "start") return offset;
-  return behind === "first" ? positionFromFirst(offset) : positionFromLast(offset);
+function encodedPosition({ behind, offset, first }: HostPosition): number {
+  if (behind === "start") return positionWithin(offset, first);
+  return positionWithin(behind === "first" ? positionFromFirst(offset) : positionFromLast(offset), first);
 }
 
 async function lookUp(gpu: GpuContext, keep: Keep, random: Random, shape: Shape, { step, ids, sequences, chained }: Rows): Promise<void> {

@@ -36,8 +36,10 @@ export interface Settled {
 export interface HostPosition {
   readonly behind: "start" | "first" | "last";
   readonly offset: number;
+  /** What it is counted from. */
+  readonly first: number;
 }
 
-export function positionReference({ behind, offset }: HostPosition, { position, right }: Settled): number {
-  return offset + (behind === "start" ? 0 : behind === "first" ? position : position + right);
+export function positionReference({ behind, offset, first }: HostPosition, { position, right }: Settled): number {
+  return offset - first + (behind === "start" ? 0 : behind === "first" ? position : position + right);
 }

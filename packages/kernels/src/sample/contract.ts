@@ -66,14 +66,16 @@ async function choose(
     const stride = roundUp(vocab, 16);
     const values = new Float64Array(count * vocab);
     const params = new Uint32Array(count * SAMPLING_PARAM_WORDS);
+    // Rows of one sequence may be counted from anywhere.
+    const firstOf = (index: number): number => Math.min(rows[index]?.position ?? 0, index * 3);
     for (const [index, row] of rows.entries()) {
       values.set(Array.from(row.logits), index * vocab);
-      params.set(encodeSamplingParams(row.params), (count - 1 - index) * SAMPLING_PARAM_WORDS);
+      params.set(encodeSamplingParams(row.params, firstOf(index)), (count - 1 - index) * SAMPLING_PARAM_WORDS);
     }
     const words = encodeBatch(
       {
         tokens: rows.map(() => 0),
-        positions: rows.map((_, index) => rows[count - 1 - index]?.position ?? 0),
+        positions: rows.map((_, index) => (rows[count - 1 - index]?.position ?? 0) - firstOf(count - 1 - index)),
         sequences: rows.map((_, index) => index),
         outputRows: rows.map((_, index) => count - 1 - index),
         given,

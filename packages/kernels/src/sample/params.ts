@@ -43,8 +43,15 @@ export function penalizes({ repetitionPenalty = 1, frequencyPenalty = 0, presenc
   return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
 }
 
-/** One slot's row. @throws RangeError for values that mean nothing. */
-export function encodeSamplingParams(parameters: SamplingParams & LogitAdjustments): Uint32Array<ArrayBuffer> {
+/** The word of a row that has what positions in batches are counted from. */
+export const FIRST_POSITION_WORD = 6;
+
+/**
+ * One slot's row.
+ * @param firstPosition what positions in batches are counted from: draws are told apart by positions of the whole sequence
+ * @throws RangeError for values that mean nothing.
+ */
+export function encodeSamplingParams(parameters: SamplingParams & LogitAdjustments, firstPosition = 0): Uint32Array<ArrayBuffer> {
   const { temperature, topP, topK, minP, seed } = parameters;
   const { repetitionPenalty = 1, frequencyPenalty = 0, presencePenalty = 0 } = parameters;
   const check = (name: string, value: number, holds: boolean, expected: string): void => {
@@ -65,6 +72,7 @@ export function encodeSamplingParams(parameters: SamplingParams & LogitAdjustmen
   floats[3] = minP;
   words[4] = Number(BigInt.asUintN(32, seed));
   words[5] = Number(BigInt.asUintN(32, seed >> 32n));
+  words[FIRST_POSITION_WORD] = firstPosition;
   floats.set([repetitionPenalty, frequencyPenalty, presencePenalty], 8);
   words[11] = Number(adjustsLogits(parameters));
   return words;

@@ -1,5 +1,13 @@
 /** Decoding with drafts of the MTP module that the model verifies: what is chosen is what it chooses without them, greedy or drawn. */
-import { type LocalStage, ModelError, type MtpRecycling, NO_TOKEN, type SamplingParameters, type SequenceSlot } from "@shoal/model";
+import {
+  KV_BLOCK_SIZE,
+  type LocalStage,
+  ModelError,
+  type MtpRecycling,
+  NO_TOKEN,
+  type SamplingParameters,
+  type SequenceSlot,
+} from "@shoal/model";
 import { check, report } from "../support/compare.ts";
 import { continuation, prefill, withSequence } from "../support/drive.ts";
 import { readGolden } from "../support/golden.ts";
@@ -176,5 +184,60 @@ export function drafting(models: Models): readonly GpuTest[] {
       report(`${((3 * count) / steps).toFixed(2)} tokens a step`);
     },
   };
-  return [...greedy, chained, drawn];
+  const gaps: GpuTest = {
+    name: "drafts depend on nothing at positions that the module did not run over: not on what another sequence left there, nor on where the sequence began",
+    run: async () => {
+      const on = await models.tiny("w8a32");
+      const cache = on.kv.layers.at(-1)?.buffer;
+      if (!cache) throw new Error("The stage has no KV cache");
+      const ids = (await readGolden("tiny-haystack600.safetensors")).ints("input_ids");
+      /** Logits of drafts after each of 40 tokens, the first of which the module runs over, behind `before` others. */
+      const draftLogits = (left: number, before: number): Promise<readonly number[]> =>
+        withSequence(on, async (sequence) => {
+          on.gpu.write(cache, 0, new Uint8Array(cache.size).fill(left));
+          await prefill(on, sequence, ids.slice(0, before));
+          const all: number[] = [];
+          for (let at = before; at < before + 40; at++) {
+            await on.forward({ entries: [{ sequence, tokens: ids.slice(at, at + 1) }], output: "none" });
+            const { logits = [] } = await on.draft({ entries: [{ sequence, tokens: ids.slice(at + 1, at + 2) }], output: "lastLogits" });
+            all.push(...logits);
+          }
+          return all;
+        });
+      // Bytes 0x3c are numbers in every format of a cache.
+      for (const before of [KV_BLOCK_SIZE, 4 * KV_BLOCK_SIZE]) {
+        const [clean, used] = [await draftLogits(0, before), await draftLogits(0x3c, before)];
+        check(clean.length === 40 * on.config.vocabSize && clean.every(Number.isFinite), "The drafts' logits are not numbers");
+        check(
+          clean.every((value, index) => value === used[index]),
+          `drafts after ${before} tokens without the module depend on what was in its cache there`,
+        );
+      }
+    },
+  };
+  const reseen: GpuTest = {
+    name: "where the module runs over all positions, drafts are the same whether or not it began anew between",
+    run: async () => {
+      const on = await models.tiny("w8a32");
+      const ids = (await readGolden("tiny-haystack600.safetensors")).ints("input_ids").slice(0, 75);
+      const drafts = (again: boolean): Promise<string> =>
+        withSequence(on, async (sequence) => {
+          if (again) {
+            await prefill(on, sequence, ids);
+            await on.forward({ entries: [{ sequence, tokens: [1] }], output: "none" });
+            await on.draft({ entries: [{ sequence, tokens: [2] }], output: "none" });
+            // All that the module ran over is cut off, and all before it.
+            await on.truncate(sequence, 0);
+          }
+          await prefill(on, sequence, ids.slice(0, -1), { next: ids.slice(1) });
+          const { step } = await on.forward({ entries: [{ sequence, tokens: ids.slice(-1) }], output: "sample" });
+          const chosen = (await on.sampled(step, 1)).flat();
+          const made = await on.draft({ entries: [{ sequence, tokens: chosen }], output: "sample", drafts: 3 });
+          return JSON.stringify([chosen, await on.drafted(made.step, 3)]);
+        });
+      const [once, twice] = [await drafts(false), await drafts(true)];
+      check(once === twice, `${twice}, expected ${once}`);
+    },
+  };
+  return [...greedy, chained, drawn, gaps, reseen];
 }
