@@ -157,6 +157,11 @@ async function chatting(): Promise<void> {
     const tokens = (completionTokens - before.completionTokens) / (steps - before.steps);
     console.log(`chats, ${name}: ${tokens.toFixed(2)} tokens a step, prompts' steps included (${equal} of ${pairs.length} answers equal)`);
     console.log(`  ${spread(pairs.map((pair) => pair.plain.ms / pair.drafted.ms))} times as fast as without`);
+    const byLength = questions.map(({ maxNewTokens }, question) => {
+      const own = pairs.filter((_, index) => index % questions.length === question);
+      return `${spread(own.map((pair) => pair.plain.ms / pair.drafted.ms))} of ${maxNewTokens} tokens`;
+    });
+    console.log(`    answers ${byLength.join(", ")}`);
     const processor = pairs.map((pair) => pair.plain.processorMs / pair.drafted.processorMs);
     console.log(`  ${spread(processor)} times as fast by the processor's time`);
     await engine.close();

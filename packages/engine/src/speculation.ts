@@ -12,7 +12,7 @@
  * The module's run over prompts counts too, by what the steps after them take longer and how many tokens come between prompts. The wait at an answer's end for which drafts were right does
  * not: the 4 to 10 % are for it.
  *
- * Where steps need not wait for one another it begins with the duel of one draft against none, for one or two streams.
+ * It does not rule an answer's first tokens, for which the engine makes no drafts of its own accord. Where steps need not wait for one another it begins with the duel of one draft against none, for one or two streams.
  */
 import { BLOCK_STEPS, Duel, UNCOUNTED_STEPS, median } from "./duel.ts";
 
