@@ -13,7 +13,7 @@ export { batchBody, entryRows, outputOf } from "./stage/messages.ts";
 export * as stageSchemas from "./stage/schemas.ts";
 export { SharedStage } from "./stage/sharedStage.ts";
 export { StageServer, type StageServerOptions, serveStage } from "./stage/stageServer.ts";
-export { stepTokens } from "./stage/stepTokens.ts";
+export { asksForKv, stepTokens } from "./stage/stepTokens.ts";
 export type { DraftedStep, Drafting, DraftingStage, TellingStage, ToldStep } from "./stage/toldStep.ts";
 export { Caller, type CallerOptions, type Dispatch, type Traffic, answerCalls, parsed } from "./wire/calls.ts";
 export { ChannelInbox, type Frame, type FrameChannel, MAX_FRAME_BYTES, bothWays } from "./wire/channel.ts";

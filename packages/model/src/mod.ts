@@ -1,7 +1,7 @@
 export { NO_TOKEN, TOP_LOGPROBS, penalizes } from "@shoal/kernels";
 export { DECODE_TOKENS } from "./activations.ts";
 export { ModelError, type ModelErrorCode, isLoss } from "./errors.ts";
-export type { KvFormat } from "@shoal/kernels";
+export { type KvFormat, type KvRowShape, kvRowBytes } from "@shoal/kernels";
 export { KV_BLOCK_SIZE, type KvBlock, type SequenceSlot } from "./kvCache.ts";
 export { type ExpectedRows, flawOfKv } from "./kvRows.ts";
 export type { KvRange, KvSnapshot } from "./kvTransfer.ts";

@@ -20,7 +20,7 @@ export async function draftedAnswers(
   prompts: readonly (readonly number[])[],
   count: number,
   drafts: number,
-  between: (ids: readonly number[]) => void = () => {},
+  between: (ids: readonly number[]) => void | Promise<void> = () => {},
 ): Promise<Drafted> {
   const { maxTokens } = await stage.describe();
   const streams: Stream[] = [];
@@ -62,7 +62,7 @@ export async function draftedAnswers(
     made = await stage.drafted(output.step, drafts);
     for (const { sequence, length } of streams) await stage.truncate(sequence, length);
     steps++;
-    between(streams[0]?.ids ?? []);
+    await between(streams[0]?.ids ?? []);
   }
   for (const { sequence } of streams) await stage.close(sequence);
   return { ids: streams.map(({ ids }) => ids.slice(0, count)), steps };

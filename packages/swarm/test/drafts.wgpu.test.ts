@@ -45,7 +45,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
 }
 
 async function swarmOf(models: Models): Promise<SwarmStage> {
-  const { nLayers, hiddenSize, vocabSize } = (await models.checkpoint("tiny")).config;
+  const { nLayers, hiddenSize, vocabSize, kvLoraRank, qkRopeHeadDim } = (await models.checkpoint("tiny")).config;
   const cut = Math.floor(nLayers / 2);
   const hops = [
     { peer: "first", layers: { begin: 0, end: cut } },
@@ -67,6 +67,8 @@ async function swarmOf(models: Models): Promise<SwarmStage> {
     nLayers,
     hiddenSize,
     vocabSize,
+    kvLoraRank,
+    qkRopeHeadDim,
     plan: () => hops,
     missing: () => [],
     open: async ({ peer, layers }) => {

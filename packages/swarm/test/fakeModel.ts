@@ -4,6 +4,7 @@ import {
   type Batch,
   type ChosenLogprobs,
   type KvBlock,
+  type KvRange,
   type KvSnapshot,
   ModelError,
   type SamplingParameters,
@@ -12,16 +13,26 @@ import {
   type StageDescription,
   type StepOutput,
   type TokenHistory,
+  kvRowBytes,
 } from "@shoal/model";
 import type { LayerRange } from "../src/plan/range.ts";
 
-export const FAKE = { nLayers: 6, hiddenSize: 8, vocabSize: 97 } as const;
+/** A position's row of a layer's cache is one number, and seven zeros. */
+export const FAKE = { nLayers: 6, hiddenSize: 8, vocabSize: 97, kvLoraRank: 6, qkRopeHeadDim: 2 } as const;
+
+const KV_ROW = kvRowBytes(FAKE, "f32") / 4;
 
 export class FakeStage implements Stage {
   readonly layers: LayerRange;
   /** What is wrong with it. */
   fault: "none" | "lies" | "nan" | "stalls" | "short" | "few logprobs" | "unlikely logprobs" | "foreign logprobs" = "none";
+  /** What is wrong with the KV rows that it gives. */
+  kvFault: "none" | "lies" | "nan" | "short" | "stalls" | "refuses" = "none";
   calls = 0;
+  /** Rows that it computed, and that it was given of others'; how often it was asked for its own. */
+  rows = 0;
+  imported = 0;
+  exports = 0;
   /** What its MTP module guesses for a position; it has none without. */
   oracle: ((position: number) => number) | undefined;
   /** Drafts that were verified. */
@@ -99,6 +110,7 @@ export class FakeStage implements Stage {
       const rows = tokens.length + verify;
       this.#previous.set(sequence, { start: this.#cache(sequence)[0]?.length ?? 0, rows });
       this.verified += verify;
+      this.rows += rows;
       chosen.push(...followedBy);
       let row: number[] = [];
       for (let index = 0; index < rows; index++) {
@@ -142,12 +154,35 @@ export class FakeStage implements Stage {
 
   async release(): Promise<void> {}
 
-  async exportKv(): Promise<KvSnapshot> {
-    throw new ModelError("unsupported", "not here");
+  async exportKv(sequence: SequenceSlot, range?: KvRange): Promise<KvSnapshot> {
+    const { kvFault } = this;
+    this.exports++;
+    if (kvFault === "stalls") await new Promise(() => {});
+    if (kvFault === "refuses") throw new ModelError("unsupported", "not here");
+    const cache = this.#cache(sequence);
+    const { first, count: tokens } = range ?? { first: 0, count: cache[0]?.length ?? 0 };
+    if (first + tokens > (cache[0]?.length ?? 0)) throw new ModelError("bad-batch", "there are not so many rows");
+    const layers = cache.map((sums) => {
+      const rows = new Float32Array(tokens * KV_ROW);
+      for (let row = 0; row < tokens; row++) rows[row * KV_ROW] = (sums[first + row] ?? 0) + (kvFault === "lies" ? 0.5 : 0);
+      if (kvFault === "nan") rows[rows.length - 1] = Number.NaN;
+      return new Uint8Array(kvFault === "short" ? rows.buffer.slice(4) : rows.buffer);
+    });
+    // A module keeps nothing here.
+    if (this.oracle) layers.push(new Uint8Array(tokens * KV_ROW * 4));
+    return { format: "f32", tokens, rowBytes: KV_ROW * 4, layers };
   }
 
-  async importKv(): Promise<SequenceSlot> {
-    throw new ModelError("unsupported", "not here");
+  async importKv({ layers, tokens }: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
+    const cache = onto === undefined ? undefined : this.#cache(onto);
+    if (layers.length !== this.layers.end - this.layers.begin + (this.oracle ? 1 : 0)) throw new ModelError("bad-batch", "other layers");
+    const sequence = onto ?? (await this.open());
+    for (const [index, sums] of (cache ?? this.#cache(sequence)).entries()) {
+      const values = new Float32Array((layers[index] ?? new Uint8Array()).slice().buffer);
+      for (let row = 0; row < tokens; row++) sums.push(values[row * KV_ROW] ?? 0);
+    }
+    this.imported += tokens;
+    return sequence;
   }
 
   async draft({ entries, drafts = 1 }: Batch): Promise<StepOutput> {

@@ -15,7 +15,7 @@ export type FakeNetwork = Map<string, FakePeer>;
 export class FakePeer {
   readonly name: string;
   readonly stage: FakeStage;
-  readonly known: KnownPeer;
+  known: KnownPeer;
   readonly links: PushLinks;
   readonly #lost = deferred<unknown>();
   readonly #channels = new Set<FrameChannel>();
@@ -49,6 +49,11 @@ export class FakePeer {
     network.set(this.name, this);
     this.#network = network;
     return this;
+  }
+
+  /** It says that it leaves, and is there until it is killed. */
+  leave(): void {
+    this.known = { ...this.known, state: "leaving" };
   }
 
   kill(): void {

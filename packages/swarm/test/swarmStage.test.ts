@@ -1,51 +1,12 @@
 import type { SequenceSlot, Stage } from "@shoal/model";
 import { describe, expect, test } from "vitest";
-import type { Fault, OpenedHop } from "../src/pipeline/hop.ts";
+import type { OpenedHop } from "../src/pipeline/hop.ts";
 import { Auditor } from "../src/pipeline/audit.ts";
-import { SwarmStage, type SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
-import { choosePath } from "../src/plan/path.ts";
-import { gaps } from "../src/plan/range.ts";
+import type { SwarmStageOptions } from "../src/pipeline/swarmStage.ts";
 import { FAKE, FakeStage, answer } from "./fakeModel.ts";
 import { type FakeNetwork, FakePeer } from "./fakePeer.ts";
+import { type Fleet, fleetOf } from "./fleet.ts";
 import { SimulatedClock } from "./simulatedClock.ts";
-
-interface Fleet {
-  readonly peers: FakePeer[];
-  readonly faults: { readonly peer: string; readonly fault: Fault }[];
-  readonly clock: SimulatedClock;
-  readonly stage: SwarmStage;
-}
-
-async function fleetOf(peers: FakePeer[], more: Partial<SwarmStageOptions> = {}): Promise<Fleet> {
-  const faults: { peer: string; fault: Fault }[] = [];
-  const clock = new SimulatedClock();
-  const stage = await SwarmStage.open({
-    ...FAKE,
-    clock,
-    plan: (question) =>
-      choosePath({
-        nLayers: FAKE.nLayers,
-        peers: peers.filter(({ dead }) => !dead).map(({ known }) => known),
-        rttMs: () => 10,
-        ...question,
-      }),
-    missing: ({ layers, without }) => {
-      const held = peers.filter(({ dead, known }) => !dead && !without.has(known.peer)).flatMap(({ known }) => known.layers ?? []);
-      return gaps(
-        layers.end,
-        [{ begin: 0, end: layers.begin }, ...held].filter(({ begin, end }) => begin < end),
-      );
-    },
-    open: async ({ peer }) => {
-      const found = peers.find(({ known }) => known.peer === peer);
-      if (!found) throw new Error("no such peer");
-      return found.opened();
-    },
-    onFault: (peer, fault) => faults.push({ peer, fault }),
-    ...more,
-  });
-  return { peers, faults, clock, stage };
-}
 
 const PROMPT = Array.from({ length: 40 }, (_, index) => (index * 31) % FAKE.vocabSize);
 const solo = (prompt = PROMPT, count = 30) => answer(new FakeStage({ begin: 0, end: FAKE.nLayers }), prompt, count);
@@ -367,5 +328,20 @@ describe.each(["relay", "push"] as const)("a stage of many peers that %s", (way)
     const expected = await reference.forward({ entries: [{ sequence: slot, tokens: [1, 2, 3, 4] }], output: "sample" });
     expect(await stage.sampled(step, 1)).toEqual(await reference.sampled(expected.step, 1));
     await stage.destroy();
+  });
+
+  test("closed in the middle of a step, nobody is said to be lost", async () => {
+    const peers = [new FakePeer("a", 0, 3), new FakePeer("b", 3, 6)];
+    const { stage, faults } = await fleet(peers);
+    const sequence = await stage.open();
+    const { step } = await stage.forward({ entries: [{ sequence, tokens: [1, 2, 3] }], output: "sample" });
+    const told = stage.sampled(step, 1);
+    told.catch(() => {});
+    await new Promise((resolve) => setImmediate(resolve));
+    const closing = stage.destroy();
+    for (const peer of peers) peer.kill();
+    await closing;
+    await expect(told).rejects.toThrow(/closed|Cannot go on/);
+    expect(faults).toEqual([]);
   });
 });

@@ -35,6 +35,7 @@ export async function withSwarm<T>(
       {
         ...(values.activations && { activations: values.activations }),
         onWait: (what, patienceMs) => terminal.err(`Waiting up to ${Math.round(patienceMs / 1000)} s for peers: ${what}\n`),
+        onHandover: (peer, successor) => terminal.err(`Peer ${peer.slice(-8)} leaves: ${successor.slice(-8)} goes on with what it had\n`),
         onFault: (peer, fault, error) => terminal.err(`Peer ${peer.slice(-8)} ${fault}: its layers go elsewhere (${error.message})\n`),
         onLiar: (peer, reason) => terminal.err(`Peer ${peer.slice(-8)} is banned: ${reason}\n`),
       },

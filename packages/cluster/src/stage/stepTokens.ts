@@ -1,4 +1,4 @@
-/** How many tokens a frame on its way to a stage asks to be computed: for whoever passes frames on and counts. */
+/** What a frame on its way to a stage asks for: for whoever passes frames on, and counts. */
 import { z } from "zod";
 import type { Frame } from "../wire/channel.ts";
 import { decodeFrame } from "../wire/frame.ts";
@@ -9,7 +9,7 @@ const stepSchema = z.object({ batch: schemas.batch });
 
 const STEPS: readonly string[] = ["forward", "forwardTold", "forwardDrafted", "forwardHanded"];
 
-/** 0 for everything but a step, and for what the stage will refuse. */
+/** Tokens to be computed: 0 for everything but a step, and for what the stage will refuse. */
 export function stepTokens(frame: Frame): number {
   try {
     const { kind, method, body } = decodeFrame(frame);
@@ -18,5 +18,15 @@ export function stepTokens(frame: Frame): number {
   } catch {
     // Refusing is the stage's business.
     return 0;
+  }
+}
+
+/** Whether it asks for KV rows: its client is about to go on elsewhere. */
+export function asksForKv(frame: Frame): boolean {
+  try {
+    const { kind, method } = decodeFrame(frame);
+    return kind === "call" && method === "exportKv";
+  } catch {
+    return false;
   }
 }

@@ -24,6 +24,8 @@ export interface ClientOptions {
   readonly own?: () => OwnStage | undefined;
   /** Layers are missing, and are waited for. */
   readonly onWait?: (what: string, patienceMs: number) => void;
+  /** A peer has left, and another goes on with what it had of conversations. */
+  readonly onHandover?: (peer: string, successor: string) => void;
   readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
   /** Of the steps, how many are computed again by a second peer; `AUDIT_SHARE` by default. */
   readonly auditShare?: number;
@@ -57,10 +59,11 @@ export function openedOver(channel: FrameChannel, peer: string, hiddenSize: numb
 /** @throws SwarmError incomplete where layers are missing for longer than it waits */
 export async function openSwarmStage(
   { peers, checkpoint: { config } }: { readonly peers: Peers; readonly checkpoint: { readonly config: ModelShape } },
-  { activations = "f32", own = () => undefined, auditShare, onWait, onFault, onLiar }: Omit<ClientOptions, "kind">,
+  { activations = "f32", own = () => undefined, auditShare, onWait, onHandover, onFault, onLiar }: Omit<ClientOptions, "kind">,
   signal?: AbortSignal,
 ): Promise<SwarmStage> {
-  const shape = { nLayers: config.nLayers, hiddenSize: config.hiddenSize, vocabSize: config.vocabSize };
+  const { nLayers, hiddenSize, vocabSize, kvLoraRank, qkRopeHeadDim } = config;
+  const shape = { nLayers, hiddenSize, vocabSize, kvLoraRank, qkRopeHeadDim };
   const known = (): readonly KnownPeer[] => {
     const mine = own();
     return mine ? [...peers.directory.peers(), mine.known] : peers.directory.peers();
@@ -120,9 +123,11 @@ export async function openSwarmStage(
       return gaps(end, begin > 0 ? [...held, { begin: 0, end: begin }] : held);
     },
     ...(onWait && { onWait }),
+    isLeaving: (peer) => peers.directory.get(peer)?.state === "leaving",
+    ...(onHandover && { onHandover }),
     onFault: (peer, fault, error) => {
       if (fault === "lied") peers.ban(peer, error.message);
-      else if (fault !== "full") peers.directory.forget(peer);
+      else if (fault !== "full" && fault !== "doubted") peers.directory.forget(peer);
       onFault?.(peer, fault, error);
     },
   });

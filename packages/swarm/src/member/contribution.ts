@@ -3,7 +3,7 @@
  * nowhere. What owns the device is a `StageHost`.
  */
 import { kvBytesPerToken } from "@shoal/checkpoint";
-import { type FrameChannel, remoteStage, stepTokens } from "@shoal/cluster";
+import { type FrameChannel, asksForKv, remoteStage, stepTokens } from "@shoal/cluster";
 import { type ExpertShard, type LayerRange, memoryRequirements, stagePlan, weightBytes } from "@shoal/model";
 import { type Clock, SYSTEM_CLOCK, pause } from "../clock.ts";
 import type { Announcement } from "../control/announcement.ts";
@@ -41,6 +41,8 @@ const MOVING_MS = 5000;
 /** For those who use this peer then. */
 const LEAVE_MS = 10_000;
 const LEAVE_LOOK_MS = 100;
+/** After somebody has asked for what this peer has of a conversation: there is more. */
+const READING_MS = 3000;
 /** Whoever is pushed to has nothing to say. */
 const MAX_SAID_BY_TARGET = 4096;
 /** Until a stage whose experts somebody else had, and nobody has any more, does something else. */
@@ -96,6 +98,9 @@ export class Contribution {
   #range: LayerRange = { begin: 0, end: 1 };
   #mtp = false;
   #serves = false;
+  #leaving = false;
+  /** When somebody asked for KV rows last. */
+  #readAt = Number.NEGATIVE_INFINITY;
   #stepMs = 1;
 
   constructor(options: ContributionOptions) {
@@ -156,7 +161,7 @@ export class Contribution {
     this.#phase({ name: "serving", layers, stepMs: this.#stepMs, ...helpers });
   }
 
-  /** Until the signal; then another peer may take the layers, where one can, and those who use this one may finish. @throws SwarmError not-a-member where it is expelled */
+  /** Until the signal; then another peer may take the layers, where one can, and those who use this one may take what it has of them there, or finish. @throws SwarmError not-a-member where it is expelled */
   async serve(signal: AbortSignal): Promise<void> {
     let needed = 0;
     const { peers } = this.#options.member;
@@ -178,6 +183,7 @@ export class Contribution {
         await this.#move(signal);
       }
     }
+    this.#leaving = true;
     this.#phase({ name: "leaving" });
     if (this.#helping) {
       this.#handsOver = true;
@@ -187,8 +193,9 @@ export class Contribution {
       this.#announce("leaving");
       await this.#handOver();
     }
-    const end = this.#clock.now() + LEAVE_MS;
-    while (this.#users.size > 0 && !peers.expelled && this.#clock.now() < end) await this.#sleep(LEAVE_LOOK_MS);
+    const began = this.#clock.now();
+    const isAwaited = (now: number): boolean => now < began + LEAVE_MS || (now < this.#readAt + READING_MS && now < began + HANDOVER_MS);
+    while (this.#users.size > 0 && !peers.expelled && isAwaited(this.#clock.now())) await this.#sleep(LEAVE_LOOK_MS);
     this.#serves = false;
     for (const link of this.#users) link.close("this peer leaves");
     this.#sharing.end();
@@ -231,6 +238,7 @@ export class Contribution {
           far.onFrame((frame) => {
             // Over links that are only kept ready nothing comes.
             this.#users.add(link);
+            if (this.#leaving && asksForKv(frame)) this.#readAt = this.#clock.now();
             listener(frame);
           }),
         close: (reason) => far.close(reason),

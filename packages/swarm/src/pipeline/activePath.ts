@@ -8,9 +8,11 @@ import { ANNOUNCE_MS } from "../control/directory.ts";
 import { SwarmError } from "../errors.ts";
 import type { Hop } from "../plan/path.ts";
 import type { LayerRange } from "../plan/range.ts";
-import { SequenceHistory } from "./history.ts";
-import { ActiveHop, type Fault, HopFault, type ModelShape, type OpenedHop, isLackOfRoom } from "./hop.ts";
+import { Handovers } from "./handover.ts";
+import type { SequenceHistory } from "./history.ts";
+import { ActiveHop, type Fault, HopFault, type ModelShape, type OpenedHop } from "./hop.ts";
 import { type PushPair, PushPairs } from "./pushPairs.ts";
+import { rebuild } from "./rebuild.ts";
 import { Recovery, type Walker } from "./recovery.ts";
 
 /** A stage that does not answer for so long is replaced, where others have its layers. A chunk of a prompt on a slow device takes seconds. */
@@ -40,6 +42,10 @@ export interface ActivePathOptions extends ModelShape {
   readonly open: (hop: Hop) => Promise<OpenedHop>;
   /** Who would have to take over from those of the path, now and then; nobody once it is closed. */
   readonly prepare?: (peers: ReadonlySet<string>) => void;
+  /** Whether a peer has said that it leaves: somebody else takes over what it has, while it is there. Nobody does by default. */
+  readonly isLeaving?: (peer: string) => boolean;
+  /** That came about. */
+  readonly onHandover?: (peer: string, successor: string) => void;
   /** Who was replaced, and why. */
   readonly onFault?: (peer: string, fault: Fault, error: Error) => void;
   readonly clock?: Clock;
@@ -62,7 +68,9 @@ export class ActivePath {
   #hops: readonly ActiveHop[] = [];
   readonly pairs: PushPairs;
   readonly recovery: Recovery;
+  readonly #handovers: Handovers | undefined;
   #replaced = 0;
+  #handedOver = 0;
   readonly #stopPreparing: () => void;
 
   private constructor(options: ActivePathOptions, sequences: ReadonlyMap<SequenceSlot, SequenceHistory>) {
@@ -74,6 +82,8 @@ export class ActivePath {
       isUsed: (hop) => this.#hops.includes(hop),
       replace: (hop, fault, before) => this.#replace(hop, fault, before),
     });
+    const { isLeaving } = options;
+    this.#handovers = isLeaving && this.#handingOver(isLeaving);
     this.#stopPreparing = options.prepare ? every(this.clock, PREPARE_MS, () => this.#prepare()) : () => {};
   }
 
@@ -99,6 +109,11 @@ export class ActivePath {
   /** Stages that were opened elsewhere since the beginning. */
   get replaced(): number {
     return this.#replaced;
+  }
+
+  /** Stages that gave what they had to their successors. */
+  get handedOver(): number {
+    return this.#handedOver;
   }
 
   get last(): ActiveHop {
@@ -135,6 +150,7 @@ export class ActivePath {
   close(): void {
     this.#closing.abort(new SwarmError("closed", "The stage was closed"));
     this.#stopPreparing();
+    this.#handovers?.close();
     this.#options.prepare?.(new Set());
     this.pairs.close();
     for (const hop of this.#hops) hop.close();
@@ -143,6 +159,31 @@ export class ActivePath {
   #setHops(hops: readonly ActiveHop[]): void {
     this.#hops = hops;
     this.pairs.update(hops);
+  }
+
+  #handingOver(isLeaving: (peer: string) => boolean): Handovers {
+    const { plan, onFault, onHandover } = this.#options;
+    return new Handovers({
+      shape: this.#options,
+      clock: this.clock,
+      recovery: this.recovery,
+      sequences: this.#sequences,
+      hops: () => this.#hops,
+      isLeaving,
+      successor: ({ layers }, without) => {
+        const [next, ...more] = plan({ layers, without }) ?? [];
+        // What comes out between several is known to nobody.
+        return more.length === 0 ? next : undefined;
+      },
+      open: (hop) => this.#openHop(hop),
+      swap: (from, to) => {
+        this.#setHops(this.#hops.map((hop) => (hop === from ? to : hop)));
+        from.close();
+        this.#handedOver++;
+        onHandover?.(from.hop.peer, to.hop.peer);
+      },
+      onFault,
+    });
   }
 
   #prepare(): void {
@@ -188,13 +229,15 @@ export class ActivePath {
     const without = new Set<string>();
     let current: { readonly hop: ActiveHop; readonly fault: HopFault } = { hop, fault };
     for (;;) {
+      // What was under way when it was closed has failed for that reason.
+      this.check();
       without.add(current.fault.peer);
       this.#options.onFault?.(current.fault.peer, current.fault.fault, current.fault);
       current.hop.close();
       const { range, hops } = await this.#openInstead(current.hop, without);
       try {
         before(range);
-        await this.#rebuild(hops);
+        await rebuild(hops, this.#sequences, this.#options);
         const gone = this.#hops.filter(({ begin }) => begin >= range.begin && begin < range.end);
         for (const one of gone) {
           one.close();
@@ -304,42 +347,5 @@ export class ActivePath {
     if (missing.length === 0) return `no chain of peers leads through layers ${layers.begin} to ${layers.end - 1}`;
     const silent = without.size > 0 ? `; ${without.size} did not answer, or answered wrongly` : "";
     return `no peer holds layers ${missing.join(", ")} of ${this.#options.nLayers}${silent}`;
-  }
-
-  /** Gives new stages what the old ones were given. */
-  async #rebuild(hops: readonly ActiveHop[]): Promise<void> {
-    for (const [sequence, history] of this.#sequences)
-      for (const [index, hop] of hops.entries()) {
-        try {
-          await this.#rebuildOn(hop, sequence, history, index + 1 < hops.length);
-        } catch (error) {
-          // Also where there is nobody else at the moment: others leave, and make room.
-          throw isLackOfRoom(error) ? new HopFault(hop.hop.peer, "full", error.message, { cause: error }) : error;
-        }
-      }
-  }
-
-  /** @param onward whether what comes out is the input of another stage that is new */
-  async #rebuildOn(hop: ActiveHop, sequence: SequenceSlot, history: SequenceHistory, onward: boolean): Promise<void> {
-    const { nLayers, hiddenSize } = this.#options;
-    const slot = await hop.call(hop.stage.open());
-    hop.slots.set(sequence, slot);
-    const sampling = history.samplingSoFar();
-    if (hop.end === nLayers && sampling) await hop.call(hop.stage.setSampling(slot, sampling.parameters, sampling.history));
-    const next = new SequenceHistory(hiddenSize);
-    const drafts = history.drafts && hop.description.hasMtp;
-    for (const { tokens, hidden } of history.pieces(hop.begin, hop.description.maxTokens)) {
-      const entries = [{ sequence: slot, tokens, ...(hidden && { hidden }), ...(drafts && { quiet: true }) }];
-      if (drafts) {
-        const following = [[...tokens.slice(1), tokens.at(-1) ?? 0]];
-        await hop.forwardTold({ entries, output: "sample" }, tokens.length, 0, { guesses: [[]], following, drafts: 1 });
-        continue;
-      }
-      const output = await hop.forward({ entries, output: onward ? "hidden" : "none" }, tokens.length);
-      if (onward && output.hidden) next.add(hop.end, { tokens, hidden: output.hidden });
-    }
-    if (!onward) return;
-    history.drop(hop.end);
-    for (const input of next.inputs(hop.end)) history.add(hop.end, input);
   }
 }

@@ -2,6 +2,8 @@
  * Looks over the peers' shoulders. Now and then a step is computed again on a second peer that holds the same layers, from all that the first one was given, and compared. Where the
  * two differ a third one decides, and who is alone is called a liar. Peers do not learn that they are watched: what they get looks like anybody's conversation.
  *
+ * A stage that took over KV rows of a peer that left may have been given wrong ones: it is replaced by one that computes everything again, and called nothing.
+ *
  * It catches a peer that answers wrongly often, not one that does so once; and where fewer than three hold the same layers nobody can be convicted.
  */
 import { type Clock, SYSTEM_CLOCK } from "../clock.ts";
@@ -36,7 +38,7 @@ interface Outcome {
 
 export interface AuditResult {
   readonly peer: string;
-  readonly verdict: "agrees" | "lies" | "undecided" | "no second";
+  readonly verdict: "agrees" | "lies" | "doubted" | "undecided" | "no second";
 }
 
 export class Auditor {
@@ -71,7 +73,12 @@ export class Auditor {
     if (withFirst === withSecond) return { peer, verdict: "undecided" };
     const liar = withFirst ? secondHop.peer : peer;
     const { begin, end } = step.hop.layers;
-    this.#options.onLiar(liar, `two others computed something else for layers ${begin} to ${end - 1}`);
+    const reason = `two others computed something else for layers ${begin} to ${end - 1}`;
+    if (!withFirst && step.doubt) {
+      step.doubt(`${reason}, and it went on from what another peer had computed`);
+      return { peer, verdict: "doubted" };
+    }
+    this.#options.onLiar(liar, reason);
     return { peer, verdict: withFirst ? "agrees" : "lies" };
   }
 

@@ -8,9 +8,15 @@ export interface StageInput {
   readonly hidden?: Float32Array<ArrayBuffer>;
 }
 
+/** The least length that a sequence had since this was last set to infinity. */
+export interface CutMark {
+  length: number;
+}
+
 export class SequenceHistory {
   readonly #hiddenSize: number;
   readonly #inputs = new Map<number, StageInput[]>();
+  readonly #marks = new Set<CutMark>();
   /** The last token that was chosen. */
   last: number | undefined;
   /** Chosen since `sampling` was set. */
@@ -56,8 +62,20 @@ export class SequenceHistory {
     return sum;
   }
 
+  /** For whoever has a copy of something made of it: what it says is cut off, of any layer, is not what it was. */
+  mark(): CutMark {
+    const mark = { length: Number.POSITIVE_INFINITY };
+    this.#marks.add(mark);
+    return mark;
+  }
+
+  unmark(mark: CutMark): void {
+    this.#marks.delete(mark);
+  }
+
   /** At one layer, or at all. */
   truncate(length: number, only?: number): void {
+    for (const mark of this.#marks) mark.length = Math.min(mark.length, length);
     for (const [layer, inputs] of this.#inputs) {
       if (only !== undefined && layer !== only) continue;
       let rest = length;

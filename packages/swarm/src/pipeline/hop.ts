@@ -1,6 +1,6 @@
 /** One stage of a path, as the client has it: a stage on a peer, watched. Whatever it answers is checked before anything is made of it. */
 import type { DraftedStep, Drafting, ToldStep } from "@shoal/cluster";
-import type { Batch, ChosenLogprobs, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
+import type { Batch, ChosenLogprobs, KvRowShape, SequenceSlot, Stage, StageDescription, StepOutput } from "@shoal/model";
 import type { Clock } from "../clock.ts";
 import { SwarmError } from "../errors.ts";
 import type { Hop } from "../plan/path.ts";
@@ -21,8 +21,8 @@ export interface OpenedHop {
   close(): void;
 }
 
-/** Why a peer must be replaced. `lied`: it answered something that cannot be. `full`: it has no room. */
-export type Fault = "lost" | "stalled" | "lied" | "full";
+/** Why a peer must be replaced. `lied`: it answered something that cannot be. `doubted`: it did, or something wrong, and went by KV rows of another peer's. `full`: it has no room. */
+export type Fault = "lost" | "stalled" | "lied" | "doubted" | "full";
 
 export class HopFault extends SwarmError {
   readonly peer: string;
@@ -34,7 +34,7 @@ export class HopFault extends SwarmError {
   }
 }
 
-export interface ModelShape {
+export interface ModelShape extends KvRowShape {
   readonly nLayers: number;
   readonly hiddenSize: number;
   readonly vocabSize: number;
@@ -58,9 +58,12 @@ export class ActiveHop {
   readonly description: StageDescription;
   /** The client's sequences, as this stage calls them. */
   readonly slots = new Map<SequenceSlot, SequenceSlot>();
+  /** Of those, the ones whose KV rows another peer computed in part, and who: what comes out wrong may be that one's fault. */
+  readonly inherited = new Map<SequenceSlot, string>();
   readonly #opened: OpenedHop;
   readonly #watch: Watch;
   readonly #shape: ModelShape;
+  #doubt: HopFault | undefined;
 
   private constructor(hop: Hop, opened: OpenedHop, description: StageDescription, shape: ModelShape, watch: Watch) {
     this.hop = hop;
@@ -110,8 +113,23 @@ export class ActiveHop {
     this.#opened.close();
   }
 
+  /** From now on it counts as failed. */
+  doubt(reason: string): void {
+    this.#doubt ??= new HopFault(this.hop.peer, "doubted", reason);
+  }
+
+  /** The sequence is closed. */
+  forget(sequence: SequenceSlot): void {
+    this.slots.delete(sequence);
+    this.inherited.delete(sequence);
+  }
+
   /** @throws HopFault where the peer is lost or stalls; otherwise what the stage throws */
   call<T>(work: Promise<T>): Promise<T> {
+    if (this.#doubt) {
+      work.catch(() => {});
+      return Promise.reject(this.#doubt);
+    }
     return watched(this.hop.peer, this.#opened, this.#watch, work);
   }
 
@@ -155,6 +173,11 @@ export class ActiveHop {
     return given;
   }
 
+  /** For values that cannot be: they may come of rows that it was given. */
+  get #wrong(): Fault {
+    return this.inherited.size > 0 ? "doubted" : "lied";
+  }
+
   /** Whether drafts are right is seen by what is chosen; here that they are ids, and not too many. */
   #checkDrafts({ drafts }: DraftedStep, drafting: Drafting | undefined): void {
     const { vocabSize } = this.#shape;
@@ -170,21 +193,21 @@ export class ActiveHop {
     if (batch.logprobs === true && !(logprobs?.length === told && logprobs.every((each) => soundLogprobs(each, vocabSize))))
       throw new HopFault(
         this.hop.peer,
-        "lied",
+        this.#wrong,
         `it gave ${logprobs?.length ?? 0} log-probabilities, expected ${told}, none above 0, of ids below ${vocabSize}`,
       );
   }
 
   #check(batch: Batch, { hidden, logits }: StepOutput, rows: number): void {
     if (batch.output === "hidden") this.#checkHidden(hidden, rows);
-    if (logits && !finite(logits)) throw new HopFault(this.hop.peer, "lied", "its logits are not all numbers");
+    if (logits && !finite(logits)) throw new HopFault(this.hop.peer, this.#wrong, "its logits are not all numbers");
   }
 
   #checkHidden(hidden: Float32Array | undefined, rows: number): void {
     const expected = rows * this.#shape.hiddenSize;
     if (hidden?.length !== expected)
       throw new HopFault(this.hop.peer, "lied", `it gave ${hidden?.length ?? 0} hidden values, expected ${expected}`);
-    if (!finite(hidden)) throw new HopFault(this.hop.peer, "lied", "its hidden states are not all numbers");
+    if (!finite(hidden)) throw new HopFault(this.hop.peer, this.#wrong, "its hidden states are not all numbers");
   }
 }
 

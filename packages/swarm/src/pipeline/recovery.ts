@@ -33,6 +33,8 @@ export class Recovery {
   /** While something is to be replaced. */
   #standstill: Deferred<void> | undefined;
   #replacing = false;
+  /** Whoever waits for everything to stand still: resolves with whether it does, and nothing was to be replaced. */
+  #still: Deferred<boolean> | undefined;
 
   constructor(options: RecoveryOptions) {
     this.#options = options;
@@ -60,8 +62,41 @@ export class Recovery {
     return going.promise;
   }
 
+  /** When everything that was under way is done, and before anything else begins. One at a time. */
+  async whileStill<T>(work: () => Promise<T>): Promise<T> {
+    for (let isStill = false; !isStill;) {
+      while (this.#standstill) await this.#standstill.promise;
+      const still = deferred<boolean>();
+      this.#standstill = deferred<void>();
+      this.#still = still;
+      this.#look();
+      isStill = await still.promise;
+    }
+    try {
+      return await work();
+    } finally {
+      this.#replacing = false;
+      this.#goOn();
+    }
+  }
+
   #look(): void {
-    if (this.#walking === 0 && this.#stopped.length > 0 && !this.#replacing) void this.#recover();
+    if (this.#walking > 0 || this.#replacing) return;
+    if (this.#stopped.length > 0) return void this.#recover();
+    if (!this.#still) return;
+    this.#replacing = true;
+    this.#endWait(true);
+  }
+
+  #endWait(still: boolean): void {
+    this.#still?.resolve(still);
+    this.#still = undefined;
+  }
+
+  #goOn(): void {
+    const standstill = this.#standstill;
+    this.#standstill = undefined;
+    standstill?.resolve();
   }
 
   async #recover(): Promise<void> {
@@ -78,12 +113,11 @@ export class Recovery {
     }
     this.#replacing = false;
     this.#walking += stopped.length;
-    const standstill = this.#standstill;
-    this.#standstill = undefined;
+    this.#endWait(false);
     for (const { hop, going } of stopped) {
       if (failed.has(hop)) going.reject(failed.get(hop));
       else going.resolve();
     }
-    standstill?.resolve();
+    this.#goOn();
   }
 }

@@ -24,6 +24,8 @@ export interface ObservedStep {
   readonly inputs: readonly StageInput[];
   /** [tokens of the last input, hiddenSize]; of every stage but the last. */
   readonly hidden?: Float32Array<ArrayBuffer>;
+  /** Where it went by KV rows of another peer's, and nobody can tell whose fault it is if they were wrong: what makes the stage be replaced. */
+  readonly doubt?: (reason: string) => void;
   /** Chosen by the last stage, where that is the likeliest one and nothing else. */
   readonly token?: number;
 }
@@ -280,6 +282,7 @@ export class Step implements Walker {
         inputs: history.inputs(hop.begin),
         ...(output.hidden && { hidden: part(output.hidden) }),
         ...(token !== undefined && { token }),
+        ...(hop.inherited.has(given.sequence) && { doubt: (reason) => hop.doubt(reason) }),
       });
       row += tokens.length;
     }

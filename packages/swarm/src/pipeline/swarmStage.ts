@@ -96,6 +96,11 @@ export class SwarmStage implements Stage {
     return this.#path.replaced;
   }
 
+  /** Stages that gave what they had to their successors before they left. */
+  get handedOver(): number {
+    return this.#path.handedOver;
+  }
+
   /** Of what is kept for rebuilding stages. */
   get historyBytes(): number {
     let sum = 0;
@@ -402,7 +407,7 @@ export class SwarmStage implements Stage {
       this.#histories.delete(sequence);
       for (const hop of this.#path.hops) {
         const slot = hop.slots.get(sequence);
-        hop.slots.delete(sequence);
+        hop.forget(sequence);
         // Whoever is gone has closed it already.
         if (slot !== undefined) await hop.call(hop.stage.close(slot)).catch(() => undefined);
       }

@@ -230,6 +230,7 @@ export class SwarmHost {
       {
         own: () => this.#contributing?.contribution.own,
         onWait: (what) => note(`Waiting for peers: ${what}`),
+        onHandover: (peer, successor) => note(`${shortName(peer)} leaves: ${shortName(successor)} goes on with what it had`),
         onFault: (peer, fault) => note(`${shortName(peer)} ${fault}: its layers go elsewhere`),
         onLiar: (peer, reason) => note(`${shortName(peer)} is banned: ${reason}`),
       },
