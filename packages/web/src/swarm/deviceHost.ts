@@ -17,14 +17,18 @@ export interface DeviceHost extends StageHost {
   readonly unload: () => Promise<void>;
 }
 
-/** @param onLost the device is gone, and with it the stage */
-export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void): DeviceHost {
+/** @param onLost the device is gone, and with it the stage, or the experts */
+export function deviceHost(
+  signal: AbortSignal,
+  onLost: (error: Error) => void,
+  openGpu: () => Promise<GpuContext> = openBrowserGpu,
+): DeviceHost {
   let stage: LocalStage | undefined;
   let shared: SharedStage | undefined;
   /** Of another's stage; there is none here then. */
   let shard: LocalExpertShard | undefined;
   // While layers are chosen and fetched.
-  let opening: Promise<GpuContext> | undefined = openBrowserGpu();
+  let opening: Promise<GpuContext> | undefined = openGpu();
   // Whoever loads hears of it.
   opening.catch(() => undefined);
   const channels = new Set<FrameChannel>();
@@ -42,7 +46,7 @@ export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void):
     );
   };
   const take = async (): Promise<GpuContext> => {
-    const taken = opening ?? openBrowserGpu();
+    const taken = opening ?? openGpu();
     opening = undefined;
     return taken;
   };
@@ -88,7 +92,7 @@ export function deviceHost(signal: AbortSignal, onLost: (error: Error) => void):
       return loaded;
     },
     async measure() {
-      opening ??= openBrowserGpu();
+      opening ??= openGpu();
       const { copyBytesPerSecond, readbackMs } = await measureDevice(await opening);
       return { bytesPerSecond: copyBytesPerSecond, readbackMs };
     },
