@@ -4,7 +4,7 @@
  * - a step of two workers on one adapter against the sum of its parts: the steps of each by itself, in turn, as a pipeline has them, since each finds caches cold that the other has filled;
  * - the throughput of four sequences in flight through two stages against what the slower stage alone allows;
  * - the planner's prediction against the measured step, for two and for four devices, from what one device alone was timed at, with pauses as a pipeline has them: one layer,
- *   several, the whole model, a readback, a message.
+ *   several, the whole model, a readback, a message. Each is the median of all rounds, since a layer's time is a difference of two steps', and so is what it makes of their noise.
  *
  * On a software adapter all devices compute on the same processors, and nothing can overlap. So for the last two every device is a process that has one processor for itself (`taskset`, and
  * one thread of llvmpipe's), which is what a GPU is to its process. With fewer processors than devices, some share one, and only wait for each other as stages do that have nothing to do.
@@ -25,7 +25,9 @@ import { tellsTokens } from "../src/stage/toldStep.ts";
 /** The embedded model, by its place in the repository. */
 const TINY = new URL("../../tiny-model/model/", import.meta.url).pathname;
 const STEPS = 16;
-const ROUNDS = 5;
+/** Before those that count. */
+const WARM_STEPS = 3;
+const ROUNDS = 9;
 const OPTIONS = { kvFormat: "f32", contextTokens: 512, kvTokens: 2048, maxTokens: 64, maxOutputs: 8, maxSequences: 4 } as const;
 const IN_FLIGHT = 4;
 /** A device of a pipeline rests while the others work, and wakes up for its next step with cold caches: what it is timed alone at must have such pauses too. */
@@ -57,7 +59,7 @@ function range(k: number, count: number): { readonly begin: number; readonly end
 
 /** Does it STEPS times; one step waits for the one before it, and so long after it. @returns milliseconds of each */
 async function timed(step: () => Promise<void>, pauseMs = 0): Promise<number> {
-  for (let i = 0; i < 3; i++) await step();
+  for (let i = 0; i < WARM_STEPS; i++) await step();
   let sum = 0;
   for (let i = 0; i < STEPS; i++) {
     if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
@@ -93,20 +95,27 @@ async function stepMs(stages: readonly Stage[], pauseMs = 0): Promise<number> {
   return result;
 }
 
-/** Tokens a second of so many sequences, each of which waits for its own last token only. */
-async function tokensPerSecond(stage: Stage, sequences: number): Promise<number> {
+/**
+ * Tokens a second of so many sequences, each of which waits for its own last token only: over STEPS steps, from the tokens of the one before them on.
+ * @param begins whether they are asked for when those are there, so that the pipeline has to fill and runs empty in the end; otherwise all is under way, as it is where a stage is timed alone
+ */
+async function tokensPerSecond(stage: Stage, sequences: number, begins: "empty" | "full"): Promise<number> {
   const slots: SequenceSlot[] = [];
   for (let i = 0; i < sequences; i++) slots.push(await stage.open());
-  const run = async (tokens: "sampled" | readonly number[], steps: number): Promise<void> => {
-    let last = 0;
-    for (let i = 0; i < steps; i++)
+  let last = 0;
+  const run = async (steps: number, first: "sampled" | readonly number[]): Promise<void> => {
+    for (let i = 0; i < steps; i++) {
+      const tokens = i === 0 ? first : "sampled";
       last = (await stage.forward({ entries: slots.map((sequence) => ({ sequence, tokens })), output: "sample" })).step;
-    await stage.sampled(last, 1);
+    }
   };
-  await run([5], 1);
-  await run("sampled", 3);
+  await run(WARM_STEPS, [5]);
+  const warm = last;
+  if (begins === "full") await run(STEPS, "sampled");
+  await stage.sampled(warm, 1);
   const begin = performance.now();
-  await run("sampled", STEPS);
+  if (begins === "empty") await run(STEPS, "sampled");
+  await stage.sampled(last, 1);
   const rate = (1000 * STEPS * sequences) / (performance.now() - begin);
   for (const slot of slots) await stage.close(slot);
   return rate;
@@ -124,7 +133,7 @@ async function mostTokensPerSecond(stage: Stage, sequences: number, groups: numb
       .map((sequence) => ({ sequence, tokens: [5], ...(hidden && { hidden }) }));
     await toHost(stage, { entries, output: hasHead ? "sample" : "hidden" });
   });
-  const each = await Promise.all(steps.map(timed));
+  const each = await Promise.all(steps.map((step) => timed(step)));
   for (const slot of slots) await stage.close(slot);
   return (1000 * sequences) / Math.max(...each);
 }
@@ -175,7 +184,7 @@ async function keepOff(processor?: number, devices = 2): Promise<void> {
 }
 
 /** The throughput of two stages with so many sequences in flight, as a share of what the slower one alone makes of them. */
-async function shareInFlight({ stages, pipeline }: Parts): Promise<number> {
+async function sharesInFlight({ stages, pipeline }: Parts): Promise<{ readonly full: number; readonly empty: number }> {
   let [most, slower] = [Number.POSITIVE_INFINITY, 0];
   for (const [k, stage] of stages.entries()) {
     await keepOff(k % processors);
@@ -183,9 +192,10 @@ async function shareInFlight({ stages, pipeline }: Parts): Promise<number> {
     if (alone < most) [most, slower] = [alone, k];
   }
   await keepOff(slower % processors);
-  const share = (await tokensPerSecond(pipeline, IN_FLIGHT)) / most;
+  const full = (await tokensPerSecond(pipeline, IN_FLIGHT, "full")) / most;
+  const empty = (await tokensPerSecond(pipeline, IN_FLIGHT, "empty")) / most;
   await keepOff();
-  return share;
+  return { full, empty };
 }
 
 function close({ devices }: Parts): void {
@@ -195,9 +205,8 @@ function close({ devices }: Parts): void {
 type Times = Awaited<ReturnType<RemoteDevice["measure"]>>;
 
 /** Milliseconds of a step that the planner predicts for `count` devices like the one that was timed. */
-function predictedMs(count: number, few: TimedLayers, more: TimedLayers, alone: number, { readbackMs, roundTripMs }: Times): number {
+function predictedMs(count: number, few: TimedLayers, more: TimedLayers, whole: TimedLayers, { readbackMs, roundTripMs }: Times): number {
   const [readbackSeconds, roundTripSeconds] = [readbackMs / 1000, roundTripMs / 1000];
-  const whole = { begin: 0, end: config.nLayers, seconds: alone / 1000 };
   const work = { ...DEFAULT_WORKLOAD, contextTokens: OPTIONS.contextTokens, kvTokens: OPTIONS.kvTokens };
   const model = modelCosts(config, "f32");
   const terms = measuredTerms(model, work, { few, more, whole, readbackSeconds, roundTripSeconds });
@@ -206,8 +215,9 @@ function predictedMs(count: number, few: TimedLayers, more: TimedLayers, alone: 
     helpers: [],
     ...range(k, count),
   }));
-  // From one device to the next is half a round trip to whoever is between them, and half a one from there.
-  const links = new Links({ links: [], defaultLink: { latencySeconds: roundTripSeconds, bytesPerSecond: 1e9 } });
+  // A message goes from one device to the next by itself, which is half a round trip; the step's call comes from this side, and its token goes there, for which the next call waits.
+  const messages = count + 1;
+  const links = new Links({ links: [], defaultLink: { latencySeconds: ((messages / 2) * roundTripSeconds) / count, bytesPerSecond: 1e9 } });
   return (planCost(new CostModel(model, links, work), stages)?.decodeSeconds ?? Number.NaN) * 1000;
 }
 
@@ -230,30 +240,44 @@ const one = await parts(1, bound);
 const [alone] = one.devices;
 if (!alone) throw new RangeError("There is no device");
 const times = await alone.measure();
-const timedLayers = async (begin: number, end: number): Promise<() => Promise<TimedLayers>> => {
-  const stage = await alone.loadStage({ location: TINY, options: { ...OPTIONS, layers: { begin, end } } });
-  return async () => ({ begin, end, seconds: (await stepMs([stage], PAUSE_MS)) / 1000 });
-};
-// Layers of one kind, without embedding and head.
-const few = await timedLayers(config.nDenseLayers, config.nDenseLayers + 1);
-const more = await timedLayers(config.nDenseLayers, config.nLayers - 1);
+interface Timed {
+  readonly begin: number;
+  readonly end: number;
+  readonly stage: Stage;
+}
+const timedLayers = async (begin: number, end: number): Promise<Timed> => ({
+  begin,
+  end,
+  stage: await alone.loadStage({ location: TINY, options: { ...OPTIONS, layers: { begin, end } } }),
+});
+// Layers of one kind, without embedding and head; then all.
+const layers: readonly Timed[] = [
+  await timedLayers(config.nDenseLayers, config.nDenseLayers + 1),
+  await timedLayers(config.nDenseLayers, config.nLayers - 1),
+  { begin: 0, end: config.nLayers, stage: one.pipeline },
+];
 for (const count of [2, 4]) {
   const fleet = await parts(count, bound);
-  const rounds: { readonly whole: number; readonly step: number; readonly predicted: number; readonly flight: number }[] = [];
+  const timedMs: readonly number[][] = layers.map(() => []);
+  const steps: number[] = [];
+  const flights: Awaited<ReturnType<typeof sharesInFlight>>[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const [whole, step] = [await stepMs([one.pipeline], PAUSE_MS), await stepMs([fleet.pipeline])];
-    const predicted = predictedMs(count, await few(), await more(), whole, times);
-    rounds.push({ whole, step, predicted, flight: count === 2 ? await shareInFlight(fleet) : Number.NaN });
+    for (const [index, { stage }] of layers.entries()) timedMs[index]?.push(await stepMs([stage], PAUSE_MS));
+    steps.push(await stepMs([fleet.pipeline]));
+    if (count === 2) flights.push(await sharesInFlight(fleet));
   }
-  const middle = (of: (each: (typeof rounds)[number]) => number): number => median(rounds.map(of));
-  const off = middle(({ predicted, step }) => predicted / step - 1);
+  const [few, more, whole] = layers.map(({ begin, end }, index) => ({ begin, end, seconds: median(timedMs[index] ?? []) / 1000 }));
+  if (!few || !more || !whole) throw new RangeError("Nothing was timed");
+  const [step, predicted] = [median(steps), predictedMs(count, few, more, whole, times)];
+  const off = predicted / step - 1;
   console.log(
-    `${count} devices, a processor each: a step measured ${ms(middle(({ step }) => step))}, predicted ${ms(middle(({ predicted }) => predicted))} ` +
-      `(${off > 0 ? "+" : ""}${percent(off)} in the median round; wanted: within 15 %); one device ${ms(middle(({ whole }) => whole))}`,
+    `${count} devices, a processor each: a step measured ${ms(step)}, predicted ${ms(predicted)} ` +
+      `(${off > 0 ? "+" : ""}${percent(off)}; wanted: within 15 %); one device ${ms(whole.seconds * 1000)}`,
   );
   if (count === 2)
     console.log(
-      `  ${IN_FLIGHT} sequences in flight reach ${percent(middle(({ flight }) => flight))} of what the slower stage alone makes of them (wanted: at least 85 %)`,
+      `  ${IN_FLIGHT} sequences in flight reach ${percent(median(flights.map(({ full }) => full)))} of what the slower stage alone makes of them (wanted: at least 85 %); ` +
+        `${percent(median(flights.map(({ empty }) => empty)))} where ${STEPS} steps begin and end with an empty pipeline`,
     );
   close(fleet);
 }

@@ -51,6 +51,8 @@ export interface ShardRequest {
 const PROGRESS_MS = 200;
 /** Of which the median counts. */
 const ROUND_TRIPS = 21;
+/** Between two of them: a message of a step finds the other side asleep, too. */
+const REST_MS = 5;
 
 type Served = Map<number, ShardServer>;
 
@@ -125,6 +127,7 @@ export class RemoteDevice {
     const times = parsed(schemas.deviceTimes, "measure result", await this.#caller.call(DEVICE, "measure", null));
     const trips: number[] = [];
     for (let i = 0; i < ROUND_TRIPS; i++) {
+      await new Promise((resolve) => setTimeout(resolve, REST_MS));
       const begin = performance.now();
       await this.#caller.call(DEVICE, "progress", null);
       trips.push(performance.now() - begin);
