@@ -6,6 +6,7 @@
 //
 // An operand's 16 rows of 16 halves lie OPERAND_STRIDE elements apart, those of the right one being the columns of its matrix; a result's 16 rows of 16 floats
 // SUM_STRIDE elements. Both are constants of the including shader. All places are in elements, and the same for the whole subgroup.
+// With STORED_OPERANDS right ones are also loaded from `var<storage, read> halves: array<vec4<u32>>`, where a fragment's 16 columns of 16 halves lie one after the other.
 // With OPERAND_STRIDES operands say how far apart their rows lie, and those of a right one may be its matrix's rows.
 // Constants: SUBGROUP_MATRIX = "hardware" (Dialect.subgroupMatrix), or "emulated": the same on any device, slowly, so that what is built on it can be tested there.
 
@@ -37,6 +38,12 @@ fn load_left(place: u32) -> Left {
 
 fn load_right(place: u32) -> Right {
   return subgroupMatrixLoad<Right, col_major>(&tile, place, OPERAND_STRIDE);
+}
+#endif
+
+#if STORED_OPERANDS
+fn load_right_stored(place: u32) -> Right {
+  return subgroupMatrixLoad<Right, col_major>(&halves, place, 2u);
 }
 #endif
 
@@ -154,6 +161,13 @@ fn load_right(place: u32) -> Right {
 
 fn multiply_add(left: Left, right: Right, sum: Sum) -> Sum {
   return add_products(left.place, OPERAND_STRIDE, right, sum);
+}
+#endif
+
+#if STORED_OPERANDS
+fn load_right_stored(place: u32) -> Right {
+  let column = place + (emulated_lane % 16u) * 2u;
+  return Right(halves[column], halves[column + 1u]);
 }
 #endif
 

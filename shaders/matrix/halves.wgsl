@@ -1,7 +1,9 @@
 // Rows of x as lib/matrix_tile.wgsl multiplies them: each number times a power of two as the sum of two f16 numbers, the power of two being its row's.
 //
 // x       [rows, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 8 OCTETS
+// SPLIT_ROWS rows, HALVES_ROWS or fewer.
 // halves  as lib/matrix_halves.wgsl lays them out
+// tiles, rows   with TILED: as group_tokens.wgsl writes them; row r of the halves is row r % 16 of tile r / 16, made of row rows[..] / TILE_SLOTS of x
 // Dispatch: (rows up to 65535, more of them) workgroups of WORKGROUP.
 //
 // The largest number of a row comes to between 4096 and 8192: what the pair loses is 2^-22 of a number or 2^-37 of the largest, less than f32 sums round.
@@ -11,6 +13,11 @@
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> halves: array<vec4<u32>>;
+
+#if TILED
+@group(0) @binding(2) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> rows: array<u32>;
+#endif
 
 var<workgroup> largest: atomic<u32>;
 
@@ -27,13 +34,33 @@ fn largest_of(a: vec4<f32>) -> f32 {
   return max(pair.x, pair.y);
 }
 
+fn place_of(row: u32, octet: u32) -> u32 {
+#if HALVES_BLOCKS
+  return row / 16u * (16u * HALVES_OCTETS) + octet / 2u * 32u + row % 16u * 2u + octet % 2u;
+#else
+  return row * HALVES_OCTETS + octet;
+#endif
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let row = group.x + group.y * 65535u;
-  if (row >= HALVES_ROWS) {
+  if (row >= SPLIT_ROWS) {
     return;
   }
-  let base = (row * X_STRIDE + X_OFFSET) / 4u;
+#if TILED
+  if (row / 16u >= tiles[0].x) {
+    return;
+  }
+  let tile = tiles[1u + row / 16u];
+  if (row % 16u >= tile.z) {
+    return;
+  }
+  let source = rows[tile.y + row % 16u] / TILE_SLOTS;
+#else
+  let source = row;
+#endif
+  let base = (source * X_STRIDE + X_OFFSET) / 4u;
   var most = 0.0;
   for (var octet = local; octet < OCTETS; octet += WORKGROUP) {
     most = max(most, max(largest_of(x[base + 2u * octet]), largest_of(x[base + 2u * octet + 1u])));
@@ -43,7 +70,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   workgroupBarrier();
   let exponent = halves_exponent(bitcast<f32>(atomicLoad(&largest)));
   let power = power_of_two(exponent);
-  let place = row * HALVES_OCTETS;
   for (var octet = local; octet < HALVES_OCTETS; octet += WORKGROUP) {
     var a = vec4<f32>(0.0);
     var b = vec4<f32>(0.0);
@@ -53,8 +79,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let near_a = rounded(a);
     let near_b = rounded(b);
-    halves[place + octet] = packed(near_a, near_b);
-    halves[HALVES_REST + place + octet] = packed(a - near_a, b - near_b);
+    let place = place_of(row, octet);
+    halves[place] = packed(near_a, near_b);
+    halves[HALVES_REST + place] = packed(a - near_a, b - near_b);
   }
   if (local == 0u) {
     halves[HALVES_POWERS + row] = vec4<u32>(bitcast<u32>(power_of_two(254u - exponent)), 0u, 0u, 0u);

@@ -33,6 +33,7 @@ export {
   expertsCombine,
   expertsDownMany,
   expertsGateUpMany,
+  stripHalvesBytes,
 } from "./expertsMany/kernel.ts";
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";
 export { type ExactAttentionSpec, type ExactOutputSpec, exactAttention, exactOutput, exactQAbsorb } from "./exact/attention.ts";

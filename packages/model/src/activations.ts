@@ -17,6 +17,7 @@ import {
   partialBytes,
   ropeTable,
   roundUp,
+  stripHalvesBytes,
 } from "@shoal/kernels";
 import { type PagedKvCache, mlaShape } from "./kvCache.ts";
 import type { LayerWeights, MlpWeights } from "./weights/layer.ts";
@@ -154,7 +155,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
       return hidden;
     },
     expertOut: matrix("expert out", maxTokens * slots, hiddenSize),
-    halves: gpu.dialect.subgroupMatrix && scratch("halves", halvesRoom(config, maxTokens, slots, widths)),
+    halves: gpu.dialect.subgroupMatrix && scratch("halves", halvesRoom(config, { maxTokens, slots, experts, widths })),
     tiles: scratch("expert tiles", tiles.tilesBytes),
     tileRows: scratch("expert tile rows", tiles.rowsBytes),
     outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),
@@ -171,9 +172,22 @@ function mostSlots({ routed, fixed }: MlpWeights, nActivatedExperts: number): nu
   return Math.max(routed ? nActivatedExperts + routed.sharedSlots : 0, fixed ? fixed.group.count : 0);
 }
 
-/** Bytes of `halves`, for the largest input of any product. @param widths of experts */
-export function halvesRoom(config: ModelConfig, maxTokens: number, slots: number, widths: readonly number[]): number {
+export interface SplitInputs {
+  readonly maxTokens: number;
+  /** Experts that a token takes at most, and experts of a layer. */
+  readonly slots: number;
+  readonly experts: number;
+  /** Of experts. */
+  readonly widths: readonly number[];
+}
+
+/** Bytes of `halves`, for the largest input of any product. */
+export function halvesRoom(config: ModelConfig, { maxTokens, slots, experts, widths }: SplitInputs): number {
   const { hiddenSize, nHeads, vHeadDim, qLoraRank } = config;
   const columns = Math.max(2 * hiddenSize, nHeads * vHeadDim, qLoraRank);
-  return Math.max(halvesBytes({ rows: maxTokens, columns }), halvesBytes({ rows: maxTokens * slots, columns: Math.max(...widths) }));
+  return Math.max(
+    halvesBytes({ rows: maxTokens, columns, blocks: true }),
+    halvesBytes({ rows: maxTokens * slots, columns: Math.max(...widths) }),
+    stripHalvesBytes({ tokens: maxTokens, slots, experts }, Math.max(hiddenSize, ...widths)),
+  );
 }

@@ -209,7 +209,7 @@ function recordMany(recorder: Recorder, { which, group, routing, slots }: Expert
   const x = input.materialize(group.format);
   const hidden = activations.expertHidden(which, group.width);
   const experts = group.count;
-  const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts }) };
+  const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts, halves: halves !== undefined }) };
   recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, label: "group tokens" }));
   const gateUp = { group, slots, grouping, halves, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
   recorder.add(expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));

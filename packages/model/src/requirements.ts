@@ -80,7 +80,12 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
     { ...rows("rows whose logits are wanted", run.maxOutputs, hiddenSize), buffers: 2 },
     rows("logits", run.maxOutputs, config.vocabSize),
     ...(run.subgroupMatrix === true
-      ? [{ what: "split inputs", bytes: halvesRoom(config, run.maxTokens, slots, hiddenWidths(config)) }]
+      ? [
+          {
+            what: "split inputs",
+            bytes: halvesRoom(config, { maxTokens: run.maxTokens, slots, experts: mostExperts(config), widths: hiddenWidths(config) }),
+          },
+        ]
       : []),
   ];
 }
@@ -89,6 +94,11 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
 function mostSlots({ nLayers, nDenseLayers, nActivatedExperts, nSharedExperts, intermediateSize }: ModelConfig): number {
   const dense = nDenseLayers > 0 ? mlpSlices(intermediateSize).count : 0;
   return Math.max(1, dense, nLayers > nDenseLayers ? nActivatedExperts + nSharedExperts : 0);
+}
+
+/** Of the layer that has most, or a few more. */
+function mostExperts({ nRoutedExperts, nSharedExperts, intermediateSize }: ModelConfig): number {
+  return Math.max(nRoutedExperts + nSharedExperts, mlpSlices(intermediateSize).count);
 }
 
 /** Of the experts that are routed, and of dense layers cut into such. */

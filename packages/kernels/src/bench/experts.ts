@@ -4,7 +4,7 @@ import { type ExpertGroup, encodeRouting } from "../experts.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
 import { expertTileRows } from "../expertsMany/tileRows.ts";
-import { expertsCombine, expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
+import { expertsCombine, expertsDownMany, expertsGateUpMany, mostHalvesRows } from "../expertsMany/kernel.ts";
 import { halvesBuffer } from "../matrix/halves.ts";
 import { type Random, assertClose, normals, randomRoutes, uploadBatch } from "../testing/mod.ts";
 import { type BenchCases, type Keep, type Prepared, TOLERANCE, pick, sampledRows } from "./case.ts";
@@ -43,7 +43,7 @@ async function grouped(gpu: GpuContext, keep: Keep, routing: GPUBuffer, group: E
   const zeros = Array.from({ length: tokens }, () => 0);
   const step = uploadBatch(gpu, { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] }, tokens);
   keep(step.batch);
-  const tileRows = expertTileRows(gpu, { tokens, slots, experts: group.count });
+  const tileRows = expertTileRows(gpu, { tokens, slots, experts: group.count, halves: true });
   const { tilesBytes, rowsBytes } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
   const tiles = keep(gpu.buffer({ label: "tiles", size: tilesBytes, kind: "activations" }));
   const rows = keep(gpu.buffer({ label: "tile rows", size: rowsBytes, kind: "activations" }));
@@ -52,15 +52,26 @@ async function grouped(gpu: GpuContext, keep: Keep, routing: GPUBuffer, group: E
   return grouping;
 }
 
+interface Split {
+  readonly slots: number;
+  readonly tokens: number;
+  readonly tileRows: number;
+  readonly columns: number;
+}
+
+function halvesFor(gpu: GpuContext, { count: experts }: ExpertGroup, { tokens, columns, ...rest }: Split): GPUBuffer {
+  return halvesBuffer(gpu, { rows: mostHalvesRows({ maxTokens: tokens, experts, ...rest }), columns });
+}
+
 async function gateUp(gpu: GpuContext, keep: Keep, random: Random, shapes: BenchShapes, tokens: number): Promise<Prepared> {
   const { hidden, expertWidth: width, slots } = shapes;
   const { group, routes, routing, gateRows, upRows } = routed(gpu, keep, random, shapes, tokens);
   const input = normals(random, tokens * hidden);
   const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
   const h = keep(gpu.buffer({ label: "h", size: tokens * slots * width * 4, kind: "activations" }));
-  const halves = keep(halvesBuffer(gpu, { rows: tokens, columns: hidden }));
-  const spec = { group, slots, halves, x, xStride: hidden, h, tokens };
-  const dispatches = await expertsGateUpMany(gpu, { ...spec, grouping: await grouped(gpu, keep, routing, group, slots, tokens) });
+  const grouping = await grouped(gpu, keep, routing, group, slots, tokens);
+  const halves = keep(halvesFor(gpu, group, { slots, tokens, tileRows: grouping.tileRows, columns: hidden }));
+  const dispatches = await expertsGateUpMany(gpu, { group, slots, halves, x, xStride: hidden, h, tokens, grouping });
   const verify = async (): Promise<void> => {
     const rows = sampledRows(random, width);
     const compared = Math.min(tokens, COMPARED_TOKENS);
@@ -89,7 +100,7 @@ async function down(gpu: GpuContext, keep: Keep, random: Random, shapes: BenchSh
   };
   const out = keep(gpu.buffer({ label: "out", size: tokens * slots * hidden * 4, kind: "activations" }));
   const grouping = await grouped(gpu, keep, routing, group, slots, tokens);
-  const halves = keep(halvesBuffer(gpu, { rows: tokens * slots, columns: width }));
+  const halves = keep(halvesFor(gpu, group, { slots, tokens, tileRows: grouping.tileRows, columns: width }));
   const dispatches = [
     ...(await expertsDownMany(gpu, { group, slots, grouping, halves, h, out, outStride: hidden, tokens })),
     ...(await expertsCombine(gpu, { routing, slots, out, outStride: hidden, y, yStride: hidden, hidden, residual: false, tokens })),

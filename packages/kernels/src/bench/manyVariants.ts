@@ -6,7 +6,7 @@ import type { GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";
 import { type Route, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { expertTiles, groupTokens } from "../expertsMany/grouping.ts";
-import { expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
+import { expertsDownMany, expertsGateUpMany, mostHalvesRows } from "../expertsMany/kernel.ts";
 import { expertsManyOperation, expertsManyTrials, expertsManyVariants } from "../expertsMany/variants.ts";
 import type { ExpertsManyShape } from "../expertsMany/variant.ts";
 import { halvesBuffer } from "../matrix/halves.ts";
@@ -175,7 +175,12 @@ function expertsCase(op: string, shape: Experts, gateUp: boolean, variant: Toler
     const input = normals(random, gateUp ? tokens * hidden : tokens * slots * width);
     const x = keep(gpu.upload("input", Float32Array.from(input), "activations"));
     const out = keep(gpu.buffer({ label: "output", size: tokens * slots * rows * 4, kind: "activations" }));
-    const halves = keep(halvesBuffer(gpu, gateUp ? { rows: tokens, columns: hidden } : { rows: tokens * slots, columns: width }));
+    const halves = keep(
+      halvesBuffer(gpu, {
+        rows: mostHalvesRows({ maxTokens: tokens, slots, experts: count, tileRows }),
+        columns: gateUp ? hidden : width,
+      }),
+    );
     const spec = { group: made.group, slots, grouping, tokens, halves, variant: variant.name };
     const dispatches = gateUp
       ? await expertsGateUpMany(gpu, { ...spec, x, xStride: hidden, h: out })

@@ -19,6 +19,14 @@ const GATE_UP: readonly TeamsVariant[] = [
   teamsVariant(4, 32, 1, 2),
   teamsVariant(2, 32, 4, 2),
   teamsVariant(2, 8, 4, 2, 4),
+  teamsVariant(2, 32, 2, 4, 1, 8),
+  teamsVariant(2, 32, 1, 8, 1, 4),
+  teamsVariant(2, 32, 2, 8, 1, 4),
+  teamsVariant(4, 32, 2, 2, 1, 8),
+  teamsVariant(4, 32, 2, 1),
+  teamsVariant(2, 32, 2, 2),
+  teamsVariant(2, 32, 2, 2, 1, 8),
+  teamsVariant(1, 32, 2, 8, 1, 4),
 ];
 
 /** The columns of a slot are not split: `split` parts take slots in turns. */
@@ -42,6 +50,15 @@ const DOWN: readonly TeamsVariant[] = [
   teamsVariant(4, 32, 8, 1),
   teamsVariant(8, 32, 3, 2),
   teamsVariant(4, 8, 8, 2, 4),
+  teamsVariant(2, 32, 9, 4, 1, 8),
+  teamsVariant(2, 32, 9, 2),
+  teamsVariant(8, 32, 9, 2, 1, 4),
+  teamsVariant(4, 32, 9, 2, 1, 4),
+  teamsVariant(2, 32, 9, 8, 1, 4),
+  teamsVariant(4, 32, 3, 2, 1, 8),
+  teamsVariant(4, 32, 3, 4),
+  teamsVariant(2, 32, 3, 4),
+  teamsVariant(2, 32, 3, 8, 1, 8),
 ];
 
 export interface ExpertsFewShape {

@@ -24,7 +24,7 @@ import {
 import { type WeightFormat, roundUp } from "../weights.ts";
 import { supportedVariants } from "../variants.ts";
 import { expertTiles, groupTokens } from "./grouping.ts";
-import { expertsCombine, expertsDownMany, expertsGateUpMany } from "./kernel.ts";
+import { expertsCombine, expertsDownMany, expertsGateUpMany, mostHalvesRows } from "./kernel.ts";
 import { groupReference } from "./reference.ts";
 import { expertsManyTrials, expertsManyVariants } from "./variants.ts";
 import type { ExpertsManyShape } from "./variant.ts";
@@ -48,7 +48,7 @@ interface Shape {
 const SHAPES: readonly Shape[] = [
   { count: 1, hidden: 1, width: 1, slots: 1, tokens: 1, tileRows: 16 },
   { count: 12, hidden: 200, width: 48, slots: 3, tokens: 31, tileRows: 16, residual: true },
-  { count: 5, hidden: 43, width: 129, slots: 5, tokens: 17, tileRows: 16, residual: true },
+  { count: 5, hidden: 43, width: 129, slots: 5, tokens: 17, tileRows: 16, residual: true, trials: true },
   { count: 7, hidden: 128, width: 256, slots: 3, tokens: 33, tileRows: 32, expertsPerPage: 3, trials: true },
   { count: 19, hidden: 96, width: 40, slots: 9, tokens: 13, tileRows: 16, expertsPerPage: 2, residual: true, plainOnly: true },
   { count: 10, hidden: 96, width: 40, slots: 4, tokens: 9, tileRows: 64, format: "bf16", residual: true },
@@ -56,6 +56,7 @@ const SHAPES: readonly Shape[] = [
   { count: 4, hidden: 43, width: 17, slots: 3, tokens: 5, tileRows: 4, format: "f32" },
   { count: 3, hidden: 48, width: 70, slots: 2, tokens: 90, tileRows: 64, trials: true },
   { count: 9, hidden: 136, width: 67, slots: 4, tokens: 21, tileRows: 8, residual: true },
+  { count: 7, hidden: 300, width: 272, slots: 2, tokens: 13, tileRows: 16, expertsPerPage: 3, trials: true },
   { count: 6, hidden: 70, width: 150, slots: 2, tokens: 23, tileRows: 8, format: "bf16", expertsPerPage: 4 },
   { count: 3, hidden: 261, width: 83, slots: 3, tokens: 149, tileRows: 128 },
 ];
@@ -166,8 +167,9 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const pairs = tokens * slots;
     const xBuffer = keep(gpu.upload("x", padded(x, tokens, hidden, xStride), "activations"));
     const h = keep(gpu.buffer({ label: "h", size: pairs * hStride * 4, kind: "activations" }));
-    const gateUpHalves = keep(halvesBuffer(gpu, { rows: tokens, columns: hidden }));
-    const downHalves = keep(halvesBuffer(gpu, { rows: pairs, columns: width }));
+    const splitRows = mostHalvesRows({ maxTokens: tokens, slots, experts: count, tileRows });
+    const gateUpHalves = keep(halvesBuffer(gpu, { rows: splitRows, columns: hidden }));
+    const downHalves = keep(halvesBuffer(gpu, { rows: splitRows, columns: width }));
     const spec = { group: experts, slots, grouping, h, tokens };
     const gateUps = await eachVariant(gpu, { gateUp: true, format, tileRows, plainOnly, trials }, seed, (variant) =>
       expertsGateUpMany(gpu, { ...spec, halves: gateUpHalves, x: xBuffer, xStride, variant }),

@@ -6,10 +6,13 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup, ExpertPage } from "../experts.ts";
-import { MOST_TILE_COLUMNS, halvesConstants, splitHalves } from "../matrix/halves.ts";
+import { type HalvesShape, MOST_TILE_COLUMNS, halvesBytes, halvesConstants, splitHalves } from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
-import { type ExpertGrouping, expertTiles } from "./grouping.ts";
+import { FRAGMENT } from "../matrix/strips.ts";
+import { type ExpertGrouping, type TileCounts, expertTiles } from "./grouping.ts";
+import { type ExpertRows, mostStripTokens } from "./tileRows.ts";
+import type { ExpertsManyVariant } from "./variant.ts";
 import { expertsManyOperation, expertsManyTrials, expertsManyVariants } from "./variants.ts";
 
 const COMBINE_COLUMNS = 64;
@@ -105,6 +108,23 @@ export async function expertsCombine(gpu: GpuContext, spec: ExpertsCombineSpec):
   return [kernel.dispatch({ routing, out, y }, [Math.ceil(hidden / COMBINE_COLUMNS), tokens, 1], cost, label)];
 }
 
+/** What variants that split the rows of tiles have room for: 16 rows a tile. */
+function tiledHalves(tiles: number, columns: number): HalvesShape {
+  return { rows: FRAGMENT * tiles, columns, blocks: true };
+}
+
+/** Bytes of `halves` that batches of up to so many tokens take where strips of subgroup matrices multiply them. @param columns the larger of `hidden` and `width` */
+export function stripHalvesBytes(rows: ExpertRows, columns: number): number {
+  const maxTokens = mostStripTokens(rows);
+  if (maxTokens === 0) return 0;
+  return halvesBytes(tiledHalves(expertTiles({ ...rows, maxTokens, tileRows: FRAGMENT }).maxTiles, columns));
+}
+
+/** Rows of `halves` for every variant: `halvesBuffer` makes one of them. */
+export function mostHalvesRows({ maxTokens, slots, ...counts }: TileCounts): number {
+  return Math.max(maxTokens * slots, FRAGMENT * expertTiles({ maxTokens, slots, ...counts }).maxTiles);
+}
+
 interface Products {
   readonly gateUp: boolean;
   readonly pages: readonly ExpertPage[];
@@ -127,19 +147,22 @@ async function products(
   const shape = { gateUp, format: group.format, tileRows };
   const listed = expertsManyVariants(gpu, shape);
   const all = asked === undefined ? listed : [...listed, ...expertsManyTrials(gpu, shape)];
-  const candidates = all.filter(({ halves }) => room !== undefined || halves !== true);
+  const matrices = gateUp ? 2 : 1;
+  const stride = roundUp(columns, CHUNK);
+  const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
+  const splitRows = ({ halves }: ExpertsManyVariant) =>
+    halves === "tiled" ? tiledHalves(maxTiles, stride) : { rows: gateUp ? tokens : tokens * slots, columns: stride };
+  const candidates = all.filter((each) => !each.halves || (room?.size ?? 0) >= halvesBytes(splitRows(each)));
   const variant = chooseVariant(gpu, expertsManyOperation(shape), candidates, asked);
   const halves = variant.halves ? room : undefined;
   const buffers = { tiles, rows, ...(halves ? { halves } : { input }), output, ...(scales && { scales }) };
-  const matrices = gateUp ? 2 : 1;
-  const stride = roundUp(columns, CHUNK);
-  const split = { rows: gateUp ? tokens : tokens * slots, columns: stride };
-  const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
+  const split = splitRows(variant);
   const dispatches: Dispatch[] = [];
-  if (halves)
-    dispatches.push(
-      await splitHalves(gpu, { ...split, x: input, xStride: inputStride, format: group.format, halves, label: `${label} split` }),
-    );
+  if (halves) {
+    const gathered = variant.halves === "tiled" && { gathered: { tiles, rows, slots: gateUp ? slots : 1 } };
+    const from = { x: input, xStride: inputStride, format: group.format };
+    dispatches.push(await splitHalves(gpu, { ...split, ...from, ...gathered, halves, label: `${label} split` }));
+  }
   for (const set of pageSets(gpu, pages, Object.keys(buffers).length)) {
     const kernel = await gpu.kernel(
       variant.shader,

@@ -19,11 +19,18 @@ import {
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
+import { FRAGMENT, type MatrixStrip, stripConstants, stripFormat, supportsStrip } from "../matrix/strips.ts";
 import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
 /** Takes tiles of up to 128 rows. */
 export function expertsMatrixVariants(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
-  return MATRIX_FORMATS.includes(shape.format) ? matrixModes(gpu).map((mode) => variant(mode, tileFor(gpu, mode, shape), shape)) : [];
+  if (!MATRIX_FORMATS.includes(shape.format)) return [];
+  const modes = matrixModes(gpu);
+  const tiles = modes.map((mode) => variant(mode, tileFor(gpu, mode, shape), shape));
+  return [
+    ...(stripFormat(shape.format) ? modes.flatMap((mode) => STRIPS.map((subgroups) => strip(mode, subgroups, shape))) : []),
+    ...tiles,
+  ];
 }
 
 /** To be had by name only. */
@@ -31,7 +38,27 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
   const fast = matrixModes(gpu).includes("fast") ? [] : [variant("fast", tileFor(gpu, "fast", shape), shape)];
-  return [...fast, ...(slim ? [variant("emulated", slim, shape)] : [])];
+  const strips = stripFormat(shape.format) ? [strip("emulated", 1, shape), strip("emulated", 2, shape)] : [];
+  return [...fast, ...(slim ? [variant("emulated", slim, shape)] : []), ...strips];
+}
+
+/** Subgroups of a workgroup. */
+const STRIPS = [1, 2, 4] as const;
+
+/** A strip of gate and the same of up, or 32 rows of down; the columns in so many parts. */
+function strip(mode: MatrixMode, subgroups: number, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
+  const shape: MatrixStrip = { fragments: 2, inputs: 1, subgroups };
+  return {
+    name: `${mode}-strip-s${subgroups}`,
+    shader: "experts/strip.wgsl",
+    weightRows: FRAGMENT * shape.fragments,
+    tileRows: [4, 8, 16],
+    halves: "tiled",
+    tolerance: MATRIX_TOLERANCES[mode],
+    constants: { GATE_UP: gateUp },
+    deviceConstants: (_, { stride }) => stripConstants(shape, mode, stride),
+    supported: (gpu: GpuContext) => supportsStrip(gpu, shape, mode),
+  };
 }
 
 /** The first that has room for the rows, on a device that has room for it. */

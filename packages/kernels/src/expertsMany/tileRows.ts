@@ -6,6 +6,8 @@ export interface ExpertRows {
   /** Experts that each token takes, of so many. */
   readonly slots: number;
   readonly experts: number;
+  /** There is room to split the input for subgroup matrices. */
+  readonly halves?: boolean;
 }
 
 /** No tile is lower: buffers for tiles of this height have room for all others. */
@@ -15,6 +17,11 @@ export const LOWEST_EXPERT_TILE = 8;
 const HIGHEST_TILE_BYTES = 32 * 1024;
 /** Rows an expert from which such blocks are worth it. */
 const MANY_ROWS = 256;
+/** Of batches that run on strips of subgroup matrices (matrix.ts): whose fragments have so many rows, full or not. */
+const STRIP_TILE = 16;
+/** Rows an expert from which they are worth it, and tokens up to which there is room for their input. */
+const STRIP_ROWS = 2.5;
+const STRIP_TOKENS = 64;
 /** What software adapters do best with, whose caches make reading weights again cheap. */
 const SOFTWARE_TILE = 16;
 
@@ -23,10 +30,28 @@ const SOFTWARE_TILE = 16;
  * taken from other workgroups. Rows scatter about their mean by its root where a router chooses; where all tokens take all experts they do
  * not.
  */
-export function expertTileRows(gpu: GpuContext, { tokens, slots, experts }: ExpertRows): number {
+export function expertTileRows(gpu: GpuContext, rows: ExpertRows): number {
   if (gpu.adapter.isSoftware) return SOFTWARE_TILE;
-  const mean = (tokens * slots) / experts;
+  if (rows.halves === true && gpu.dialect.subgroupMatrix && takesStrips(rows)) return STRIP_TILE;
+  const mean = (rows.tokens * rows.slots) / rows.experts;
   if (mean >= MANY_ROWS && gpu.limits.maxComputeWorkgroupStorageSize >= HIGHEST_TILE_BYTES) return 128;
-  const wanted = slots < experts ? mean + 2 * Math.sqrt(mean) : mean;
+  const wanted = wantedRows(rows);
   return [LOWEST_EXPERT_TILE, 16, 32].find((height) => wanted <= height) ?? 64;
+}
+
+/** Rows of nearly all experts. */
+function wantedRows({ tokens, slots, experts }: ExpertRows): number {
+  const mean = (tokens * slots) / experts;
+  return slots < experts ? mean + 2 * Math.sqrt(mean) : mean;
+}
+
+function takesStrips(rows: ExpertRows): boolean {
+  const { tokens, slots, experts } = rows;
+  return tokens <= STRIP_TOKENS && tokens * slots >= STRIP_ROWS * experts && wantedRows(rows) <= STRIP_TILE;
+}
+
+/** The largest batch that takes strips, in tokens; 0 where none does. */
+export function mostStripTokens({ tokens, slots, experts }: ExpertRows): number {
+  for (let some = Math.min(tokens, STRIP_TOKENS); some > 0; some--) if (takesStrips({ tokens: some, slots, experts })) return some;
+  return 0;
 }

@@ -101,7 +101,7 @@ export function expertsManyVariants(gpu: GpuContext, shape: ExpertsManyShape): r
 
 /** Those that only run where they are asked for by name: a less precise one, and one for tests. */
 export function expertsManyTrials(gpu: GpuContext, shape: ExpertsManyShape): readonly ExpertsManyVariant[] {
-  return expertsMatrixTrials(gpu, shape);
+  return expertsMatrixTrials(gpu, shape).filter((variant) => variant.tileRows.includes(shape.tileRows));
 }
 
 /** The key of tuning tables. */

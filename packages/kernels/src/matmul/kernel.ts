@@ -2,9 +2,10 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import type { MatvecSpec } from "../matvec/kernel.ts";
-import { MOST_TILE_COLUMNS, halvesConstants, splitHalves } from "../matrix/halves.ts";
+import { MOST_TILE_COLUMNS, halvesBytes, halvesConstants, splitHalves } from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
+import type { MatmulVariant } from "./variant.ts";
 import { matmulOperation, matmulTrials, matmulVariants } from "./variants.ts";
 
 /** `tokens` is the count on the host, any number from 1; it only sizes the grid. */
@@ -28,11 +29,13 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
   const shape = { format: matrix.format, rows: matrix.rows, tokens };
   const listed = matmulVariants(gpu, shape);
   const all = spec.variant === undefined ? listed : [...listed, ...matmulTrials(gpu, shape)];
-  const candidates = all.filter((variant) => spec.halves !== undefined || variant.halves !== true);
+  const room = spec.halves?.size ?? 0;
+  const splitRows = ({ halves }: MatmulVariant) => ({ rows: tokens, columns: matrix.stride, blocks: halves === "blocks" });
+  const candidates = all.filter((variant) => !variant.halves || room >= halvesBytes(splitRows(variant)));
   const variant = chooseVariant(gpu, matmulOperation(shape), candidates, spec.variant);
   const { tileRows, tileTokens, tokensFirst = false } = variant;
   const dispatches: Dispatch[] = [];
-  const rows = { rows: tokens, columns: matrix.stride };
+  const rows = splitRows(variant);
   const halves = variant.halves ? spec.halves : undefined;
   if (halves)
     dispatches.push(await splitHalves(gpu, { ...rows, x, xStride, xOffset, format: matrix.format, halves, label: `${label} split` }));

@@ -13,8 +13,8 @@ export interface MatmulVariant extends Variant {
    * one of rows by tokens.
    */
   readonly tokensFirst?: boolean;
-  /** x is split first, into `MatmulSpec.halves`. */
-  readonly halves?: boolean;
+  /** x is split first, into `MatmulSpec.halves`; "blocks": in blocks of 16 rows. */
+  readonly halves?: boolean | "blocks";
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
   readonly tolerance?: number;
   /** Constants that depend on the device, and on the stored rows. */

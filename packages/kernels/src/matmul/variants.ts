@@ -113,7 +113,8 @@ export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly Ma
   const first = gpu.adapter.isSoftware ? onSoftware(gpu, tiles) : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
   const matrices = matmulMatrixVariants(gpu, shape);
-  return tokens >= MATRIX_TOKENS && gpu.dialect.subgroupMatrix ? [...matrices, ...ordered] : [...ordered, ...matrices];
+  const strips = tokens > STREAM.tileTokens && tokens <= MOST_STREAMED && matrices[0]?.halves === "blocks";
+  return gpu.dialect.subgroupMatrix && (tokens >= MATRIX_TOKENS || strips) ? [...matrices, ...ordered] : [...ordered, ...matrices];
 }
 
 /** Those that only run where they are asked for by name: less precise ones, and one for tests. */

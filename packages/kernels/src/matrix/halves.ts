@@ -3,7 +3,7 @@ import type { BufferRange, Dispatch, GpuContext, ShaderConstants } from "@shoal/
 import { CHUNK, type WeightFormat, roundUp } from "../weights.ts";
 
 /** Columns that tiles take at a time, at most. */
-export const MOST_TILE_COLUMNS = 64;
+export const MOST_TILE_COLUMNS = 128;
 const WORKGROUP = 128;
 /** A dimension of a grid holds so many workgroups, everywhere. */
 const GRID_ROWS = 65_535;
@@ -12,6 +12,15 @@ export interface HalvesShape {
   readonly rows: number;
   /** Before rounding up. */
   readonly columns: number;
+  /** 16 rows and 16 columns in one piece, as strips (strips.ts) read them. Rows are rounded up to 16. */
+  readonly blocks?: boolean;
+}
+
+/** Rows gathered for tiles of up to 16: row r of the halves is row r % 16 of tile r / 16, and made of row rows[first of the tile + r % 16] / slots of x. */
+export interface HalvesTiles {
+  readonly tiles: GPUBuffer;
+  readonly rows: GPUBuffer;
+  readonly slots: number;
 }
 
 export interface HalvesSpec extends HalvesShape {
@@ -23,6 +32,8 @@ export interface HalvesSpec extends HalvesShape {
   readonly format: WeightFormat;
   /** At least `halvesBytes` bytes. */
   readonly halves: GPUBuffer;
+  /** Only with `blocks`; `rows` is 16 times as many as there may be tiles. */
+  readonly gathered?: HalvesTiles;
   readonly label: string;
 }
 
@@ -31,18 +42,23 @@ function octets(columns: number): number {
 }
 
 /** Bytes that rows take: two halves a number, and a power of two a row. */
-export function halvesBytes({ rows, columns }: HalvesShape): number {
-  return (2 * rows * octets(columns) + rows) * 16;
+export function halvesBytes(shape: HalvesShape): number {
+  const rows = storedRows(shape);
+  return (2 * rows * octets(shape.columns) + rows) * 16;
+}
+
+function storedRows({ rows, blocks = false }: HalvesShape): number {
+  return blocks ? roundUp(rows, 16) : rows;
 }
 
 /** Constants of lib/matrix_halves.wgsl. */
-export function halvesConstants({ rows, columns }: HalvesShape): ShaderConstants {
-  return { HALVES_ROWS: rows, HALVES_OCTETS: octets(columns) };
+export function halvesConstants(shape: HalvesShape): ShaderConstants {
+  return { HALVES_ROWS: storedRows(shape), HALVES_OCTETS: octets(shape.columns) };
 }
 
 /** @throws RangeError if the buffer is too small */
 export async function splitHalves(gpu: GpuContext, spec: HalvesSpec): Promise<Dispatch> {
-  const { x, xStride, xOffset = 0, rows, columns, format, halves, label } = spec;
+  const { x, xStride, xOffset = 0, rows, columns, format, blocks = false, gathered, halves, label } = spec;
   const bytes = halvesBytes(spec);
   if (halves.size < bytes)
     throw new RangeError(`Cannot split ${rows} rows of ${columns}: the buffer has ${halves.size} bytes, expected ${bytes}`);
@@ -54,15 +70,19 @@ export async function splitHalves(gpu: GpuContext, spec: HalvesSpec): Promise<Di
       X_OFFSET: xOffset,
       OCTETS: roundUp(columns, CHUNK) / 8,
       PERMUTED: format === "fp8",
+      HALVES_BLOCKS: blocks,
+      SPLIT_ROWS: rows,
+      ...(gathered && { TILED: true, TILE_SLOTS: gathered.slots }),
       WORKGROUP,
     },
     label,
   );
   const grid = [Math.min(rows, GRID_ROWS), Math.ceil(rows / GRID_ROWS), 1] as const;
-  return kernel.dispatch({ x, halves }, grid, { bytes: rows * columns * 8, flops: 4 * rows * columns }, label);
+  const tiles = gathered && { tiles: gathered.tiles, rows: gathered.rows };
+  return kernel.dispatch({ x, halves, ...tiles }, grid, { bytes: rows * columns * 8, flops: 4 * rows * columns }, label);
 }
 
-/** A buffer for such rows. */
+/** A buffer for such rows, in blocks or not. */
 export function halvesBuffer(gpu: GpuContext, shape: HalvesShape): GPUBuffer {
-  return gpu.buffer({ label: "halves", size: halvesBytes(shape), kind: "activations" });
+  return gpu.buffer({ label: "halves", size: halvesBytes({ ...shape, blocks: true }), kind: "activations" });
 }

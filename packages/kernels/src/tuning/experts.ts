@@ -6,7 +6,7 @@ import { encodeRouting } from "../experts.ts";
 import { expertsDownFew, expertsGateUpFew } from "../expertsFew/kernel.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import { type ExpertGrouping, expertTiles, groupTokens } from "../expertsMany/grouping.ts";
-import { expertsCombine, expertsDownMany, expertsGateUpMany } from "../expertsMany/kernel.ts";
+import { expertsCombine, expertsDownMany, expertsGateUpMany, mostHalvesRows } from "../expertsMany/kernel.ts";
 import { halvesBuffer } from "../matrix/halves.ts";
 import { type Random, assertClose, normals, randomRoutes, uploadBatch } from "../testing/mod.ts";
 import { type PreparedCase, TOLERANCE, type TuningCase, countOf, roundsFor } from "./case.ts";
@@ -65,12 +65,16 @@ async function group(
   return { tiles, rows, tileRows };
 }
 
+function splitRows({ tokens, slots, count }: Run, tileRows: number): number {
+  return mostHalvesRows({ maxTokens: tokens, slots, experts: count, tileRows });
+}
+
 function gateUp(gpu: GpuContext, keep: Keep, random: Random, run: Run): PreparedCase {
   const { hidden, width, slots, tokens, rounds, routings, grouping, gateRows, upRows } = run;
   const input = normals(random, tokens * hidden);
   const x = keep(gpu.upload("x", Float32Array.from(input), "activations"));
   const h = keep(gpu.buffer({ label: "h", size: tokens * slots * width * 4, kind: "activations" }));
-  const halves = grouping && keep(halvesBuffer(gpu, { rows: tokens, columns: hidden }));
+  const halves = grouping && keep(halvesBuffer(gpu, { rows: splitRows(run, grouping.tileRows), columns: hidden }));
   const spec = { group: run.group, slots, x, xStride: hidden, h, tokens };
   const rows = sampledRows(random, width);
   const values = { hidden, width: rows.length, gate: gateRows(rows), up: upRows(rows), down: new Float64Array() };
@@ -101,7 +105,7 @@ function down(gpu: GpuContext, keep: Keep, random: Random, run: Run): PreparedCa
   const some = comparedRoutes(run);
   const values = { hidden: rows.length, width, gate: new Float64Array(), up: new Float64Array(), down: downRows(rows) };
   const expected = combineReference(downReference(values, inner, some), some, slots, new Float64Array(COMPARED_TOKENS * rows.length));
-  const halves = grouping && keep(halvesBuffer(gpu, { rows: tokens * slots, columns: width }));
+  const halves = grouping && keep(halvesBuffer(gpu, { rows: splitRows(run, grouping.tileRows), columns: width }));
   const spec = { group: run.group, slots, h, tokens };
   return {
     rounds,

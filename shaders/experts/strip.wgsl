@@ -1,0 +1,75 @@
+// The experts' products for a batch, as rows.wgsl, by subgroup matrices a strip of weights at a time (lib/matrix_strip.wgsl, which says how precisely).
+//
+// tiles, rows, weights, scales, output   as in many.wgsl; halves: the rows of each tile as matrix/halves.wgsl splits them, with TILED. A tile has up to 16 rows. Dispatch:
+// (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS; surplus workgroups, and those whose expert is not bound, exit.
+// 16 FRAGMENTS divides 128, so that a strip's rows, of gate and of up, have one scale for 128 columns.
+// Constants: those of many.wgsl and of lib/matrix_strip.wgsl; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is 2.
+#include "lib/expert_units.wgsl"
+#include "lib/matrix_strip.wgsl"
+
+@group(0) @binding(0) var<storage, read> tiles: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> rows: array<u32>;
+@group(0) @binding(2) var<storage, read> halves: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<f32>;
+@group(0) @binding(4) var<storage, read> scales: array<f32>;
+
+// The tile, its expert, and the first of the outputs.
+var<private> tile_number: u32;
+var<private> first: u32;
+var<private> count: u32;
+var<private> expert: u32;
+var<private> page: u32;
+var<private> place: u32;
+var<private> first_column: u32;
+
+// Outputs past the last repeat it: their sums are not written.
+fn weight_row(fragment: u32, n: u32) -> u32 {
+#if GATE_UP
+  return (place * MATRICES + fragment) * OUTPUTS + min(first_column + n, OUTPUTS - 1u);
+#else
+  return place * OUTPUTS + min(first_column + 16u * fragment + n, OUTPUTS - 1u);
+#endif
+}
+
+fn weight_vectors(at: array<u32, LOADS>) -> array<Unit, LOADS> {
+  return page_units(page, at);
+}
+
+fn first_block() -> u32 {
+  return tile_number;
+}
+
+fn block_scale(fragment: u32, block: u32) -> f32 {
+  let row = min(first_column / 128u, SCALE_ROWS - 1u);
+#if GATE_UP
+  return scales[((expert * MATRICES + fragment) * SCALE_ROWS + row) * SCALE_COLUMNS + block];
+#else
+  return scales[(expert * SCALE_ROWS + row) * SCALE_COLUMNS + block];
+#endif
+}
+
+fn write_result(m: u32, n: u32, value: f32) {
+  let column = first_column + n;
+  if (m < count && column < OUTPUTS) {
+    output[rows[first + m] * OUTPUT_STRIDE + column] = value;
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  if (group.y >= tiles[0].x) {
+    return;
+  }
+  let tile_entry = tiles[1u + group.y];
+  if (!expert_bound(tile_entry.x)) {
+    return;
+  }
+  tile_number = group.y;
+  expert = tile_entry.x;
+  first = tile_entry.y;
+  count = tile_entry.z;
+  page = expert_page(expert);
+  place = expert_in_page(expert);
+  first_column = group.x * (16u * FRAGMENTS / MATRICES);
+  multiply_strip(local, select(0u, BLOCKS, tile_entry.z > 0u));
+}
