@@ -3,7 +3,7 @@
 // tiles, rows, weights, scales, output   as in many.wgsl; halves: the rows of each tile as matrix/halves.wgsl splits them, with TILED. A tile has up to 16 rows. Dispatch:
 // (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS; surplus workgroups, and those whose expert is not bound, exit.
 // 16 FRAGMENTS divides 128, so that a strip's rows, of gate and of up, have one scale for 128 columns.
-// Constants: those of many.wgsl and of lib/matrix_strip.wgsl; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is 2.
+// Constants: those of many.wgsl and of lib/matrix_strip.wgsl; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is even.
 #include "lib/expert_units.wgsl"
 #include "lib/matrix_strip.wgsl"
 
@@ -25,7 +25,7 @@ var<private> first_column: u32;
 // Outputs past the last repeat it: their sums are not written.
 fn weight_row(fragment: u32, n: u32) -> u32 {
 #if GATE_UP
-  return (place * MATRICES + fragment) * OUTPUTS + min(first_column + n, OUTPUTS - 1u);
+  return (place * MATRICES + fragment % 2u) * OUTPUTS + min(first_column + fragment / 2u * 16u + n, OUTPUTS - 1u);
 #else
   return place * OUTPUTS + min(first_column + 16u * fragment + n, OUTPUTS - 1u);
 #endif
@@ -42,7 +42,7 @@ fn first_block() -> u32 {
 fn block_scale(fragment: u32, block: u32) -> f32 {
   let row = min(first_column / 128u, SCALE_ROWS - 1u);
 #if GATE_UP
-  return scales[((expert * MATRICES + fragment) * SCALE_ROWS + row) * SCALE_COLUMNS + block];
+  return scales[((expert * MATRICES + fragment % 2u) * SCALE_ROWS + row) * SCALE_COLUMNS + block];
 #else
   return scales[(expert * SCALE_ROWS + row) * SCALE_COLUMNS + block];
 #endif

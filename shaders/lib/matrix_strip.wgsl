@@ -11,8 +11,8 @@
 //   fn block_scale(fragment: u32, block: u32) -> f32      what 128 columns of a fragment's weights are multiplied by
 //   fn write_result(m: u32, n: u32, value: f32)           a result; m or n may be past the end
 //
-// Precision: as lib/matrix_tile.wgsl. With GATE_UP there are two fragments, 16 rows of gate and the same of up, and results are silu(gate) * up: 16 of them.
-// Constants: FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of 128 columns in turn; PRODUCTS = 1 | 2; LOADS = 2 FRAGMENTS; X_FRAGMENTS = 4 PRODUCTS TOKEN_FRAGMENTS;
+// Precision: as lib/matrix_tile.wgsl. With GATE_UP fragments are 16 rows of gate, the same of up, and so on, and results are silu(gate) * up: 8 FRAGMENTS of them.
+// Constants: FRAGMENTS; STORED, 2 or less of them, GROUPS of which make FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of 128 columns in turn; PRODUCTS = 1 | 2; LOADS = 2 FRAGMENTS; X_FRAGMENTS = 4 PRODUCTS TOKEN_FRAGMENTS;
 // CHUNKS; RAGGED_STRIP, they are no multiple of 8 STRIP_SUBGROUPS; GATE_UP; those of lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS = 32 STRIP_SUBGROUPS in one dimension.
 // Workgroup memory: STRIP_SUBGROUPS times 2304, or 2560 bytes for two fragments.
 #include "lib/silu.wgsl"
@@ -28,7 +28,7 @@ const OPERAND_STRIDE: u32 = 9u;
 const SUM_STRIDE: u32 = 5u;
 const SUM_PLACES: u32 = 16u * SUM_STRIDE;
 // A subgroup's.
-const AREA: u32 = max(16u * OPERAND_STRIDE, FRAGMENTS * SUM_PLACES);
+const AREA: u32 = max(16u * OPERAND_STRIDE, STORED * SUM_PLACES);
 var<workgroup> tile: array<vec4<u32>, STRIP_SUBGROUPS * AREA>;
 
 // Of the halves that a fragment takes, and of those of 16 columns to the next ones.
@@ -166,24 +166,27 @@ fn multiply_strip(local: u32, blocks: u32) {
   }
 
 #unroll t < TOKEN_FRAGMENTS
+#unroll group < GROUPS
   workgroupBarrier();
-#unroll f < FRAGMENTS
-  store_sum(area + f * SUM_PLACES, scale_sum(sums[f * TOKEN_FRAGMENTS + t], units[f]), lane);
+#unroll f < STORED
+  const number = group * STORED + f;
+  store_sum(area + f * SUM_PLACES, scale_sum(sums[number * TOKEN_FRAGMENTS + t], units[number]), lane);
 #endunroll
   workgroupBarrier();
 #if GATE_UP
   for (var i = local; i < times(256u); i += THREADS) {
     let m = i / 16u;
     let of_x = x_unit(16u * t + m);
-    write_result(16u * t + m, i % 16u, silu(total(0u, i % 16u, m) * of_x) * (total(1u, i % 16u, m) * of_x));
+    write_result(16u * t + m, 16u * group + i % 16u, silu(total(0u, i % 16u, m) * of_x) * (total(1u, i % 16u, m) * of_x));
   }
 #else
-  for (var i = local; i < times(256u * FRAGMENTS); i += THREADS) {
-    let m = i / (16u * FRAGMENTS);
-    let n = i % (16u * FRAGMENTS);
-    write_result(16u * t + m, n, total(n / 16u, n % 16u, m) * x_unit(16u * t + m));
+  for (var i = local; i < times(256u * STORED); i += THREADS) {
+    let m = i / (16u * STORED);
+    let n = i % (16u * STORED);
+    write_result(16u * t + m, 16u * STORED * group + n, total(n / 16u, n % 16u, m) * x_unit(16u * t + m));
   }
 #endif
+#endunroll
 #endunroll
 }
 

@@ -28,7 +28,7 @@ export function expertsMatrixVariants(gpu: GpuContext, shape: ExpertsManyShape):
   const modes = matrixModes(gpu);
   const tiles = modes.map((mode) => variant(mode, tileFor(gpu, mode, shape), shape));
   return [
-    ...(stripFormat(shape.format) ? modes.flatMap((mode) => STRIPS.map((subgroups) => strip(mode, subgroups, shape))) : []),
+    ...(stripFormat(shape.format) ? modes.flatMap((mode) => stripsFor(shape).map((each) => strip(mode, each, shape))) : []),
     ...tiles,
   ];
 }
@@ -38,18 +38,42 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
   const fast = matrixModes(gpu).includes("fast") ? [] : [variant("fast", tileFor(gpu, "fast", shape), shape)];
-  const strips = stripFormat(shape.format) ? [strip("emulated", 1, shape), strip("emulated", 2, shape)] : [];
+  const strips = stripFormat(shape.format)
+    ? [strip("emulated", { fragments: 2, subgroups: 1 }, shape), strip("emulated", { fragments: 4, subgroups: 2 }, shape)]
+    : [];
   return [...fast, ...(slim ? [variant("emulated", slim, shape)] : []), ...strips];
 }
 
-/** Subgroups of a workgroup. */
-const STRIPS = [1, 2, 4] as const;
+type ExpertsStrip = Omit<MatrixStrip, "inputs">;
 
-/** A strip of gate and the same of up, or 32 rows of down; the columns in so many parts. */
-function strip(mode: MatrixMode, subgroups: number, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
-  const shape: MatrixStrip = { fragments: 2, inputs: 1, subgroups };
+const GATE_UP_STRIPS: readonly ExpertsStrip[] = [
+  { fragments: 2, subgroups: 4 },
+  { fragments: 4, subgroups: 4 },
+  { fragments: 4, subgroups: 2 },
+  { fragments: 4, subgroups: 1 },
+  { fragments: 2, subgroups: 8 },
+  { fragments: 2, subgroups: 1 },
+];
+const DOWN_STRIPS: readonly ExpertsStrip[] = [
+  { fragments: 2, subgroups: 1 },
+  { fragments: 2, subgroups: 4 },
+  { fragments: 4, subgroups: 1 },
+  { fragments: 4, subgroups: 4 },
+  { fragments: 4, subgroups: 2 },
+  { fragments: 1, subgroups: 1 },
+  { fragments: 1, subgroups: 4 },
+];
+
+/** The one that should be fastest first. */
+function stripsFor({ gateUp }: ExpertsManyShape): readonly ExpertsStrip[] {
+  return gateUp ? GATE_UP_STRIPS : DOWN_STRIPS;
+}
+
+/** So many rows of weights, with gate-up half of them gate's; the columns in so many parts. */
+function strip(mode: MatrixMode, { fragments, subgroups }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
+  const shape: MatrixStrip = { fragments, inputs: 1, subgroups };
   return {
-    name: `${mode}-strip-s${subgroups}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}`,
     shader: "experts/strip.wgsl",
     weightRows: FRAGMENT * shape.fragments,
     tileRows: [4, 8, 16],

@@ -47,7 +47,8 @@ function wantedRows({ tokens, slots, experts }: ExpertRows): number {
 
 function takesStrips(rows: ExpertRows): boolean {
   const { tokens, slots, experts } = rows;
-  return tokens <= STRIP_TOKENS && tokens * slots >= STRIP_ROWS * experts && wantedRows(rows) <= STRIP_TILE;
+  // Tiles of experts that all tokens take come one after the other, while caches still have the weights.
+  return tokens <= STRIP_TOKENS && tokens * slots >= STRIP_ROWS * experts && (slots === experts || wantedRows(rows) <= STRIP_TILE);
 }
 
 /** The largest batch that takes strips, in tokens; 0 where none does. */

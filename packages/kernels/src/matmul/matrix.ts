@@ -36,7 +36,8 @@ const STRIPS = [
   { fragments: 1, subgroups: 4 },
   { fragments: 2, subgroups: 4 },
   { fragments: 2, subgroups: 8 },
-  { fragments: 2, subgroups: 2 },
+  { fragments: 4, subgroups: 4 },
+  { fragments: 4, subgroups: 8 },
 ] as const;
 
 function workgroups(tile: MatrixTile, { rows, tokens }: MatmulShape): number {

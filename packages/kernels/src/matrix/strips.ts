@@ -8,7 +8,7 @@ export const FRAGMENT = 16;
 
 /** Fragments of weights and of activations that a subgroup has, and subgroups that share the columns. */
 export interface MatrixStrip {
-  readonly fragments: 1 | 2;
+  readonly fragments: 1 | 2 | 4;
   readonly inputs: 1 | 2;
   readonly subgroups: number;
 }
@@ -25,6 +25,8 @@ export function stripConstants({ fragments, inputs, subgroups }: MatrixStrip, mo
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",
     STORED_OPERANDS: true,
     FRAGMENTS: fragments,
+    STORED: Math.min(2, fragments),
+    GROUPS: Math.ceil(fragments / 2),
     TOKEN_FRAGMENTS: inputs,
     STRIP_SUBGROUPS: subgroups,
     PRODUCTS: products,
