@@ -110,6 +110,10 @@ fn multiply_strip(local: u32, blocks: u32) {
   for (var turn = 0u; turn < blocks; turn += STRIP_SUBGROUPS) {
     let block = min(turn + subgroup, BLOCKS - 1u);
     let next = (turn + subgroup + STRIP_SUBGROUPS) * 8u + vector;
+#if WHOLE_LINES
+    // Whole lines of memory together, while these are multiplied.
+    let next_words = array<array<Unit, LOADS>, 2>(load_codes(rows, next), load_codes(rows, next + 4u));
+#endif
 #unroll f < FRAGMENTS
     let unit = unit_of(f, block);
     let factor = units[f] / unit;
@@ -138,10 +142,12 @@ fn multiply_strip(local: u32, blocks: u32) {
     stage(staged, words[piece][2u * f]);
     stage(staged + 8u * OPERAND_STRIDE, words[piece][2u * f + 1u]);
     workgroupBarrier();
+#if !WHOLE_LINES
     if (f == FRAGMENTS - 1u) {
       // While these are multiplied, and the other 64 columns.
       words[piece] = load_codes(rows, next + piece * 4u);
     }
+#endif
 #if SUBGROUP_MATRIX == hardware
 #unroll k < 4
     let weights_of = load_left(area + 2u * k);
@@ -163,6 +169,9 @@ fn multiply_strip(local: u32, blocks: u32) {
 #endif
 #endunroll
 #endunroll
+#if WHOLE_LINES
+    words = next_words;
+#endif
   }
 
 #unroll t < TOKEN_FRAGMENTS

@@ -39,7 +39,7 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
   const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
   const fast = matrixModes(gpu).includes("fast") ? [] : [variant("fast", tileFor(gpu, "fast", shape), shape)];
   const strips = stripFormat(shape.format)
-    ? [strip("emulated", { fragments: 2, subgroups: 1 }, shape), strip("emulated", { fragments: 4, subgroups: 2 }, shape)]
+    ? [strip("emulated", { fragments: 2, subgroups: 1, lines: true }, shape), strip("emulated", { fragments: 4, subgroups: 2 }, shape)]
     : [];
   return [...fast, ...(slim ? [variant("emulated", slim, shape)] : []), ...strips];
 }
@@ -47,21 +47,24 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
 type ExpertsStrip = Omit<MatrixStrip, "inputs">;
 
 const GATE_UP_STRIPS: readonly ExpertsStrip[] = [
-  { fragments: 2, subgroups: 4 },
   { fragments: 4, subgroups: 4 },
+  { fragments: 2, subgroups: 4 },
   { fragments: 4, subgroups: 2 },
   { fragments: 4, subgroups: 1 },
-  { fragments: 2, subgroups: 8 },
-  { fragments: 2, subgroups: 1 },
+  { fragments: 2, subgroups: 4, lines: true },
+  { fragments: 2, subgroups: 2, lines: true },
+  { fragments: 2, subgroups: 1, lines: true },
+  { fragments: 4, subgroups: 4, lines: true },
+  { fragments: 4, subgroups: 1, lines: true },
 ];
 const DOWN_STRIPS: readonly ExpertsStrip[] = [
   { fragments: 2, subgroups: 1 },
   { fragments: 2, subgroups: 4 },
-  { fragments: 4, subgroups: 1 },
-  { fragments: 4, subgroups: 4 },
-  { fragments: 4, subgroups: 2 },
-  { fragments: 1, subgroups: 1 },
-  { fragments: 1, subgroups: 4 },
+  { fragments: 2, subgroups: 1, lines: true },
+  { fragments: 2, subgroups: 4, lines: true },
+  { fragments: 2, subgroups: 2, lines: true },
+  { fragments: 1, subgroups: 4, lines: true },
+  { fragments: 1, subgroups: 1, lines: true },
 ];
 
 /** The one that should be fastest first. */
@@ -70,10 +73,10 @@ function stripsFor({ gateUp }: ExpertsManyShape): readonly ExpertsStrip[] {
 }
 
 /** So many rows of weights, with gate-up half of them gate's; the columns in so many parts. */
-function strip(mode: MatrixMode, { fragments, subgroups }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
-  const shape: MatrixStrip = { fragments, inputs: 1, subgroups };
+function strip(mode: MatrixMode, { fragments, subgroups, lines = false }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
+  const shape: MatrixStrip = { fragments, inputs: 1, subgroups, lines };
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${lines ? "-lines" : ""}`,
     shader: "experts/strip.wgsl",
     weightRows: FRAGMENT * shape.fragments,
     tileRows: [4, 8, 16],

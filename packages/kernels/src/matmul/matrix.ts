@@ -36,7 +36,8 @@ const STRIPS = [
   { fragments: 1, subgroups: 4 },
   { fragments: 2, subgroups: 4 },
   { fragments: 2, subgroups: 8 },
-  { fragments: 4, subgroups: 4 },
+  { fragments: 1, subgroups: 8, lines: true },
+  { fragments: 2, subgroups: 4, lines: true },
   { fragments: 4, subgroups: 8 },
 ] as const;
 
@@ -88,9 +89,9 @@ function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): M
 }
 
 function strip(mode: MatrixMode, shape: MatrixStrip): MatmulVariant {
-  const { fragments, inputs, subgroups } = shape;
+  const { fragments, inputs, subgroups, lines = false } = shape;
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}x${FRAGMENT * inputs}-s${subgroups}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}x${FRAGMENT * inputs}-s${subgroups}${lines ? "-lines" : ""}`,
     shader: "matmul/strip.wgsl",
     tileRows: FRAGMENT * fragments,
     tileTokens: FRAGMENT * inputs,

@@ -11,6 +11,8 @@ export interface MatrixStrip {
   readonly fragments: 1 | 2 | 4;
   readonly inputs: 1 | 2;
   readonly subgroups: number;
+  /** 128 columns of a row are loaded together, not 64: whole lines of memory, for twice the registers. */
+  readonly lines?: boolean;
 }
 
 /** Only FP8: lanes load whole blocks of columns of it. */
@@ -19,12 +21,17 @@ export function stripFormat(format: WeightFormat): boolean {
 }
 
 /** @param stride elements of a stored row */
-export function stripConstants({ fragments, inputs, subgroups }: MatrixStrip, mode: MatrixMode, stride: number): ShaderConstants {
+export function stripConstants(
+  { fragments, inputs, subgroups, lines = false }: MatrixStrip,
+  mode: MatrixMode,
+  stride: number,
+): ShaderConstants {
   const products = mode === "fast" ? 1 : 2;
   return {
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",
     STORED_OPERANDS: true,
     FRAGMENTS: fragments,
+    WHOLE_LINES: lines,
     STORED: Math.min(2, fragments),
     GROUPS: Math.ceil(fragments / 2),
     TOKEN_FRAGMENTS: inputs,
