@@ -19,14 +19,7 @@ const GATE_UP: readonly TeamsVariant[] = [
   teamsVariant(4, 32, 1, 2),
   teamsVariant(2, 32, 4, 2),
   teamsVariant(2, 8, 4, 2, 4),
-  teamsVariant(2, 32, 2, 4, 1, 8),
-  teamsVariant(2, 32, 1, 8, 1, 4),
-  teamsVariant(2, 32, 2, 8, 1, 4),
-  teamsVariant(4, 32, 2, 2, 1, 8),
-  teamsVariant(4, 32, 2, 1),
-  teamsVariant(2, 32, 2, 2),
   teamsVariant(2, 32, 2, 2, 1, 8),
-  teamsVariant(1, 32, 2, 8, 1, 4),
 ];
 
 /** The columns of a slot are not split: `split` parts take slots in turns. */
@@ -50,15 +43,7 @@ const DOWN: readonly TeamsVariant[] = [
   teamsVariant(4, 32, 8, 1),
   teamsVariant(8, 32, 3, 2),
   teamsVariant(4, 8, 8, 2, 4),
-  teamsVariant(2, 32, 9, 4, 1, 8),
-  teamsVariant(2, 32, 9, 2),
-  teamsVariant(8, 32, 9, 2, 1, 4),
-  teamsVariant(4, 32, 9, 2, 1, 4),
   teamsVariant(2, 32, 9, 8, 1, 4),
-  teamsVariant(4, 32, 3, 2, 1, 8),
-  teamsVariant(4, 32, 3, 4),
-  teamsVariant(2, 32, 3, 4),
-  teamsVariant(2, 32, 3, 8, 1, 8),
 ];
 
 export interface ExpertsFewShape {
@@ -79,7 +64,7 @@ export function expertsFewOperation(which: "gateUp" | "down", { group, slots, to
 export function gateUpVariants(gpu: GpuContext, { group }: Pick<ExpertsFewShape, "group">): readonly TeamsVariant[] {
   if (prefersWholeRows(gpu)) return withFirst(GATE_UP, WHOLE_ROWS.name);
   if (!prefersTeams(gpu)) return GATE_UP;
-  return withFirst(GATE_UP, group.hidden > 2048 ? "r2-l32x2-u4-c4" : "r4-l32x1-u1");
+  return withFirst(GATE_UP, group.hidden > 2048 ? "r2-l32x2-u2-c8" : "r4-l32x1-u1");
 }
 
 /** The device's default first. */
@@ -87,7 +72,7 @@ export function downVariants(gpu: GpuContext, { slots }: ExpertsFewShape): reado
   if (prefersWholeRows(gpu)) return withFirst(DOWN, WHOLE_ROWS.name);
   if (!prefersTeams(gpu)) return DOWN;
   // Slots divide evenly among the parts.
-  if (slots % 9 === 0) return withFirst(DOWN, "r4-l32x9-u2-c8");
+  if (slots % 9 === 0) return withFirst(DOWN, "r2-l32x9-u8-c4");
   if (slots % 8 === 0) return withFirst(DOWN, "r4-l32x8-u2-c8");
   return withFirst(DOWN, slots % 3 === 0 ? "r4-l32x3-u4-c4" : "r4-l32x4-u4-c4");
 }

@@ -1,4 +1,4 @@
-/** matmul by subgroup matrices (shaders/matmul/matmul_matrix.wgsl). */
+/** matmul by subgroup matrices: tiles for prefill (shaders/matmul/matmul_matrix.wgsl), strips for batches (strip.wgsl). */
 import type { GpuContext } from "@shoal/gpu";
 import {
   MATRIX_FORMATS,
@@ -28,17 +28,11 @@ const TILES = [TILE_128X64, TILE_64X64, TILE_128X32, TILE_128X128, TILE_128X16] 
 
 /** Where reading weights takes longest. */
 const MOST_STRIP_TOKENS = 32;
-/** Rows from which there are strips enough of 32. */
-const WIDE_ROWS = 4096;
-/** Few rows want their columns in many parts; many rows are read twice as wide. */
+/** Few rows want their columns in many parts. Up to so many rows each was fastest on an H100, at 32 tokens. */
 const STRIPS = [
-  { fragments: 1, subgroups: 8 },
-  { fragments: 1, subgroups: 4 },
-  { fragments: 2, subgroups: 4 },
-  { fragments: 2, subgroups: 8 },
-  { fragments: 1, subgroups: 8, lines: true },
-  { fragments: 2, subgroups: 4, lines: true },
-  { fragments: 4, subgroups: 8 },
+  { rows: 2048, fragments: 1, subgroups: 8, lines: true },
+  { rows: 4096, fragments: 2, subgroups: 8, lines: false },
+  { rows: Number.POSITIVE_INFINITY, fragments: 2, subgroups: 4, lines: true },
 ] as const;
 
 function workgroups(tile: MatrixTile, { rows, tokens }: MatmulShape): number {
@@ -59,9 +53,11 @@ export function matmulMatrixVariants(gpu: GpuContext, shape: MatmulShape): reado
   const modes = matrixModes(gpu);
   const large = modes.flatMap((mode) => tiles.map((tile) => variant(mode, tile, shape)));
   if (!stripFormat(shape.format)) return large;
-  const wide = STRIPS.filter(({ fragments }) => shape.rows > WIDE_ROWS === fragments > 1);
-  const ordered = [...wide, ...STRIPS.filter((each) => !wide.includes(each))];
-  const strips = modes.flatMap((mode) => ordered.map((each) => strip(mode, { ...each, inputs: shape.tokens <= FRAGMENT ? 1 : 2 })));
+  const [first = STRIPS[0]] = STRIPS.filter(({ rows }) => shape.rows <= rows);
+  const inputs = shape.tokens <= FRAGMENT ? 1 : 2;
+  const strips = modes.flatMap((mode) =>
+    [first, ...STRIPS.filter((each) => each !== first)].map((each) => strip(mode, { ...each, inputs })),
+  );
   return shape.tokens <= MOST_STRIP_TOKENS ? [...strips, ...large] : [...large, ...strips];
 }
 
@@ -70,7 +66,10 @@ export function matmulMatrixTrials(gpu: GpuContext, shape: MatmulShape): readonl
   if (!MATRIX_FORMATS.includes(shape.format)) return [];
   const fast = matrixModes(gpu).includes("fast") ? [] : TILES.map((tile) => variant("fast", tile, shape));
   const strips = stripFormat(shape.format)
-    ? [strip("emulated", { fragments: 1, subgroups: 4, inputs: 1 }), strip("emulated", { fragments: 2, subgroups: 1, inputs: 2 })]
+    ? [
+        strip("emulated", { fragments: 1, subgroups: 4, inputs: 1 }),
+        strip("emulated", { fragments: 2, subgroups: 1, inputs: 2, lines: true }),
+      ]
     : [];
   return [...fast, variant("emulated", TILE_64X32, shape), variant("emulated", TILE_256X32, shape), ...strips];
 }
