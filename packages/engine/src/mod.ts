@@ -3,6 +3,7 @@ export { ChatSession, type ChatSessionOptions, type ChatTurn, type SendOptions }
 export { Engine, type EngineOptions } from "./engine.ts";
 export { EngineError, type EngineErrorCode } from "./errors.ts";
 export type { FinishReason, GenerationRequest, GenerationResult, GenerationTimings, TokenGenerator } from "./generation.ts";
+export { EngineGenerator } from "./engineGenerator.ts";
 export { Generator, type GeneratorOptions } from "./generator.ts";
 export type * from "./request.ts";
 export { GREEDY, samplingOf, type SamplingWish } from "./sampling.ts";

@@ -1,11 +1,12 @@
 /**
  * What distance costs a conversation: a client and k peers, each on a host of a network lab, over WebRTC, with a model whose arithmetic takes no time.
  *
- *     deno run -A packages/swarm/bench/decode.ts [--rtt MS] [--peers K,...] [--sequences N,...] [--row-ms MS] [--groups N] [--loss PERMILLE] [--jitter MS] [--relayed]
+ *     deno run -A packages/swarm/bench/decode.ts [--rtt MS] [--peers K,...] [--sequences N,...] [--row-ms MS] [--groups N] [--hidden N] [--activations f32|f16] [--loss PERMILLE] [--jitter MS] [--relayed]
  *
  * Prints, for each k and each number of sequences: the median and the 95th percentile of a token of a sequence, the round trip of an empty call, the token in round trips, its ratio to k/2
  * round trips and half a one back with the rows' time in each stage, and tokens a second of all sequences. `--relayed`: the client carries everything. `--row-ms`: what a row takes on a
- * stage, whose rows are computed one after the other. `--groups 1`: sequences wait for one another.
+ * stage, whose rows are computed one after the other. `--groups 1`: sequences wait for one another. `--hidden 7168 --activations f16`: hidden states of DeepSeek-V3's width, made up; each goes to the next stage and to the
+ * client.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -22,6 +23,8 @@ const { values } = parseArgs({
     loss: { type: "string", default: "0" },
     jitter: { type: "string", default: "0" },
     groups: { type: "string", default: "" },
+    hidden: { type: "string", default: "" },
+    activations: { type: "string", default: "f32" },
     relayed: { type: "boolean", default: false },
   },
 });
@@ -47,6 +50,8 @@ for (const count of values.peers.split(",")) {
         values.sequences,
         values["row-ms"],
         values.groups,
+        values.hidden,
+        values.activations,
       ]);
       child.stderr?.pipe(process.stderr);
       return child;

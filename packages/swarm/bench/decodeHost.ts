@@ -1,11 +1,11 @@
 /**
  * One host of `bench/decode.ts`: a peer that serves its share of a small model and pushes to the next, or the client that decodes with it. Signals come and go as lines of JSON.
  *
- *     decodeHost.ts client|peerINDEX PEERS pushed|relayed SEQUENCES,... ROW_MS GROUPS
+ *     decodeHost.ts client|peerINDEX PEERS pushed|relayed SEQUENCES,... ROW_MS GROUPS HIDDEN ACTIVATIONS
  */
 import { createInterface } from "node:readline";
 import process from "node:process";
-import { memoryChannel, serveStage } from "@shoal/cluster";
+import { type ActivationFormat, memoryChannel, serveStage } from "@shoal/cluster";
 import type { Batch, SequenceSlot, StepOutput } from "@shoal/model";
 import { linkChannel } from "../src/link/linkChannel.ts";
 import { denoPeerConnection } from "../src/link/rtc.deno.ts";
@@ -25,7 +25,10 @@ const WARM_UP_TOKENS = 50;
 const TOKENS = 100;
 /** Steps under way and unread. */
 const AHEAD = 8;
-const [role = "", peers = "1", way = "pushed", sequenceCounts = "1", rowMs = "0", groups = ""] = Deno.args;
+const [role = "", peers = "1", way = "pushed", sequenceCounts = "1", rowMs = "0", groups = "", hidden = "", activations = "f32"] =
+  Deno.args;
+const hiddenSize = hidden === "" ? FAKE.hiddenSize : Number(hidden);
+const format: ActivationFormat = activations === "f16" ? "f16" : "f32";
 const count = Number(peers);
 const isClient = role === "client";
 const own = Number(role.slice("peer".length));
@@ -43,6 +46,21 @@ class BusyStage extends FakeStage {
     });
     this.#busy = done.catch(() => undefined);
     return done;
+  }
+}
+
+/** Hidden states as wide as a large model's: what they hold nobody looks at, so the arithmetic is left out. */
+class WideStage extends BusyStage {
+  override async forward(batch: Batch): Promise<StepOutput> {
+    const narrow = batch.entries.map(({ hidden: given, ...entry }) => {
+      const rows = given && given.length / hiddenSize;
+      return { ...entry, ...(rows !== undefined && { hidden: new Float32Array(rows * FAKE.hiddenSize).fill(given?.[0] ?? 0) }) };
+    });
+    const { hidden: few, ...output } = await super.forward({ ...batch, entries: narrow });
+    if (!few) return output;
+    const wide = new Float32Array((few.length / FAKE.hiddenSize) * hiddenSize);
+    for (let at = 0; at < wide.length; at++) wide[at] = few[at % few.length] ?? 0;
+    return { ...output, hidden: wide };
   }
 }
 
@@ -99,8 +117,8 @@ else {
     if (link) links.receive(before, linkChannel(link));
   }
   const [near, stage] = memoryChannel();
-  void serveStage(stage, new BusyStage(layersOf(own)), { ownsStage: false });
-  servePushing({ near, far: linkChannel(toClient.link), links, hiddenSize: FAKE.hiddenSize, maxTokens: 16 });
+  void serveStage(stage, new (hiddenSize === FAKE.hiddenSize ? BusyStage : WideStage)(layersOf(own)), { ownsStage: false });
+  servePushing({ near, far: linkChannel(toClient.link), links, hiddenSize, maxTokens: 16 });
   await toClient.link.closed;
   Deno.exit(0);
 }
@@ -109,13 +127,14 @@ await Promise.all([...ends.values()].map(({ ready }) => ready));
 const remotes: OpenedHop[] = [];
 const stage = await SwarmStage.open({
   ...FAKE,
+  hiddenSize,
   plan: () => names.map((peer, index) => ({ peer, layers: layersOf(index) })),
   missing: () => [],
   ...(groups !== "" && { groups: Number(groups) }),
   open: async ({ peer }) => {
     const at = ends.get(peer);
     if (!at) throw new Error(`Cannot open '${peer}': it is not there`);
-    const { pushing, ...opened } = openedOver(linkChannel(at.link), peer, FAKE.hiddenSize, "f32");
+    const { pushing, ...opened } = openedOver(linkChannel(at.link), peer, hiddenSize, format);
     const hop = { ...opened, ...(way === "pushed" && pushing && { pushing }) };
     remotes.push(hop);
     return hop;
@@ -166,6 +185,8 @@ for (const sequences of sequenceCounts.split(",").map(Number)) {
     way,
     peers: count,
     sequences,
+    hiddenSize,
+    activations: format,
     rttMs,
     tokenMs: at(0.5),
     token95Ms: at(0.95),

@@ -32,7 +32,7 @@ async function runChat(invocation: Invocation): Promise<number> {
   if (values.swarm !== undefined) {
     const { withSwarm } = await import("../swarm/client.ts");
     return withSwarm(invocation, values.swarm, async ({ model, description, generator }) => {
-      const chat = chatSession(await generator(), model, values.system);
+      const chat = chatSession(await generator(prompt === undefined ? "conversation" : "prompts"), model, values.system);
       return answer(invocation, { prompt, stage: description, chat, sampling: samplingFrom(values, model, { seed }) });
     });
   }

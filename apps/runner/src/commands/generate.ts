@@ -41,7 +41,7 @@ async function runGenerate(invocation: Invocation): Promise<number> {
   if (values.swarm !== undefined) {
     const { withSwarm } = await import("../swarm/client.ts");
     return withSwarm(invocation, values.swarm, async ({ model, description, generator }) => {
-      const chat = chatSession(await generator(), model, values.system);
+      const chat = chatSession(await generator(prompts === null ? "conversation" : "prompts"), model, values.system);
       const sampling = samplingFrom(values, model, defaults);
       return prompts === null
         ? converse(invocation, chat, description, { sampling, alwaysAsk: true })

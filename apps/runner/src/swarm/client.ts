@@ -1,5 +1,5 @@
 /** Using a swarm: the model over a path of its peers, as if it were here. Needs no GPU. */
-import { type ConstraintSource, Engine, Generator, type InferenceEngine, type TokenGenerator } from "@shoal/engine";
+import { type ConstraintSource, Engine, EngineGenerator, Generator, type InferenceEngine, type TokenGenerator } from "@shoal/engine";
 import type { StageDescription } from "@shoal/model";
 import { type SwarmStage, announceClient, inviteFromText, openSwarmStage } from "@shoal/swarm";
 import type { Invocation } from "../command.ts";
@@ -11,7 +11,8 @@ export interface SwarmSession {
   readonly model: OpenModel;
   readonly stage: SwarmStage;
   readonly description: StageDescription;
-  readonly generator: () => Promise<TokenGenerator>;
+  /** For `prompts` that have nothing in common tokens are drafted, where the path can; in a `conversation` each turn finds the ones before it in the cache. */
+  readonly generator: (purpose: "prompts" | "conversation") => Promise<TokenGenerator>;
   readonly engine: (constraints: ConstraintSource) => Promise<InferenceEngine>;
 }
 
@@ -44,16 +45,23 @@ export async function withSwarm<T>(
     const path = stage.path.map(({ peer, layers }) => `${layers.begin}-${layers.end - 1} on ${peer.slice(-8)}`).join(", ");
     terminal.err(`Swarm of ${manifest.manifest.name}: layers ${path}\n`);
     const model: OpenModel = { name: manifest.manifest.name, location: "", configOverride: undefined, checkpoint, warnings: [] };
+    const description = await stage.describe();
+    // KV blocks of a path belong to its sequences: no prefix is shared.
+    const options = { prefixCache: false } as const;
+    let drafting: Engine | undefined;
     try {
       return await work({
         model,
         stage,
-        description: await stage.describe(),
-        generator: () => Generator.open(stage),
-        // KV blocks of a path belong to its sequences: no prefix is shared.
-        engine: (constraints) => Engine.open(stage, { prefixCache: false, constraints }),
+        description,
+        generator: async (purpose) => {
+          if (purpose === "conversation" || !description.hasMtp) return Generator.open(stage);
+          return new EngineGenerator((drafting ??= await Engine.open(stage, options)));
+        },
+        engine: (constraints) => Engine.open(stage, { ...options, constraints }),
       });
     } finally {
+      await drafting?.close().catch(() => {});
       await stage.destroy();
     }
   } finally {
