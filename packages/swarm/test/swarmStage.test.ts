@@ -344,4 +344,27 @@ describe.each(["relay", "push"] as const)("a stage of many peers that %s", (way)
     await expect(told).rejects.toThrow(/closed|Cannot go on/);
     expect(faults).toEqual([]);
   });
+
+  test("what was computed is not kept by whoever waits for a peer to be lost: steps leave nothing behind there", async () => {
+    const peers = [new FakePeer("a", 0, 3), new FakePeer("b", 3, 6)];
+    let waiting = 0;
+    const open = async ({ peer }: { readonly peer: string }): Promise<OpenedHop> => {
+      const found = peers.find(({ name }) => name === peer);
+      if (!found) throw new Error("no such peer");
+      const opened = found.opened();
+      const lost = Promise.race([opened.lost]);
+      // Whatever is to be called when it settles is kept until then.
+      const then = lost.then.bind(lost);
+      lost.then = (...handlers) => {
+        waiting++;
+        return then(...handlers);
+      };
+      return { ...opened, lost };
+    };
+    const { stage } = await fleet(peers, { open });
+    const before = waiting;
+    await answer(stage, PROMPT, 30);
+    expect(waiting).toBe(before);
+    await stage.destroy();
+  });
 });

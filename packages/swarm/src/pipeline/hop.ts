@@ -61,13 +61,15 @@ export class ActiveHop {
   /** Of those, the ones whose KV rows another peer computed in part, and who: what comes out wrong may be that one's fault. */
   readonly inherited = new Map<SequenceSlot, string>();
   readonly #opened: OpenedHop;
+  readonly #loss: Loss;
   readonly #watch: Watch;
   readonly #shape: ModelShape;
   #doubt: HopFault | undefined;
 
-  private constructor(hop: Hop, opened: OpenedHop, description: StageDescription, shape: ModelShape, watch: Watch) {
+  private constructor(hop: Hop, opened: OpenedHop, loss: Loss, description: StageDescription, shape: ModelShape, watch: Watch) {
     this.hop = hop;
     this.#opened = opened;
+    this.#loss = loss;
     this.description = description;
     this.#watch = watch;
     this.#shape = shape;
@@ -76,7 +78,8 @@ export class ActiveHop {
   /** @throws HopFault */
   static async open(hop: Hop, opened: OpenedHop, shape: ModelShape, watch: Watch): Promise<ActiveHop> {
     try {
-      const description = await watched(hop.peer, opened, watch, opened.stage.describe());
+      const loss = new Loss(hop.peer, opened.lost);
+      const description = await watched(hop.peer, opened, loss, watch, opened.stage.describe());
       const { layers, vocabSize, hasHead, hasEmbedding } = description;
       const { begin, end } = hop.layers;
       const right =
@@ -86,7 +89,7 @@ export class ActiveHop {
         hasEmbedding === (begin === 0) &&
         hasHead === (end === shape.nLayers);
       if (!right) throw new HopFault(hop.peer, "lied", `it announced layers ${begin} to ${end} and has ${layers.begin} to ${layers.end}`);
-      return new ActiveHop(hop, opened, description, shape, watch);
+      return new ActiveHop(hop, opened, loss, description, shape, watch);
     } catch (error) {
       opened.close();
       throw error;
@@ -130,7 +133,7 @@ export class ActiveHop {
       work.catch(() => {});
       return Promise.reject(this.#doubt);
     }
-    return watched(this.hop.peer, this.#opened, this.#watch, work);
+    return watched(this.hop.peer, this.#opened, this.#loss, this.#watch, work);
   }
 
   slot(sequence: SequenceSlot): SequenceSlot {
@@ -211,8 +214,36 @@ export class ActiveHop {
   }
 }
 
-async function watched<T>(peer: string, opened: OpenedHop, { clock, stallMs, replaceable }: Watch, work: Promise<T>): Promise<T> {
+/** When a peer is gone, for all calls that wait for it: a call that waited for the promise itself would be kept, with what came of it, for as long as the peer is there. */
+class Loss {
+  #fault: HopFault | undefined;
+  readonly #listeners = new Set<(fault: HopFault) => void>();
+
+  constructor(peer: string, lost: Promise<unknown>) {
+    void lost.then((reason) => {
+      this.#fault = new HopFault(peer, "lost", reason instanceof Error ? reason.message : "it is gone", { cause: reason });
+      for (const tell of this.#listeners) tell(this.#fault);
+      this.#listeners.clear();
+    });
+  }
+
+  /** @returns what ends it */
+  onLoss(tell: (fault: HopFault) => void): () => void {
+    if (this.#fault) tell(this.#fault);
+    else this.#listeners.add(tell);
+    return () => void this.#listeners.delete(tell);
+  }
+}
+
+async function watched<T>(
+  peer: string,
+  opened: OpenedHop,
+  loss: Loss,
+  { clock, stallMs, replaceable }: Watch,
+  work: Promise<T>,
+): Promise<T> {
   let cancel: () => void = () => {};
+  let stopListening: () => void = () => {};
   const began = clock.now();
   const missed = new Promise<never>((_, reject) => {
     const look = (): void => {
@@ -224,12 +255,10 @@ async function watched<T>(peer: string, opened: OpenedHop, { clock, stallMs, rep
       else cancel = clock.after(LOOK_MS, look);
     };
     cancel = clock.after(LOOK_MS, look);
-  });
-  const gone = opened.lost.then((reason) => {
-    throw new HopFault(peer, "lost", reason instanceof Error ? reason.message : "it is gone", { cause: reason });
+    stopListening = loss.onLoss(reject);
   });
   try {
-    return await Promise.race([work, missed, gone]);
+    return await Promise.race([work, missed]);
   } catch (error) {
     // By name: it has crossed a channel.
     if (error instanceof Error && ["PeerLostError", "DeviceLostError", "GpuError", "GpuOutOfMemoryError"].includes(error.name))
@@ -239,6 +268,7 @@ async function watched<T>(peer: string, opened: OpenedHop, { clock, stallMs, rep
     throw error;
   } finally {
     cancel();
+    stopListening();
   }
 }
 
