@@ -11,6 +11,9 @@ const CABLE = { delayMs: 5 };
 /** Holds two of the model's six layers, with embedding and head; not the model. */
 const MEMORY = "24MB";
 const SIZES = ["--memory", MEMORY, "--context", "512", "--max-sequences", "2", "--webgpu", "wgpu"];
+/** Holds four of them, or two with the MTP module. */
+const DRAFTING = ["--memory", "34MB", "--drafts", "--context", "512", "--max-sequences", "2", "--webgpu", "wgpu"];
+const STORY = "Tell me a story about a fox and a river.";
 const PROMPT = "What is the capital of France?";
 const GENERATE = ["generate", "--temperature", "0", "--max-new-tokens", "24", "--json", PROMPT];
 
@@ -37,6 +40,25 @@ export function tests(): readonly GpuTest[] {
           assert.deepEqual(report.missing, []);
           // The client that has just gone is known for some seconds more.
           assert.equal(report.peers.filter(({ layers }) => layers !== null).length, 4);
+        } finally {
+          swarm.down();
+        }
+      },
+    },
+    {
+      name: "two peers, the second with the MTP module: a prompt's answer is what one device gives",
+      run: async () => {
+        const swarm = await SwarmLab.up(["relay", "one", "two", "client"].map((name) => ({ name, ...CABLE })));
+        try {
+          const { invite } = await swarm.create("relay");
+          const generate = ["generate", "--temperature", "0", "--max-new-tokens", "100", "--json", STORY];
+          const expected = idsOf((await shoal([...generate, "--webgpu", "wgpu", "--context", "512"])).stdout);
+          for (const host of ["one", "two"]) await swarm.start(host, ["join", invite, ...DRAFTING]).until(/Serving layers \d+ to \d+/);
+          const client = swarm.start("client", [...generate, "--swarm", invite]);
+          assert.equal(await client.ended, 0, client.stderr());
+          assert.deepEqual(idsOf(client.stdout()), expected);
+          assert.match(client.stderr(), /the last one drafts tokens/);
+          console.log(`# ${client.stderr().trim().split("\n").at(-1)}; ${client.stdout().slice(-300).trim()}`);
         } finally {
           swarm.down();
         }

@@ -43,9 +43,9 @@ export async function withSwarm<T>(
       signal,
     );
     const path = stage.path.map(({ peer, layers }) => `${layers.begin}-${layers.end - 1} on ${peer.slice(-8)}`).join(", ");
-    terminal.err(`Swarm of ${manifest.manifest.name}: layers ${path}\n`);
     const model: OpenModel = { name: manifest.manifest.name, location: "", configOverride: undefined, checkpoint, warnings: [] };
     const description = await stage.describe();
+    terminal.err(`Swarm of ${manifest.manifest.name}: layers ${path}${description.hasMtp ? "; the last one drafts tokens" : ""}\n`);
     // KV blocks of a path belong to its sequences: no prefix is shared.
     const options = { prefixCache: false } as const;
     let drafting: Engine | undefined;
