@@ -117,12 +117,14 @@ const questions = chats.map((golden): EngineRequest => ({
 }));
 const ROUNDS = 9;
 const WAYS = {
+  // What such a comparison is worth: the same twice.
+  "none again": false,
   "1 draft": { least: 1, most: 1 },
   "2 drafts": { least: 2, most: 2 },
   "3 drafts": { least: 3, most: 3 },
   // Last: for it no kernel is to be compiled any more, so that it is measured from its first request on.
   "the engine's choice": {},
-} as const satisfies Record<string, EngineOptions["drafts"]>;
+} as const satisfies Record<string, NonNullable<EngineOptions["drafts"]>>;
 
 /** A question's times: on the clock, and of the processor's threads, which other work on the machine hardly changes. Of a software adapter the second is what was computed. */
 interface Times {
@@ -141,7 +143,7 @@ async function chatting(): Promise<void> {
   for (const request of questions) await ask(without, request);
   for (const [name, drafts] of Object.entries(WAYS)) {
     const engine = await Engine.open(stage, { drafts, prefixCache: false });
-    if ("least" in drafts) for (const request of questions) await ask(engine, request);
+    if (name !== "the engine's choice") for (const request of questions) await ask(engine, request);
     const before = engine.status().totals;
     const pairs: { readonly plain: Times; readonly drafted: Times }[] = [];
     let [equal, turn] = [0, 0];
