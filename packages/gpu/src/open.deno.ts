@@ -45,15 +45,21 @@ export async function openDenoGpu(asked: DenoOpenOptions = {}): Promise<GpuConte
   const { webgpu = "auto", adapterName } = options;
   const sources = shaderSources();
   if (webgpu === "wgpu") return openDevice(builtIn(), sources, options);
-  if (webgpu === "dawn" || adapterName !== undefined) return openDevice(await dawn(options), sources, options);
+  if (webgpu === "dawn" || adapterName !== undefined) return openDawn(sources, options);
   // Asked first because it is quiet: Dawn writes warnings to stderr when it only looks at an adapter.
   if (await isSoftware(builtIn, options)) return openDevice(builtIn(), sources, options);
   try {
-    return await openDevice(await dawn(options), sources, options);
+    return await openDawn(sources, options);
   } catch (error) {
     if (!(error instanceof NoAdapterError)) throw error;
     return openDevice(builtIn(), sources, options);
   }
+}
+
+async function openDawn(sources: ReadonlyMap<string, string>, options: DenoOpenOptions): Promise<GpuContext> {
+  const gpu = await openDevice(await dawn(options), sources, options);
+  dawnWaits().serves(gpu.adapter);
+  return gpu;
 }
 
 /** No adapter is called this: asking for it makes Dawn's addon say which there are. */
