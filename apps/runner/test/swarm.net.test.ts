@@ -2,6 +2,11 @@
  * `shoal relay`, `swarm`, `join`, and `generate --swarm` between hosts of a network lab, 20 ms apart there and back: processes, libp2p, WebRTC, GPUs, nothing left out.
  */
 import assert from "node:assert/strict";
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { tinyModelUrl } from "@shoal/tiny-model";
 import type { GpuTest } from "../../../scripts/gpu-tests.ts";
 import { shoal } from "./shoal.ts";
 import { type Running, SwarmLab } from "./swarmLab.ts";
@@ -42,6 +47,28 @@ export function tests(): readonly GpuTest[] {
           assert.equal(report.peers.filter(({ layers }) => layers !== null).length, 4);
         } finally {
           swarm.down();
+        }
+      },
+    },
+    {
+      name: "a peer that is given nothing but the model's address begins a swarm: it reads what it holds from there, checked by the manifest that lies beside it",
+      run: async () => {
+        const swarm = await SwarmLab.up(["relay", "one", "client"].map((name) => ({ name, ...CABLE })));
+        const folder = mkdtempSync(join(tmpdir(), "shoal-address-"));
+        try {
+          const { invite } = await swarm.create("relay");
+          cpSync(fileURLToPath(tinyModelUrl), folder, { recursive: true });
+          const address = await swarm.serve("one", folder);
+          const joining = ["join", invite, "--memory", "200MB", ...SIZES.slice(2), "--model", address];
+          const manifests = join(swarm.cache("relay"), "swarm", "manifests");
+          const [manifest = ""] = readdirSync(manifests);
+          copyFileSync(join(manifests, manifest), join(folder, "shoal-manifest.json"));
+          await swarm.start("one", joining).until("Serving layers 0 to 5");
+          const expected = idsOf((await shoal([...GENERATE, "--webgpu", "wgpu", "--context", "512"])).stdout);
+          assert.deepEqual(idsOf(await swarm.run("client", [...GENERATE, "--swarm", invite])), expected);
+        } finally {
+          swarm.down();
+          rmSync(folder, { recursive: true, force: true });
         }
       },
     },

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { type HostOptions, Netlab } from "../../../packages/swarm/test/netlab/netlab.ts";
 
 const entry = fileURLToPath(new URL("../src/main.ts", import.meta.url));
+const siteHost = fileURLToPath(new URL("../../../e2e/siteHost.ts", import.meta.url));
 const LIMIT_MS = 120_000;
 
 export interface Running {
@@ -98,6 +99,20 @@ export class SwarmLab {
     const relay = this.start(host, ["relay", "--host", this.lab.address(host)]);
     const address = (await relay.until("/p2p/")).trim();
     return { relay, invite: (await this.run(host, ["swarm", "create", "--relay", address])).trim() };
+  }
+
+  /** What a host has in its cache directory. */
+  cache(host: string): string {
+    return join(this.#caches, host);
+  }
+
+  /** A folder on a web server of the host's own. @returns its address, for programs on that host */
+  async serve(host: string, folder: string): Promise<string> {
+    const server = this.lab.spawn(host, [Deno.execPath(), "run", "--quiet", "-A", siteHost, folder]);
+    return new Promise((resolve, reject) => {
+      server.stdout?.once("data", (chunk: Buffer) => resolve(chunk.toString().trim()));
+      server.once("exit", (code) => reject(new Error(`The web server on '${host}' ended with ${code}`)));
+    });
   }
 
   down(): void {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileSource } from "@shoal/safetensors/file";
 
 import { CheckpointError } from "./error.ts";
-import { isHubId, orNull, readWhole, type CheckpointFiles } from "./files.ts";
+import { httpFiles, hubBaseUrl, isHubId, orNull, readWhole, type CheckpointFiles } from "./files.ts";
 import { openCheckpoint, type CheckpointSource, type OpenOptions } from "./open.ts";
 
 export function directoryFiles(path: string): CheckpointFiles {
@@ -30,16 +30,21 @@ export async function openDirectory(path: string, options: OpenOptions = {}): Pr
 
 /**
  * As a person writes it on a command line: a directory if there is one of that name, else an http(s) address or a hub's `org/name`.
- * @throws {CheckpointError} as `openCheckpoint()`
+ * @throws {CheckpointError} as `locationFiles()` and `openCheckpoint()`
  */
 export async function openLocation(location: string, options: OpenOptions = {}): Promise<CheckpointSource> {
-  if (/^https?:\/\//i.test(location)) return await openCheckpoint(location, options);
-  if (await isDirectory(location)) return await openCheckpoint(directoryFiles(location), options);
-  if (isHubId(location)) return await openCheckpoint(location, options);
+  return await openCheckpoint(await locationFiles(location, options), options);
+}
+
+/** The files there. @throws {CheckpointError} where it is none of these */
+export async function locationFiles(location: string, { http, hub }: Pick<OpenOptions, "http" | "hub"> = {}): Promise<CheckpointFiles> {
+  if (/^https?:\/\//i.test(location) && URL.canParse(location)) return httpFiles(location, http);
+  if (await isDirectory(location)) return directoryFiles(location);
+  if (isHubId(location)) return httpFiles(hubBaseUrl(location, hub), http);
   throw new CheckpointError("location", location, "it", "does not exist", "a directory, an http(s) address or 'organization/name'");
 }
 
-async function isDirectory(path: string): Promise<boolean> {
+export async function isDirectory(path: string): Promise<boolean> {
   return await stat(path).then(
     (found) => found.isDirectory(),
     () => false,

@@ -24,7 +24,7 @@ export { SwarmStage, type SwarmStageOptions } from "./pipeline/swarmStage.ts";
 export { linkChannel } from "./link/linkChannel.ts";
 export { type ChunkSource, ChunkedFiles, type ChunkStore, filesSource } from "./weights/chunkedFiles.ts";
 export { ChunkClient, type ChunkOffer, serveChunks } from "./weights/exchange.ts";
-export { type Manifest, type NamedManifest, makeManifest, parseManifest } from "./weights/manifest.ts";
+export { MAX_MANIFEST_BYTES, type Manifest, type NamedManifest, makeManifest, parseManifest } from "./weights/manifest.ts";
 export { neededChunks } from "./weights/needed.ts";
 export { Auditor, type AuditorOptions } from "./pipeline/audit.ts";
 export { type DeviceSpeed, type ExpertRange, LAN_RTT_MS, type Sharing, shareExperts } from "./plan/experts.ts";

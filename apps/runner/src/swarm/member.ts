@@ -1,11 +1,13 @@
-/** Entering a swarm from this machine: WebRTC from a package, files from a directory, what was fetched in the cache directory. */
+/** Entering a swarm from this machine: WebRTC from a package, files from a directory or an address, what was fetched in the cache directory. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { directoryFiles } from "@shoal/checkpoint/directory";
+import type { CheckpointFiles } from "@shoal/checkpoint";
+import { directoryFiles, isDirectory, locationFiles } from "@shoal/checkpoint/directory";
 import {
   type Invite,
   type Link,
+  MAX_MANIFEST_BYTES,
   type ManifestStore,
   type NamedManifest,
   type RtcOptions,
@@ -15,6 +17,7 @@ import {
   enterSwarm as enter,
   filesSource,
   makeManifest,
+  parseManifest,
   savedManifest,
 } from "@shoal/swarm";
 import { denoPeerConnection } from "@shoal/swarm/deno";
@@ -45,6 +48,7 @@ export async function enterSwarm(
   onStage?: (link: Link, purpose: StageLink) => void,
 ): Promise<LocatedMember> {
   const local = await localModel(invite, values);
+  const remote = local ? undefined : await remoteFiles(values);
   const entering = enter(
     {
       invite,
@@ -52,6 +56,7 @@ export async function enterSwarm(
       whole: local && { manifest: local.manifest, source: filesSource(directoryFiles(local.location)) },
       store: diskChunks(chunkDirectory(invite.manifestDigest)),
       manifests: MANIFESTS,
+      ...(remote && { sources: [filesSource(remote)], makeManifest: (ended) => manifestThere(remote, invite, ended) }),
       ...(onStage && { onStage }),
     },
     signal,
@@ -59,6 +64,13 @@ export async function enterSwarm(
   try {
     return { ...(await entering), location: local?.location };
   } catch (error) {
+    if (error instanceof SwarmError && error.field === "model" && remote)
+      throw new RunnerError(
+        `${error.message}; put it beside the model's files as '${MANIFEST_FILE}', from where 'shoal swarm create' keeps it`,
+        {
+          cause: error,
+        },
+      );
     if (error instanceof SwarmError && error.field === "model" && local === undefined)
       throw new RunnerError(`${error.message}; join with '--model' where its files are`, { cause: error });
     throw error;
@@ -74,7 +86,7 @@ export async function manifestOf(
 ): Promise<NamedManifest> {
   const files = directoryFiles(location);
   const names = (await files.list()) ?? [];
-  const wanted = names.filter((file) => /\.(?:safetensors|json|jinja)$/.test(file) && file !== "manifest.json");
+  const wanted = names.filter((file) => /\.(?:safetensors|json|jinja)$/.test(file) && file !== "manifest.json" && file !== MANIFEST_FILE);
   return makeManifest(name, files, wanted, { ...(onBytes && { onBytes }), ...(signal && { signal }) });
 }
 
@@ -87,13 +99,27 @@ const MANIFESTS: ManifestStore = {
   put: (manifestDigest, text) => writeWhole(manifestFile({ manifestDigest }), text),
 };
 
+/** Of a named address: its chunks are checked like a peer's, so that nothing need be known of it. */
+async function remoteFiles(values: Values): Promise<CheckpointFiles | undefined> {
+  const named = values.model ?? values["ckpt-path"];
+  return named === undefined ? undefined : await locationFiles(named);
+}
+
+/** What an address may have beside the model's files, so that a first peer can begin with them: to make it all of them would have to be read. */
+const MANIFEST_FILE = "shoal-manifest.json";
+
+async function manifestThere(files: CheckpointFiles, { manifestDigest }: Invite, signal: AbortSignal): Promise<NamedManifest | undefined> {
+  const bytes = await files.read(MANIFEST_FILE, MAX_MANIFEST_BYTES, signal);
+  return bytes === null ? undefined : parseManifest(new TextDecoder().decode(bytes), manifestDigest);
+}
+
 /** A directory that was named and is the model, or the embedded model if it is the swarm's. */
 async function localModel(
   invite: Invite,
   values: Values,
 ): Promise<{ readonly location: string; readonly manifest: NamedManifest } | undefined> {
   const named = values.model ?? values["ckpt-path"];
-  if (named === undefined && values["no-local"] === true) return undefined;
+  if (named === undefined ? values["no-local"] === true : !(await isDirectory(named))) return undefined;
   const location = named ?? fileURLToPath(tinyModelUrl);
   const saved = named === undefined ? undefined : await savedManifest(invite, MANIFESTS);
   const manifest = saved ?? (await manifestOf(invite.modelName, location));
