@@ -23,13 +23,21 @@ describe("ReadPacer", () => {
     expect(settle(0.1, 11)).toBe(16);
   });
 
+  it("is not misled by single batches that other work delays", () => {
+    for (let delayed = 0; delayed < 14; delayed++) {
+      const pacer = new ReadPacer();
+      for (let i = 0; i < 60; i++) pacer.record(pacer.steps, Math.max(pacer.steps, 11) + (i === delayed || i === delayed + 5 ? 100 : 0));
+      expect(pacer.steps).toBe(16);
+    }
+  });
+
   it("tries again, where other work disturbed the first trial", () => {
     const pacer = new ReadPacer();
     const sizes: number[] = [];
     for (let i = 0; i < 400; i++) {
       const { steps } = pacer;
       sizes.push(steps);
-      pacer.record(steps, Math.max(steps, 11) + (i < 10 ? i * 20 : 0));
+      pacer.record(steps, Math.max(steps, 11) + (i < 30 ? i * 20 : 0));
     }
     expect(sizes[20]).toBe(1);
     expect(pacer.steps).toBeGreaterThanOrEqual(8);
@@ -44,7 +52,7 @@ describe("ReadPacer", () => {
       pacer.record(steps, steps * 30);
     }
     expect(pacer.steps).toBe(1);
-    expect(doubled).toBeLessThan(25);
+    expect(doubled).toBeLessThan(40);
   });
 
   it("does not grow beyond what flows", () => {

@@ -11,8 +11,10 @@ export interface ReadPacerOptions {
 /** The stage keeps 64 steps' tokens: two batches must fit, with room. */
 const MAX_STEPS = 16;
 const MAX_BATCH_MS = 100;
-/** Batches measured at one size; one before them is not counted, since it was still in flight with the last size's. */
-const MEASURED_BATCHES = 2;
+/** Batches that are measured together: of two that are under way at once one may wait for the other. One before the first is not counted, since it was in flight with the last size's. */
+const PAIR = 2;
+/** So many pairs are measured at one size, and the quickest counts: whatever else goes on, or is compiled, makes them longer, and a size that was judged by chance stays for long. */
+const MEASURED_PAIRS = 3;
 /** A doubled size must bring a token down to this share of its time. */
 const WORTHWHILE = 0.85;
 /** Batches until a size that was no better is tried again: what was measured may have been other work on the machine, or a kernel's compilation. Twice as many after each time. */
@@ -28,8 +30,9 @@ export class ReadPacer {
   #rest = REST;
   #skipped = false;
   #batches = 0;
-  #tokens = 0;
   #ms = 0;
+  /** Of the quickest pair. */
+  #quickest = Number.POSITIVE_INFINITY;
   /** Of a token, at the size in use. */
   #before = Number.POSITIVE_INFINITY;
 
@@ -55,10 +58,12 @@ export class ReadPacer {
       if (this.#batches >= this.#rest) this.#enter("here");
       return;
     }
-    this.#tokens += tokens;
     this.#ms += ms;
-    if (this.#batches < MEASURED_BATCHES) return;
-    this.#decide(this.#ms / this.#tokens);
+    if (this.#batches % PAIR > 0) return;
+    this.#quickest = Math.min(this.#quickest, this.#ms);
+    this.#ms = 0;
+    if (this.#batches < PAIR * MEASURED_PAIRS) return;
+    this.#decide(this.#quickest / (PAIR * tokens));
   }
 
   #decide(msPerToken: number): void {
@@ -83,7 +88,7 @@ export class ReadPacer {
     this.#phase = phase;
     this.#skipped = false;
     this.#batches = 0;
-    this.#tokens = 0;
     this.#ms = 0;
+    this.#quickest = Number.POSITIVE_INFINITY;
   }
 }
