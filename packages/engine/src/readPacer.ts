@@ -13,7 +13,10 @@ const MAX_STEPS = 16;
 const MAX_BATCH_MS = 100;
 /** Batches that are measured together: of two that are under way at once one may wait for the other. One before the first is not counted, since it was in flight with the last size's. */
 const PAIR = 2;
-/** So many pairs are measured at one size, and the quickest counts: whatever else goes on, or is compiled, makes them longer, and a size that was judged by chance stays for long. */
+/**
+ * So many pairs are measured at one size, and the quickest counts: whatever else goes on, or is compiled, makes them longer, and a size that was judged by chance stays for long. A doubled
+ * size that shows itself better need not be measured further.
+ */
 const MEASURED_PAIRS = 3;
 /** A doubled size must bring a token down to this share of its time. */
 const WORTHWHILE = 0.85;
@@ -62,8 +65,9 @@ export class ReadPacer {
     if (this.#batches % PAIR > 0) return;
     this.#quickest = Math.min(this.#quickest, this.#ms);
     this.#ms = 0;
-    if (this.#batches < PAIR * MEASURED_PAIRS) return;
-    this.#decide(this.#quickest / (PAIR * tokens));
+    const msPerToken = this.#quickest / (PAIR * tokens);
+    const isBetter = this.#phase === "doubled" && msPerToken <= this.#before * WORTHWHILE;
+    if (isBetter || this.#batches >= PAIR * MEASURED_PAIRS) this.#decide(msPerToken);
   }
 
   #decide(msPerToken: number): void {
