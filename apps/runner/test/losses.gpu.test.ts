@@ -265,7 +265,7 @@ export function tests(gpuEngine: DenoEngine): readonly GpuTest[] {
         // Tokens that are read while others are take a buffer more, which is kept: how many overlap is chance, and never more than a few.
         const others = (kinds: typeof after): number => total({ ...kinds, readback: 0 });
         const said = `${JSON.stringify(after)} bytes on the device, ${JSON.stringify(before)} before the kills`;
-        check(others(after) === others(before) && after.readback <= 2 * before.readback, said);
+        check(others(after) === others(before) && (after.readback ?? 0) <= 2 * (before.readback ?? 0), said);
         await engine.close();
         killer.report();
       },
