@@ -31,6 +31,7 @@ export {
   smallestDispatch,
 } from "./single.ts";
 export type { BenchSize } from "./sizes.ts";
+export { submitRuns } from "./timing.ts";
 
 export interface KernelBenchResult {
   readonly op: string;

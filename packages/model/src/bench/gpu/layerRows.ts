@@ -1,6 +1,6 @@
 /**
  * One MoE layer by itself, as it would be among others of a large model: hidden states are on the device already, and what is timed is the layer's dispatches, run
- * after run in one submit.
+ * after run, encoded while the device works.
  */
 import type { Command } from "@shoal/gpu";
 import { isShortContext } from "@shoal/kernels";

@@ -1,5 +1,6 @@
 /** How long commands take on the device, from outside, and what each dispatch of them takes, from inside. */
 import { type Command, type DispatchTiming, type GpuContext, dispatchesOf, profileCommands } from "@shoal/gpu";
+import { submitRuns } from "@shoal/kernels/bench";
 import { type KernelTimes, byLabel } from "../kernelTimes.ts";
 import { median } from "../median.ts";
 import type { TimelineSlice } from "./result.ts";
@@ -26,12 +27,12 @@ export async function warmClocks(gpu: GpuContext, commands: readonly Command[], 
 
 export interface TimingOptions {
   readonly samples: number;
-  /** Least milliseconds of a timed submit. */
+  /** Least milliseconds of a sample. */
   readonly submitMs: number;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Milliseconds of one run, each sample: many runs one after the other in one submit, less what an empty submit takes. */
+/** Milliseconds of one run, each sample: many runs one after the other, less what an empty submit takes. */
 export async function timeCommands(
   gpu: GpuContext,
   commands: readonly Command[],
@@ -39,9 +40,8 @@ export async function timeCommands(
 ): Promise<readonly number[]> {
   const once = async (repeats: number): Promise<number> => {
     signal?.throwIfAborted();
-    const all = Array.from({ length: repeats }, () => commands).flat();
     const begin = performance.now();
-    gpu.submit(all);
+    submitRuns(gpu, commands, repeats);
     await gpu.idle();
     return performance.now() - begin;
   };
