@@ -8,6 +8,7 @@
 // SUM_STRIDE elements. Both are constants of the including shader. All places are in elements, and the same for the whole subgroup.
 // With STORED_OPERANDS right ones are also loaded from `var<storage, read> halves: array<vec4<u32>>`, where a fragment's 16 columns of 16 halves lie one after the other.
 // With OPERAND_STRIDES operands say how far apart their rows lie, and those of a right one may be its matrix's rows.
+// With EMULATED_SUBGROUPS, how many a workgroup has, `subgroup_most` is emulated too.
 // Constants: SUBGROUP_MATRIX = "hardware" (Dialect.subgroupMatrix), or "emulated": the same on any device, slowly, so that what is built on it can be tested there.
 
 #if SUBGROUP_MATRIX == hardware
@@ -59,6 +60,11 @@ fn store_sum(place: u32, sum: Sum, lane: u32) {
   subgroupMatrixStore<row_major>(&tile, place, sum, SUM_STRIDE);
 }
 
+// The largest of a subgroup's values.
+fn subgroup_most(value: u32) -> u32 {
+  return subgroupMax(value);
+}
+
 // A loop's bound.
 fn times(count: u32) -> u32 {
   return count;
@@ -94,6 +100,21 @@ var<workgroup> emulated_zero: atomic<u32>;
 fn times(count: u32) -> u32 {
   return count + atomicLoad(&emulated_zero);
 }
+
+#if EMULATED_SUBGROUPS
+var<private> emulated_subgroup: u32;
+var<workgroup> emulated_most: array<atomic<u32>, EMULATED_SUBGROUPS>;
+
+// In uniform control flow.
+fn subgroup_most(value: u32) -> u32 {
+  workgroupBarrier();
+  atomicStore(&emulated_most[emulated_subgroup], 0u);
+  workgroupBarrier();
+  atomicMax(&emulated_most[emulated_subgroup], value);
+  workgroupBarrier();
+  return atomicLoad(&emulated_most[emulated_subgroup]);
+}
+#endif
 
 fn dot_halves(a: vec4<u32>, b: vec4<u32>) -> f32 {
   return dot(unpack2x16float(a.x), unpack2x16float(b.x)) + dot(unpack2x16float(a.y), unpack2x16float(b.y))
@@ -186,6 +207,9 @@ fn store_sum(place: u32, sum: Sum, lane: u32) {
 
 fn subgroup_number(local: u32) -> u32 {
   emulated_lane = local % 32u;
+#if EMULATED_SUBGROUPS
+  emulated_subgroup = local / 32u;
+#endif
   return local / 32u;
 }
 #endif

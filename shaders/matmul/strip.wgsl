@@ -9,7 +9,9 @@
 @group(0) @binding(0) var<storage, read> halves: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+#if WEIGHT_FORMAT == fp8
 @group(0) @binding(3) var<storage, read> scales: array<f32>;
+#endif
 @group(0) @binding(4) var<storage, read> batch: array<u32>;
 
 // Of the workgroup's strip, and how many rows of x count.
@@ -34,9 +36,11 @@ fn first_block() -> u32 {
   return first_token / 16u;
 }
 
+#if WEIGHT_FORMAT == fp8
 fn block_scale(fragment: u32, block: u32) -> f32 {
   return scales[(ROW_START + min(first_row, ROW_COUNT - 1u)) / 128u * SCALE_COLUMNS + block];
 }
+#endif
 
 fn write_result(m: u32, n: u32, value: f32) {
   let token = first_token + m;

@@ -73,7 +73,7 @@ function strip(mode: MatrixMode, { fragments, subgroups, lines = false }: Expert
     halves: "tiled",
     tolerance: MATRIX_TOLERANCES[mode],
     constants: { GATE_UP: gateUp },
-    deviceConstants: (_, { stride }) => stripConstants(shape, mode, stride),
+    deviceConstants: (_, rows) => stripConstants(shape, mode, rows),
     supported: (gpu: GpuContext) => supportsStrip(gpu, shape, mode),
   };
 }

@@ -49,7 +49,7 @@ const SHAPES: readonly Shape[] = [
   { rows: 64, cols: 256, tokens: 65, xOffset: 128 },
   { rows: 261, cols: 300, tokens: 67, partRows: 128, everyVariant: true },
   { rows: 130, cols: 300, tokens: 43, xOffset: 16, residual: true, everyVariant: true, trials: true },
-  { rows: 63, cols: 50, tokens: 9, format: "bf16", outputs: true },
+  { rows: 63, cols: 50, tokens: 9, format: "bf16", outputs: true, trials: true },
   { rows: 65, cols: 33, tokens: 64, format: "f16", trials: true },
   { rows: 40, cols: 48, tokens: 11, format: "f32", residual: true },
 ];

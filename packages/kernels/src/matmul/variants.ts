@@ -19,6 +19,9 @@ const WANTED_BLOCKS = 192;
 const MATRIX_TOKENS = 48;
 /** Tokens up to which a weight that is decoded once for some of them does best, and no workgroup memory for it. */
 const MOST_STREAMED = 32;
+/** Of BF16 matrices: loops are as fast for more tokens. */
+const MOST_BF16_STRIP_TOKENS = 64;
+const LEAST_BF16_STRIP_ROWS = 1024;
 /** With fewer than so many of the smallest blocks, streaming does better. */
 const FEW_BLOCKS = 64;
 
@@ -113,8 +116,14 @@ export function matmulVariants(gpu: GpuContext, shape: MatmulShape): readonly Ma
   const first = gpu.adapter.isSoftware ? onSoftware(gpu, tiles) : fastest(gpu, shape);
   const ordered = first ? [first, ...all.filter((variant) => variant !== first)] : all;
   const matrices = matmulMatrixVariants(gpu, shape);
-  const strips = tokens > STREAM.tileTokens && tokens <= MOST_STREAMED && matrices[0]?.halves === "blocks";
-  return gpu.dialect.subgroupMatrix && (tokens >= MATRIX_TOKENS || strips) ? [...matrices, ...ordered] : [...ordered, ...matrices];
+  return gpu.dialect.subgroupMatrix && prefersMatrices(shape, matrices) ? [...matrices, ...ordered] : [...ordered, ...matrices];
+}
+
+/** Strips where reading weights takes longest, tiles where arithmetic does; of BF16, which has no tiles, strips of large matrices: a router's is small, and chooses by sums that had better not be rounded. */
+function prefersMatrices({ format, rows, tokens }: MatmulShape, [first]: readonly MatmulVariant[]): boolean {
+  if (!first || tokens <= STREAM.tileTokens) return false;
+  if (format === "bf16") return tokens <= MOST_BF16_STRIP_TOKENS && rows >= LEAST_BF16_STRIP_ROWS;
+  return tokens >= MATRIX_TOKENS || (tokens <= MOST_STREAMED && first.halves === "blocks");
 }
 
 /** Those that only run where they are asked for by name: less precise ones, and one for tests. */

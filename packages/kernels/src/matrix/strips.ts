@@ -1,6 +1,6 @@
 /** Strips of products for batches, by subgroup matrices (shaders/lib/matrix_strip.wgsl), of activations split beforehand into blocks (halves.ts). */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
-import { CHUNK, SCALE_BLOCK, type WeightFormat } from "../weights.ts";
+import { CHUNK, FORMAT_BYTES, type WeightFormat } from "../weights.ts";
 import type { MatrixMode } from "./tiles.ts";
 
 /** Rows of weights and of activations that a fragment has. */
@@ -11,22 +11,28 @@ export interface MatrixStrip {
   readonly fragments: 1 | 2 | 4;
   readonly inputs: 1 | 2;
   readonly subgroups: number;
-  /** 128 columns of a row are loaded together, not 64: whole lines of memory, for twice the registers. */
+  /** Both halves of a block's columns are loaded together: of FP8 whole lines of memory, for twice the registers. */
   readonly lines?: boolean;
 }
 
-/** Only FP8: lanes load whole blocks of columns of it. */
+/** Columns that are staged at a time, and that a subgroup takes before its next turn: of BF16 64 make a line of memory, of FP8 128. */
+const STAGED_COLUMNS = 64;
+const BLOCK_COLUMNS: Partial<Readonly<Record<WeightFormat, number>>> = { fp8: 128, bf16: 64 };
+
 export function stripFormat(format: WeightFormat): boolean {
-  return format === "fp8";
+  return BLOCK_COLUMNS[format] !== undefined;
 }
 
-/** @param stride elements of a stored row */
+/** @throws RangeError for a format that there are no strips of */
 export function stripConstants(
   { fragments, inputs, subgroups, lines = false }: MatrixStrip,
   mode: MatrixMode,
-  stride: number,
+  { format, stride }: { readonly format: WeightFormat; readonly stride: number },
 ): ShaderConstants {
+  const blockColumns = BLOCK_COLUMNS[format];
+  if (blockColumns === undefined) throw new RangeError(`Cannot multiply strips of ${format}, expected fp8 or bf16`);
   const products = mode === "fast" ? 1 : 2;
+  const steps = STAGED_COLUMNS / CHUNK;
   return {
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",
     STORED_OPERANDS: true,
@@ -36,10 +42,14 @@ export function stripConstants(
     GROUPS: Math.ceil(fragments / 2),
     TOKEN_FRAGMENTS: inputs,
     STRIP_SUBGROUPS: subgroups,
+    // What a maximum over a subgroup takes where there are none.
+    ...(mode === "emulated" && format === "bf16" && { EMULATED_SUBGROUPS: subgroups }),
+    STEPS: steps,
+    PIECES: blockColumns / STAGED_COLUMNS,
     PRODUCTS: products,
-    LOADS: 2 * fragments,
-    X_FRAGMENTS: 4 * products * inputs,
-    RAGGED_STRIP: (stride / CHUNK) % ((subgroups * SCALE_BLOCK) / CHUNK) !== 0,
+    LOADS: (steps * FORMAT_BYTES[format]) / 2,
+    X_FRAGMENTS: steps * products * inputs,
+    RAGGED_STRIP: stride % (subgroups * blockColumns) !== 0,
   };
 }
 
