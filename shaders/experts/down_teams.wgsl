@@ -1,4 +1,4 @@
-// y[t] = (y[t] +) sum over slots of weight * (W_down h[t, slot]), as down_few.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs, and with one lane a team for software adapters.
+// y[t] = (y[t] +) sum over slots of weight * (W_down h[t, slot]), as down_few.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs.
 //
 // h        [tokens * SLOTS, 4 PARTS UNITS] f32, zero beyond the experts' width
 // routing  [tokens, SLOTS] of (expert, weight as f32 bits)

@@ -1,4 +1,4 @@
-// h[t, slot] = silu(W_gate x[t]) * (W_up x[t]), as gate_up_few.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs, and with one lane a team for software adapters.
+// h[t, slot] = silu(W_gate x[t]) * (W_up x[t]), as gate_up_few.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs.
 //
 // x        [tokens, X_STRIDE] f32, columns 0 .. 4 PARTS UNITS
 // routing  [tokens, SLOTS] of (expert, weight as f32 bits)

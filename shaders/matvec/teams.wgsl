@@ -1,4 +1,4 @@
-// y[t, row] = sum over k of w[row, k] * x[t, k], for a few tokens, as matvec.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs, and with one lane a team for software adapters.
+// y[t, row] = sum over k of w[row, k] * x[t, k], for a few tokens, as matvec.wgsl has it, in the shapes of lib/row_teams.wgsl: for large GPUs.
 //
 // x       [tokens, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 4 PARTS UNITS
 // weights [rows of this part, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl); scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8

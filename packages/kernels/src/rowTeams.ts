@@ -21,9 +21,18 @@ export interface RowTeams {
   readonly columns: 4 | 8 | 16;
 }
 
+/** Whole rows of a matrix for each lane of a subgroup, which load what they multiply them by for each other (shaders/matvec/whole.wgsl). */
+export interface WholeRows {
+  /** Of each lane: a power of two. */
+  readonly rows: number;
+  /** As in RowTeams. */
+  readonly columns: RowTeams["columns"];
+}
+
 export interface TeamsVariant extends Variant {
-  /** Absent: the plain kernel, which runs anywhere. */
+  /** Absent, as is `whole`: the plain kernel, which runs anywhere. */
   readonly teams?: RowTeams;
+  readonly whole?: WholeRows;
   /** Tokens do not share workgroups: weights are decoded for each, and one pipeline does for any number of them. */
   readonly apart?: boolean;
 }
@@ -113,13 +122,45 @@ export function prefersTeams({ dialect, adapter }: GpuContext): boolean {
   return dialect.subgroups !== "none" && dialect.subgroupSize >= 32 && !adapter.isSoftware;
 }
 
-/**
- * An invocation has four whole rows: no sums across lanes, no barriers. What software adapters should start with: there a barrier or a sum over a workgroup costs more than the
- * products of a small matrix, and this takes a third to a tenth of the plain kernel's time (llvmpipe, `shoal tune`).
- */
-export const WHOLE_ROWS: TeamsVariant = teamsVariant(4, 1, 1, 1, 8, 8);
+/** A lane's share of what a subgroup loads together is a vector of 4 columns: a unit of 16 takes so many lanes at least, and a block of 128, which has one scale, so many at most. */
+const LEAST_LANES = 4;
+const MOST_LANES = 32;
 
-/** Likewise with several rows of x, each weight decoded for four of them: half to a fifteenth of the plain tiles' time (llvmpipe, 16 and 64 tokens). */
+/**
+ * No sums across lanes, no barriers: there a barrier or a sum over a workgroup costs more than the products of a small matrix. And a load, of one address for all lanes too, costs more than
+ * what is done with it, so that lanes load x for each other. Two rows a lane, because what more rows would keep at once does not fit the processor's registers. Of the time that four whole rows
+ * take whose lanes load x for themselves, this takes 0.7 to 0.9 for one token and 0.6 to 0.75 for two; of the plain kernel's a third to a tenth (llvmpipe).
+ */
+export const WHOLE_ROWS: TeamsVariant = {
+  name: "whole-2",
+  constants: {},
+  whole: { rows: 2, columns: 16 },
+  supported: prefersWholeRows,
+};
+
+/** Constants of whole.wgsl. */
+export function wholeRows(
+  { dialect: { subgroupSize } }: GpuContext,
+  { rows, columns }: WholeRows,
+  { format, stride }: { readonly format: WeightFormat; readonly stride: number },
+): { readonly rowsPerWorkgroup: number; readonly constants: ShaderConstants } {
+  const bytes = unitBytes(format, columns);
+  const vectors = stride / 4;
+  return {
+    rowsPerWorkgroup: rows * subgroupSize,
+    constants: {
+      UNIT_WORDS: bytes / 4,
+      PARTS: bytes / FORMAT_BYTES[format] / 4,
+      ROWS: rows,
+      LANES: subgroupSize,
+      VECTORS: vectors,
+      BLOCK_UNITS: (subgroupSize * 4 * FORMAT_BYTES[format]) / bytes,
+      RAGGED_VECTORS: vectors % subgroupSize !== 0,
+    },
+  };
+}
+
+/** Several rows of x, eight whole rows of weights a lane, each weight decoded for four rows of x: half to a fifteenth of the plain tiles' time (llvmpipe, 16 and 64 tokens). */
 export const WHOLE_ROWS_BATCH = { rows: 8, lanes: 1, split: 1, unroll: 1, teams: 8, columns: 4, tokens: 4 } as const;
 
 /** WHOLE_ROWS for one token after the other: a step of another number of tokens compiles nothing. */
@@ -143,7 +184,8 @@ export function sharesPipelines(gpu: GpuContext, tokens: number): boolean {
 
 /** Whether a device should start with WHOLE_ROWS. */
 export function prefersWholeRows({ dialect, adapter }: GpuContext): boolean {
-  return adapter.isSoftware && dialect.subgroups !== "none";
+  const { subgroups, subgroupSize } = dialect;
+  return adapter.isSoftware && subgroups !== "none" && subgroupSize >= LEAST_LANES && subgroupSize <= MOST_LANES;
 }
 
 /** Whether it can compile WHOLE_ROWS_BATCH: see SMALLEST_TEAM. */

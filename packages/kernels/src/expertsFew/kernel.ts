@@ -5,7 +5,7 @@
 import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup } from "../experts.ts";
-import { type TeamsVariant, onDevice, rowUnits, teamConstants } from "../rowTeams.ts";
+import { type TeamsVariant, onDevice, rowUnits, teamConstants, wholeRows } from "../rowTeams.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, reductionConstants, roundUp } from "../weights.ts";
 import { downVariants, expertsFewOperation, gateUpVariants } from "./variants.ts";
@@ -119,8 +119,14 @@ interface Program {
   readonly grid: readonly [number, number, number];
 }
 
-function gateUpProgram(gpu: GpuContext, { teams }: TeamsVariant, spec: ExpertsGateUpFewSpec, stride: number): Program {
+function gateUpProgram(gpu: GpuContext, { teams, whole }: TeamsVariant, spec: ExpertsGateUpFewSpec, stride: number): Program {
   const { group, slots, tokens, norm } = spec;
+  if (whole) {
+    const { rowsPerWorkgroup, constants } = wholeRows(gpu, whole, { format: group.format, stride });
+    const own = { LOADS: 2 * whole.rows, RAGGED_ROWS: group.width % rowsPerWorkgroup !== 0 };
+    const grid = [tokens, Math.ceil(group.width / rowsPerWorkgroup), slots] as const;
+    return { path: "experts/gate_up_whole.wgsl", constants: { ...constants, ...own }, grid };
+  }
   if (!teams) {
     const constants = { ...reductionConstants(gpu), CHUNKS: stride / CHUNK };
     return { path: "experts/gate_up_few.wgsl", constants, grid: [Math.ceil(group.width / ROWS_PER_WORKGROUP), slots, tokens] };
@@ -138,7 +144,13 @@ function gateUpProgram(gpu: GpuContext, { teams }: TeamsVariant, spec: ExpertsGa
   return { path: "experts/gate_up_teams.wgsl", constants, grid: [tokens, Math.ceil(group.width / rowsPerWorkgroup), slots] };
 }
 
-function downProgram(gpu: GpuContext, { teams }: TeamsVariant, { group, tokens }: ExpertsDownFewSpec, stride: number): Program {
+function downProgram(gpu: GpuContext, { teams, whole }: TeamsVariant, { group, tokens }: ExpertsDownFewSpec, stride: number): Program {
+  if (whole) {
+    const { rowsPerWorkgroup, constants } = wholeRows(gpu, whole, { format: group.format, stride });
+    const own = { LOADS: whole.rows, RAGGED_ROWS: group.hidden % rowsPerWorkgroup !== 0 };
+    const grid = [tokens, Math.ceil(group.hidden / rowsPerWorkgroup), 1] as const;
+    return { path: "experts/down_whole.wgsl", constants: { ...constants, ...own }, grid };
+  }
   if (!teams) {
     const constants = { ...reductionConstants(gpu), CHUNKS: stride / CHUNK };
     return { path: "experts/down_few.wgsl", constants, grid: [Math.ceil(group.hidden / ROWS_PER_WORKGROUP), tokens, 1] };

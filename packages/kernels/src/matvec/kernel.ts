@@ -1,6 +1,6 @@
 /** Matrix times a few vectors (shaders/matvec/): the product of decoding, limited by the bytes of the weights. */
 import type { BufferRange, Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
-import { type TeamsVariant, onDevice, rowUnits, teamConstants } from "../rowTeams.ts";
+import { type TeamsVariant, onDevice, rowUnits, teamConstants, wholeRows } from "../rowTeams.ts";
 import { chooseVariant } from "../variants.ts";
 import { FORMAT_BYTES, type WeightMatrix, type WeightPart, SCALE_BLOCK, formatConstants, reductionConstants } from "../weights.ts";
 import { matvecOperation, matvecVariants } from "./variants.ts";
@@ -60,7 +60,17 @@ interface Program {
   readonly rowsPerWorkgroup: number;
 }
 
-function program(gpu: GpuContext, { teams, apart = false }: TeamsVariant, { matrix, tokens, norm }: MatvecSpec, part: WeightPart): Program {
+function program(
+  gpu: GpuContext,
+  { teams, whole, apart = false }: TeamsVariant,
+  { matrix, tokens, norm }: MatvecSpec,
+  part: WeightPart,
+): Program {
+  if (whole) {
+    const { rowsPerWorkgroup, constants } = wholeRows(gpu, whole, matrix);
+    const ragged = { RAGGED_ROWS: part.rows % rowsPerWorkgroup !== 0 };
+    return { path: "matvec/whole.wgsl", constants: { ...constants, ...ragged }, rowsPerWorkgroup };
+  }
   if (!teams) {
     const constants = { ...reductionConstants(gpu), CHUNKS: matrix.stride / 16 };
     return { path: "matvec/matvec.wgsl", constants, rowsPerWorkgroup: ROWS_PER_WORKGROUP };

@@ -60,8 +60,9 @@ export function matvecOperation({ format, tokens, rows, stride }: MatvecShape): 
 /** The device's default first. */
 export function matvecVariants(gpu: GpuContext, shape: MatvecShape): readonly TeamsVariant[] {
   const most = gpu.limits.maxComputeWorkgroupsPerDimension;
-  const fits = ({ teams, apart = false }: TeamsVariant): boolean =>
-    teams !== undefined && teams.rows * (apart ? 1 : shape.tokens) <= MOST_SUMS && shape.rows <= most * teams.rows * teams.teams;
+  const fits = ({ teams, whole, apart = false }: TeamsVariant): boolean =>
+    whole !== undefined ||
+    (teams !== undefined && teams.rows * (apart ? 1 : shape.tokens) <= MOST_SUMS && shape.rows <= most * teams.rows * teams.teams);
   const variants = [PLAIN, ...TEAMS.filter(fits)];
   if (prefersWholeRows(gpu)) return withFirst(variants, (compilesSlowly(gpu) ? WHOLE_ROWS_APART : WHOLE_ROWS).name);
   return prefersTeams(gpu) ? withFirst(variants, preferred(shape)) : variants;

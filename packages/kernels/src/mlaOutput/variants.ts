@@ -39,7 +39,7 @@ function plain(gpu: GpuContext, { tokens, stride }: OutputShape): OutputVariant 
 
 /** Runs anywhere, and has no barriers: what software adapters should start with. */
 function rows(gpu: GpuContext, { tokens }: OutputShape): OutputVariant {
-  const tile = tokens === 1 || sharesPipelines(gpu, tokens) ? 1 : GROUP_TOKENS;
+  const tile = sharesPipelines(gpu, tokens) ? 1 : Math.min(tokens, GROUP_TOKENS);
   return {
     name: "rows",
     shader: "mla/output_rows.wgsl",

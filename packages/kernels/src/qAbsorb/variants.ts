@@ -28,7 +28,7 @@ function plain(tokens: number): AbsorbVariant {
 
 /** Runs anywhere, and has no barriers: what software adapters should start with. */
 function columns(gpu: GpuContext, tokens: number): AbsorbVariant {
-  const own = tokens === 1 || sharesPipelines(gpu, tokens) ? 1 : GROUP_TOKENS;
+  const own = sharesPipelines(gpu, tokens) ? 1 : Math.min(tokens, GROUP_TOKENS);
   return {
     name: "columns",
     shader: "mla/q_absorb.wgsl",
