@@ -6,8 +6,15 @@
 //
 // Dispatch: EXPERTS workgroups of 256, each of which counts everything and places the pairs and tiles of one expert: counting is quick, and
 // one workgroup that places all would have to do so in turns. Pairs whose expert is not below EXPERTS are left out.
+//
+// With GATHER the halves of each token's row (lib/matrix_halves.wgsl: FROM_ROWS rows, without HALVES_BLOCKS) are copied to where its tiles' rows are wanted, tiles having 16 rows
+// at most: row r of `halves`, which has HALVES_BLOCKS, is row r % 16 of tile r / 16. As many workgroups along y as take GATHER_OCTETS of a row each, all of which count;
+// COPIES octets an invocation are under way at once.
 // Numerics: integers. Atomics only count, so that the result does not depend on the order of invocations.
 #include "lib/batch.wgsl"
+#if GATHER
+#include "lib/write_halves.wgsl"
+#endif
 
 const WORKGROUP: u32 = 256u;
 const NONE: u32 = 0xffffffffu;
@@ -21,6 +28,15 @@ const LINES: u32 = WORKGROUP / LINE;
 @group(0) @binding(1) var<storage, read> routing: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read_write> rows: array<u32>;
 @group(0) @binding(3) var<storage, read_write> tiles: array<vec4<u32>>;
+#if GATHER
+@group(0) @binding(4) var<storage, read> token_halves: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> halves: array<vec4<u32>>;
+
+const FROM_REST: u32 = FROM_ROWS * HALVES_OCTETS;
+const FROM_POWERS: u32 = 2u * FROM_REST;
+// The tokens that take the expert, each of them once.
+var<workgroup> own_tokens: array<u32, FROM_ROWS>;
+#endif
 
 var<workgroup> counts: array<atomic<u32>, EXPERTS>;
 // Of each invocation: rows of the experts before this one, their tiles, its own pairs of this expert, tiles of all experts.
@@ -36,6 +52,13 @@ fn count_pair(expert: u32) {
     atomicAdd(&counts[expert], 1u);
   }
 }
+
+#if GATHER
+// Of the halves, for a row of an expert whose first tile is number `tile`.
+fn tile_row(tile: u32, row: u32) -> u32 {
+  return 16u * (tile + row / TILE_ROWS) + row % TILE_ROWS;
+}
+#endif
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -87,22 +110,64 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     before += sums[i].z;
   }
 
-  if (own == 0u && local == 0u) {
+  let count = all.z;
+#if GATHER
+  let writes = group.y == 0u;
+#else
+  let writes = true;
+#endif
+  if (own == 0u && local == 0u && writes) {
     tiles[0] = vec4<u32>(all.w, 0u, 0u, 0u);
   }
-  let count = all.z;
-  for (var tile = local; tile * TILE_ROWS < count; tile += WORKGROUP) {
+  for (var tile = local; tile * TILE_ROWS < count && writes; tile += WORKGROUP) {
     let start = tile * TILE_ROWS;
     tiles[1u + all.y + tile] = vec4<u32>(own, all.x + start, min(TILE_ROWS, count - start), 0u);
   }
-  if (matches == 0u) {
-    return;
-  }
-  var place = all.x + before;
-  for (var pair = first; pair < last; pair++) {
-    if (routing[pair].x == own) {
-      rows[place] = pair;
-      place++;
+  if (matches > 0u) {
+    var place = before;
+    for (var pair = first; pair < last; pair++) {
+      if (routing[pair].x == own) {
+        if (writes) {
+          rows[all.x + place] = pair;
+        }
+#if GATHER
+        own_tokens[min(place, FROM_ROWS - 1u)] = pair / SLOTS;
+#endif
+        place++;
+      }
     }
   }
+#if GATHER
+  workgroupBarrier();
+  let octets = count * GATHER_OCTETS;
+  for (var start = local; start < octets; start += COPIES * WORKGROUP) {
+    var sources: array<u32, COPIES>;
+    var targets: array<u32, COPIES>;
+    var near: array<vec4<u32>, COPIES>;
+#if HALVES_PRODUCTS == 2
+    var rest: array<vec4<u32>, COPIES>;
+#endif
+#unroll i < COPIES
+    // Those past the last repeat it.
+    let at = min(start + i * WORKGROUP, octets - 1u);
+    let row = at / GATHER_OCTETS;
+    let octet = min(group.y * GATHER_OCTETS + at % GATHER_OCTETS, HALVES_OCTETS - 1u);
+    sources[i] = own_tokens[min(row, FROM_ROWS - 1u)] * HALVES_OCTETS + octet;
+    targets[i] = place_of(tile_row(all.y, row), octet);
+    near[i] = token_halves[sources[i]];
+#if HALVES_PRODUCTS == 2
+    rest[i] = token_halves[FROM_REST + sources[i]];
+#endif
+#endunroll
+#unroll i < COPIES
+    halves[targets[i]] = near[i];
+#if HALVES_PRODUCTS == 2
+    halves[HALVES_REST + targets[i]] = rest[i];
+#endif
+#endunroll
+  }
+  for (var row = local; row < count && writes; row += WORKGROUP) {
+    halves[HALVES_POWERS + tile_row(all.y, row)] = token_halves[FROM_POWERS + own_tokens[min(row, FROM_ROWS - 1u)]];
+  }
+#endif
 }

@@ -1,15 +1,11 @@
-// Rows of x as lib/matrix_tile.wgsl multiplies them: each number times a power of two as the sum of two f16 numbers, the power of two being its row's.
+// Rows of x as lib/matrix_tile.wgsl multiplies them, for whatever nobody wrote so to begin with (lib/write_halves.wgsl).
 //
 // x       [rows, X_STRIDE] f32, columns X_OFFSET .. X_OFFSET + 8 OCTETS
 // SPLIT_ROWS rows, HALVES_ROWS or fewer.
 // halves  as lib/matrix_halves.wgsl lays them out
 // tiles, rows   with TILED: as group_tokens.wgsl writes them; row r of the halves is row r % 16 of tile r / 16, made of row rows[..] / TILE_SLOTS of x
-// Dispatch: (rows up to 65535, more of them) workgroups of WORKGROUP.
-//
-// The largest number of a row comes to between 4096 and 8192: what the pair loses is 2^-22 of a number or 2^-37 of the largest, less than f32 sums round.
-// Columns of four are in the order in which fp8 codes are unpacked, with PERMUTED.
-#include "lib/matrix_halves.wgsl"
-#include "lib/halves.wgsl"
+// Dispatch: (rows up to 65535, more of them) workgroups of WORKGROUP. Constants: also those of lib/write_halves.wgsl.
+#include "lib/write_halves.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> halves: array<vec4<u32>>;
@@ -20,27 +16,6 @@
 #endif
 
 var<workgroup> largest: atomic<u32>;
-
-fn packed(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> {
-#if PERMUTED
-  return vec4<u32>(pack2x16float(a.xz), pack2x16float(a.yw), pack2x16float(b.xz), pack2x16float(b.yw));
-#else
-  return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
-#endif
-}
-
-fn largest_of(a: vec4<f32>) -> f32 {
-  let pair = max(abs(a.xy), abs(a.zw));
-  return max(pair.x, pair.y);
-}
-
-fn place_of(row: u32, octet: u32) -> u32 {
-#if HALVES_BLOCKS
-  return row / 16u * (16u * HALVES_OCTETS) + octet / 2u * 32u + row % 16u * 2u + octet % 2u;
-#else
-  return row * HALVES_OCTETS + octet;
-#endif
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -77,13 +52,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       a = x[base + 2u * octet] * power;
       b = x[base + 2u * octet + 1u] * power;
     }
-    let near_a = rounded(a);
-    let near_b = rounded(b);
-    let place = place_of(row, octet);
-    halves[place] = packed(near_a, near_b);
-    halves[HALVES_REST + place] = packed(a - near_a, b - near_b);
+    write_octet(row, octet, a, b);
   }
   if (local == 0u) {
-    halves[HALVES_POWERS + row] = vec4<u32>(bitcast<u32>(power_of_two(254u - exponent)), 0u, 0u, 0u);
+    write_power(row, exponent);
   }
 }

@@ -8,6 +8,7 @@ import { expertsFewContract } from "./expertsFew/contract.ts";
 import { expertsManyContract } from "./expertsMany/contract.ts";
 import { embeddingContract } from "./embedding/contract.ts";
 import { rmsNormContract } from "./rmsNorm/contract.ts";
+import { normOperandsContract } from "./rmsNorm/operandsContract.ts";
 import { gatherRowsContract } from "./gatherRows/contract.ts";
 import { actQuantContract } from "./actQuant/contract.ts";
 import { mtpInputContract } from "./mtpInput/contract.ts";
@@ -34,7 +35,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   mtpInput: mtpInputContract,
   actQuant: actQuantContract,
   gatherRows: gatherRowsContract,
-  rmsNorm: rmsNormContract,
+  rmsNorm: [...rmsNormContract, ...normOperandsContract],
   embedding: embeddingContract,
   kvWrite: kvWriteContract,
   qAbsorb: qAbsorbContract,

@@ -25,27 +25,37 @@ export { ropeTable } from "./ropeTable.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
 export { type ExpertRows, LOWEST_EXPERT_TILE, expertTileRows } from "./expertsMany/tileRows.ts";
-export { type ExpertGrouping, type ExpertTiles, type GroupTokensSpec, expertTiles, groupTokens } from "./expertsMany/grouping.ts";
+export {
+  type ExpertGrouping,
+  type ExpertTiles,
+  type GatheredHalves,
+  type GroupTokensSpec,
+  expertTiles,
+  groupTokens,
+} from "./expertsMany/grouping.ts";
 export {
   type ExpertsCombineSpec,
+  type ExpertsLayout,
   type ExpertsDownManySpec,
   type ExpertsGateUpManySpec,
   expertsCombine,
   expertsDownMany,
   expertsGateUpMany,
+  gateUpLayout,
   stripHalvesBytes,
 } from "./expertsMany/kernel.ts";
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";
 export { type ExactAttentionSpec, type ExactOutputSpec, exactAttention, exactOutput, exactQAbsorb } from "./exact/attention.ts";
 export { type ExactLinearSpec, exactExpertsDown, exactExpertsGateUp, exactLinear } from "./exact/kernel.ts";
 export { type RmsNormSpec, rmsNorm } from "./rmsNorm/kernel.ts";
+export { type ExpertSums, type NormOperandsSpec, normOperands } from "./rmsNorm/operands.ts";
 export { type GatherRowsSpec, gatherRows } from "./gatherRows/kernel.ts";
 export { type ActQuantSpec, type ScaleFormat, actQuant } from "./actQuant/kernel.ts";
 export { type MtpInputSpec, mtpInput } from "./mtpInput/kernel.ts";
 export { type Fp8NanScanSpec, NAN_COUNTER_STRIDE, fp8NanScan } from "./fp8NanScan/kernel.ts";
 export { type DequantizeSpec, dequantize } from "./dequantize/kernel.ts";
-export { halvesBytes } from "./matrix/halves.ts";
-export { type MatmulSpec, matmul } from "./matmul/kernel.ts";
+export { type HalvesLayout, type HalvesRows, halvesBytes, sameLayout } from "./matrix/halves.ts";
+export { type MatmulSpec, matmul, matmulLayout } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
 export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleScratchBytes } from "./sample/kernel.ts";

@@ -62,6 +62,8 @@ export interface Activations {
   readonly expertOut: Matrix2D;
   /** Inputs of products by subgroup matrices, split; absent where the device has none. */
   readonly halves: GPUBuffer | undefined;
+  /** Normalized inputs, split as they are written; absent likewise. */
+  readonly normedHalves: GPUBuffer | undefined;
   readonly tiles: GPUBuffer;
   readonly tileRows: GPUBuffer;
   /** Where routed experts are somewhere else: what they get, and what comes back. */
@@ -156,6 +158,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     },
     expertOut: matrix("expert out", maxTokens * slots, hiddenSize),
     halves: gpu.dialect.subgroupMatrix && scratch("halves", halvesRoom(config, { maxTokens, slots, experts, widths })),
+    normedHalves: gpu.dialect.subgroupMatrix && scratch("normed halves", normedHalvesBytes(config, maxTokens)),
     tiles: scratch("expert tiles", tiles.tilesBytes),
     tileRows: scratch("expert tile rows", tiles.rowsBytes),
     outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),
@@ -190,4 +193,9 @@ export function halvesRoom(config: ModelConfig, { maxTokens, slots, experts, wid
     halvesBytes({ rows: maxTokens * slots, columns: Math.max(...widths) }),
     stripHalvesBytes({ tokens: maxTokens, slots, experts }, Math.max(hiddenSize, ...widths)),
   );
+}
+
+/** Bytes of `normedHalves`. */
+export function normedHalvesBytes({ hiddenSize, qLoraRank }: ModelConfig, maxTokens: number): number {
+  return halvesBytes({ rows: maxTokens, columns: Math.max(hiddenSize, qLoraRank), blocks: true });
 }

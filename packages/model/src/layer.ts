@@ -15,12 +15,14 @@ import {
   exactOutput,
   exactQAbsorb,
   expertTileRows,
-  expertsCombine,
   expertsDownFew,
   expertsDownMany,
   expertsGateUpFew,
   expertsGateUpMany,
+  type GatheredHalves,
+  gateUpLayout,
   groupTokens,
+  type HalvesRows,
   type KvWriteSpec,
   kvWrite,
   mlaAttend,
@@ -48,7 +50,7 @@ function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: K
   const { step, projected, residual } = activations;
   const shape = mlaShape(config);
   const input = residualInput(recorder, weights.inputNorm, config.rmsNormEps, "attention");
-  for (const { matrix, outputStart } of weights.input.matrices) input.linear(matrix, projected, "attention input", outputStart);
+  for (const { matrix, outputStart } of weights.input.matrices) input.linear(matrix, projected, "attention input", { outputStart });
 
   const [, kvStart = 0] = weights.input.starts;
   const latent = { x: projected.buffer, xStride: projected.stride, xOffset: kvStart, gamma: weights.kvNorm, epsilon: config.latentNormEps };
@@ -166,13 +168,11 @@ function recordGiving(recorder: Recorder, layer: number, input: NormedInput): vo
 
 /** Adds what came back to the residual stream. */
 function recordJoining(recorder: Recorder, layer: number): void {
-  const { gpu, config, activations, tokens } = recorder;
-  const { residual, given } = activations;
+  const { given } = recorder.activations;
   if (!given) throw new RangeError(`Layer ${layer} has no experts and no room for what they give`);
   recorder.mark("join", layer);
-  const sums = { routing: given.once, slots: 1, out: given.sums.buffer, outStride: given.sums.stride };
-  const y = { y: residual.buffer, yStride: residual.stride, hidden: config.hiddenSize, residual: true };
-  recorder.add(expertsCombine(gpu, { ...sums, ...y, tokens, label: "experts elsewhere" }));
+  const { buffer: out, stride: outStride } = given.sums;
+  recorder.sum({ routing: given.once, slots: 1, out, outStride }, "experts elsewhere");
 }
 
 interface ExpertPath {
@@ -205,19 +205,36 @@ function recordDownFew(recorder: Recorder, { which, group, routing, slots }: Exp
 
 function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): void {
   const { gpu, activations, tokens } = recorder;
-  const { step, tiles, tileRows: rows, residual, expertOut, halves, maxTokens } = activations;
-  const x = input.materialize(group.format);
+  const { step, tiles, tileRows: rows, expertOut, halves, maxTokens } = activations;
   const hidden = activations.expertHidden(which, group.width);
   const experts = group.count;
   const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts, halves: halves !== undefined }) };
-  recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, label: "group tokens" }));
-  const gateUp = { group, slots, grouping, halves, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
+  const { x, written, gather } = gateUpInput(recorder, input, { group, slots, tokens, grouping, halves });
+  recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, gather, label: "group tokens" }));
+  const gateUp = { group, slots, grouping, halves, written, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
   recorder.add(expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
   if (recorder.quantizes(group.format)) recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
   const out = { out: expertOut.buffer, outStride: expertOut.stride };
   recorder.add(expertsDownMany(gpu, { group, slots, grouping, halves, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }));
-  const y = { y: residual.buffer, yStride: residual.stride, hidden: group.hidden, residual: true };
-  recorder.add(expertsCombine(gpu, { routing, slots, ...out, ...y, tokens, label: `${which} experts sum` }));
+  recorder.sum({ routing, slots, ...out }, `${which} experts sum`);
+}
+
+/** What gate and up of many tokens read, written as they want it: as halves by the norm, gathered by `groupTokens` where rows of tiles are wanted. */
+function gateUpInput(recorder: Recorder, input: NormedInput, spec: Parameters<typeof gateUpLayout>[1]): GateUpInput {
+  const { halves, tokens, group } = spec;
+  const wanted = recorder.quantizes(group.format) ? undefined : gateUpLayout(recorder.gpu, spec);
+  const layout = wanted && (wanted.gathered ? { ...wanted.layout, rows: tokens, blocks: false } : wanted.layout);
+  const from = layout && input.halves(layout);
+  if (!wanted || !from || !halves) return { x: input.materialize(group.format) };
+  if (!wanted.gathered) return { x: recorder.activations.normed, written: from };
+  const to = { buffer: halves, layout: wanted.layout };
+  return { x: recorder.activations.normed, written: to, gather: { from, to } };
+}
+
+interface GateUpInput {
+  readonly x: Matrix2D;
+  readonly written?: HalvesRows;
+  readonly gather?: GatheredHalves;
 }
 
 function residualInput(recorder: Recorder, gamma: GPUBuffer, epsilon: number, label: string, written = false): NormedInput {

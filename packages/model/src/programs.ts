@@ -234,8 +234,7 @@ function recordHead(
     { input: rows, columns: config.hiddenSize, gamma, epsilon: config.rmsNormEps, normed: outputsNormed, quantized: outputsNormed },
     "head",
   );
-  if (input.fuses) input.linear(projection, logits, "head");
-  else head.linear(projection, input.materialize(projection.format), logits, { label: "head", rows: "outputs" });
+  input.linear(projection, logits, "head", { rows: "outputs" });
   recorder.add(head.recorded().then(({ commands }) => commands));
   if (choose === "none") return;
   const { params, ring, scratch, slotStride } = sampler;

@@ -7,7 +7,22 @@
  */
 import type { ModelConfig } from "@shoal/checkpoint";
 import type { BufferRange, Command, GpuContext } from "@shoal/gpu";
-import { type WeightMatrix, actQuant, exactLinear, matmul, matvec, rmsNorm } from "@shoal/kernels";
+import {
+  type ExpertSums,
+  type HalvesLayout,
+  type HalvesRows,
+  type WeightMatrix,
+  actQuant,
+  exactLinear,
+  expertsCombine,
+  halvesBytes,
+  matmul,
+  matmulLayout,
+  matvec,
+  normOperands,
+  rmsNorm,
+  sameLayout,
+} from "@shoal/kernels";
 import { type Activations, DECODE_TOKENS, type Matrix2D } from "./activations.ts";
 
 export type NumericMode = "w8a32" | "w8a8";
@@ -22,10 +37,25 @@ export interface NormedLinear {
   readonly quantized: Matrix2D;
 }
 
-/** What has been written of a normalized input so far in this step. */
-interface NormedState {
-  normed: boolean;
-  quantized: boolean;
+/** An RMSNorm that is written out. */
+interface WrittenNorm {
+  readonly x: Matrix2D;
+  readonly columns: number;
+  readonly gamma: GPUBuffer;
+  readonly epsilon: number;
+  readonly tokens: number;
+  readonly label: string;
+}
+
+/** The forms in which it is wanted: known when all that reads it was recorded. */
+interface NormForms {
+  plain?: Matrix2D;
+  halves?: HalvesRows;
+}
+
+/** What experts gave, to be added to the residual stream. */
+interface PendingSums extends ExpertSums {
+  readonly label: string;
 }
 
 /** Between two commands: a layer's rows go to its experts elsewhere, or what they gave must be there. */
@@ -42,7 +72,8 @@ export interface RecordedStep {
 }
 
 type Commands = readonly Command[];
-type Entry = { readonly commands: Commands | Promise<Commands> } | Omit<StepMark, "at">;
+/** Commands, or what makes them when all is recorded. */
+type Entry = { readonly commands: Commands | Promise<Commands> | (() => Promise<Commands>) } | Omit<StepMark, "at">;
 
 export class Recorder {
   readonly gpu: GpuContext;
@@ -54,6 +85,7 @@ export class Recorder {
   /** They attend to few positions (`isShortContext`). */
   readonly short: boolean;
   readonly #entries: Entry[] = [];
+  #sums: PendingSums | undefined;
 
   constructor(gpu: GpuContext, config: ModelConfig, activations: Activations, mode: NumericMode, tokens: number, short = false) {
     this.gpu = gpu;
@@ -76,6 +108,7 @@ export class Recorder {
 
   /** What is still being made keeps its place: nothing waits for a kernel to be compiled before it asks for the next, so that a device may compile all at once. */
   add(commands: Commands | Promise<Commands>): void {
+    this.#settle();
     // Whoever finishes the recording hears of it.
     if (commands instanceof Promise) commands.catch(() => undefined);
     this.#entries.push({ commands });
@@ -88,14 +121,20 @@ export class Recorder {
 
   /** The step leaves the device here. */
   mark(what: StepMark["what"], layer: number): void {
+    this.#settle();
     this.#entries.push({ what, layer });
   }
 
   /** What was added, in its order. @throws the first error of what was being made */
   async recorded(): Promise<RecordedStep> {
+    this.#settle();
     const commands: Command[] = [];
     const marks: StepMark[] = [];
-    const entries = await Promise.all(this.#entries.map(async (entry) => ("what" in entry ? entry : { commands: await entry.commands })));
+    const made = async (entry: Entry) => {
+      if ("what" in entry) return entry;
+      return { commands: await (typeof entry.commands === "function" ? entry.commands() : entry.commands) };
+    };
+    const entries = await Promise.all(this.#entries.map(made));
     for (const entry of entries)
       if ("what" in entry) marks.push({ at: commands.length, ...entry });
       else for (const command of entry.commands) commands.push(command);
@@ -104,6 +143,21 @@ export class Recorder {
 
   quantizes(format: WeightMatrix["format"]): boolean {
     return this.mode === "w8a8" && format === "fp8";
+  }
+
+  /** Adds what experts gave to the residual stream: in one dispatch with the norm that reads it next, if that is what comes next. */
+  sum(sums: ExpertSums, label: string): void {
+    this.#settle();
+    this.#sums = { ...sums, label };
+  }
+
+  #settle(): void {
+    const sums = this.#sums;
+    if (!sums) return;
+    this.#sums = undefined;
+    const { buffer: y, stride: yStride } = this.activations.residual;
+    const spec = { ...sums, y, yStride, hidden: this.config.hiddenSize, residual: true, tokens: this.tokens };
+    this.add(expertsCombine(this.gpu, spec));
   }
 
   /** y = W x. */
@@ -116,34 +170,44 @@ export class Recorder {
       readonly residual?: boolean;
       readonly outputStart?: number;
       readonly rows?: "tokens" | "outputs";
-      readonly count?: number;
+      /** x, already as `wants` says. */
+      readonly written?: HalvesRows | undefined;
     },
   ): void {
-    const { label, residual = false, outputStart = 0, rows = "tokens", count = this.tokens } = options;
-    const spec = { matrix, tokens: count, x: x.buffer, xStride: x.stride, y: from(y, outputStart), yStride: y.stride, residual, label };
+    const { tokens } = this;
+    const { label, residual = false, outputStart = 0, rows = "tokens", written } = options;
+    const spec = { matrix, tokens, x: x.buffer, xStride: x.stride, y: from(y, outputStart), yStride: y.stride, residual, label };
     if (this.exact) this.add(exactLinear(this.gpu, spec));
-    else if (count <= DECODE_TOKENS) this.add(matvec(this.gpu, spec));
-    else this.add(matmul(this.gpu, { ...spec, halves: this.activations.halves, step: this.activations.step, count: rows }));
+    else if (this.few) this.add(matvec(this.gpu, spec));
+    else this.add(matmul(this.gpu, { ...spec, halves: this.activations.halves, written, step: this.activations.step, count: rows }));
+  }
+
+  /** How a product with the matrix wants its input; undefined: as f32. */
+  wants(matrix: WeightMatrix): HalvesLayout | undefined {
+    const { gpu, tokens, activations } = this;
+    return this.exact || this.few ? undefined : matmulLayout(gpu, { matrix, tokens, halves: activations.halves });
   }
 
   /** RMSNorm, written out. */
   norm(x: Matrix2D, y: Matrix2D, columns: number, gamma: GPUBuffer, epsilon: number, label: string, tokens = this.tokens): void {
-    this.add(
-      rmsNorm(this.gpu, {
-        x: x.buffer,
-        xStride: x.stride,
-        xOffset: 0,
-        gamma,
-        epsilon,
-        cols: columns,
-        y: y.buffer,
-        yStride: y.stride,
-        yOffset: 0,
-        tokens,
-        exact: this.exact,
-        label,
-      }),
-    );
+    this.writeNorm({ x, columns, gamma, epsilon, tokens, label }, { plain: y });
+  }
+
+  /** The same, in forms that may still be added to while what reads them is recorded. */
+  writeNorm(norm: WrittenNorm, forms: NormForms): void {
+    const { x, columns: cols, tokens, ...rest } = norm;
+    const sums = this.#sums;
+    const add = sums && x.buffer === this.activations.residual.buffer && tokens === this.tokens ? sums : undefined;
+    if (add) this.#sums = undefined;
+    else this.#settle();
+    this.#entries.push({
+      commands: async () => {
+        const { plain, halves } = forms;
+        const spec = { ...rest, x: x.buffer, xStride: x.stride, cols, tokens };
+        if (plain && !halves && !add) return rmsNorm(this.gpu, { ...spec, y: plain.buffer, yStride: plain.stride, exact: this.exact });
+        return normOperands(this.gpu, { ...spec, add, y: plain, halves });
+      },
+    });
   }
 
   quantize(x: Matrix2D, columns: number, rows: number, label: string): void {
@@ -162,7 +226,9 @@ export class NormedInput {
   readonly #input: NormedLinear;
   readonly #label: string;
   readonly #written: boolean;
-  readonly #state: NormedState = { normed: false, quantized: false };
+  /** What is written, if anything is so far. */
+  #forms: NormForms | undefined;
+  #quantized = false;
 
   constructor(recorder: Recorder, input: NormedLinear, label: string, written: boolean) {
     this.#recorder = recorder;
@@ -180,20 +246,47 @@ export class NormedInput {
   materialize(format: WeightMatrix["format"]): Matrix2D {
     const { input, columns, gamma, epsilon, normed, quantized } = this.#input;
     const recorder = this.#recorder;
-    const wantsQuantized = recorder.quantizes(format);
-    const key = wantsQuantized ? "quantized" : "normed";
-    const target = wantsQuantized ? quantized : normed;
-    if (this.#state[key]) return target;
-    this.#state[key] = true;
-    recorder.norm(input, target, columns, gamma, epsilon, `${this.#label} norm`);
-    if (wantsQuantized) recorder.quantize(target, columns, recorder.tokens, `${this.#label} quantize`);
-    return target;
+    if (!recorder.quantizes(format)) {
+      this.#write().plain = normed;
+      return normed;
+    }
+    if (this.#quantized) return quantized;
+    this.#quantized = true;
+    recorder.norm(input, quantized, columns, gamma, epsilon, `${this.#label} norm`);
+    recorder.quantize(quantized, columns, recorder.tokens, `${this.#label} quantize`);
+    return quantized;
   }
 
-  linear(matrix: WeightMatrix, y: Matrix2D, label: string, outputStart = 0): void {
+  /** The input as halves of this layout, written out; undefined where there is no room for them or they are wanted in another layout as well. */
+  halves(layout: HalvesLayout): HalvesRows | undefined {
+    const buffer = this.#recorder.activations.normedHalves;
+    if (!buffer || buffer.size < halvesBytes(layout)) return undefined;
+    const forms = this.#write();
+    forms.halves ??= { buffer, layout };
+    return sameLayout(forms.halves.layout, layout) ? forms.halves : undefined;
+  }
+
+  #write(): NormForms {
+    if (this.#forms) return this.#forms;
+    const { input: x, columns, gamma, epsilon } = this.#input;
+    this.#forms = {};
+    this.#recorder.writeNorm({ x, columns, gamma, epsilon, tokens: this.#recorder.tokens, label: `${this.#label} norm` }, this.#forms);
+    return this.#forms;
+  }
+
+  linear(
+    matrix: WeightMatrix,
+    y: Matrix2D,
+    label: string,
+    options: { readonly outputStart?: number; readonly rows?: "tokens" | "outputs" } = {},
+  ): void {
     const { gpu, tokens } = this.#recorder;
+    const { outputStart = 0 } = options;
     if (!this.fuses) {
-      this.#recorder.linear(matrix, this.materialize(matrix.format), y, { label, outputStart });
+      const layout = this.#recorder.wants(matrix);
+      const written = layout && this.halves(layout);
+      const x = written ? this.#input.normed : this.materialize(matrix.format);
+      this.#recorder.linear(matrix, x, y, { ...options, label, written });
       return;
     }
     const { input, gamma, epsilon } = this.#input;

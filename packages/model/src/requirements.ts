@@ -11,7 +11,7 @@ import {
   kvRowBytes,
   roundUp,
 } from "@shoal/kernels";
-import { halvesRoom } from "./activations.ts";
+import { halvesRoom, normedHalvesBytes } from "./activations.ts";
 import { KV_BLOCK_SIZE } from "./kvCache.ts";
 import { weightBytes } from "./weights/footprint.ts";
 import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
@@ -85,6 +85,7 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
             what: "split inputs",
             bytes: halvesRoom(config, { maxTokens: run.maxTokens, slots, experts: mostExperts(config), widths: hiddenWidths(config) }),
           },
+          { what: "split norms", bytes: normedHalvesBytes(config, run.maxTokens) },
         ]
       : []),
   ];

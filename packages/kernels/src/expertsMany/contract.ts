@@ -4,7 +4,7 @@
  */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { encodeRouting } from "../experts.ts";
-import { halvesBuffer } from "../matrix/halves.ts";
+import { type HalvesLayout, halvesBuffer, halvesBytes, splitHalves } from "../matrix/halves.ts";
 import { type Route, combineReference, downReference, gateUpReference } from "../expertsFew/reference.ts";
 import {
   type ContractCase,
@@ -23,7 +23,7 @@ import {
 } from "../testing/mod.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
 import { supportedVariants } from "../variants.ts";
-import { expertTiles, groupTokens } from "./grouping.ts";
+import { type GatheredHalves, expertTiles, groupTokens } from "./grouping.ts";
 import { expertsCombine, expertsDownMany, expertsGateUpMany, mostHalvesRows } from "./kernel.ts";
 import { groupReference } from "./reference.ts";
 import { expertsManyTrials, expertsManyVariants } from "./variants.ts";
@@ -68,7 +68,17 @@ const GROUPS = [
   { count: 1025, slots: 9, tokens: 64, tileRows: 8 },
 ];
 
+const GATHERED = [
+  { count: 1, slots: 1, tokens: 255, tileRows: 16, columns: 130, products: 1 },
+  { count: 9, slots: 4, tokens: 29, tileRows: 16, columns: 300, products: 2 },
+  { count: 66, slots: 8, tokens: 32, tileRows: 8, columns: 1031, products: 1 },
+] as const;
+
 export const expertsManyContract: readonly ContractCase[] = [
+  ...GATHERED.map((shape, index) => ({
+    name: `expertsMany: groupTokens() gathers halves for ${JSON.stringify(shape)}`,
+    run: (gpu: GpuContext) => checkGathered(gpu, shape, index + 1),
+  })),
   ...GROUPS.map(({ count, slots, tokens, tileRows }, index) => ({
     name: `expertsMany: groupTokens() sorts ${tokens} tokens with ${slots} of ${count} experts into tiles of ${tileRows}`,
     run: (gpu: GpuContext) =>
@@ -115,6 +125,7 @@ async function group(
   keep: <B extends GPUBuffer>(buffer: B) => B,
   routes: readonly Route[],
   { count, slots, tokens, tileRows }: Pick<Shape, "count" | "slots" | "tokens" | "tileRows">,
+  gather?: GatheredHalves,
 ) {
   const maxTokens = tokens + 1;
   const zeros = Array.from({ length: tokens }, () => 0);
@@ -125,7 +136,18 @@ async function group(
   const { tilesBytes, rowsBytes } = expertTiles({ maxTokens, slots, experts: count, tileRows });
   const tiles = keep(gpu.buffer({ label: "tiles", size: tilesBytes, kind: "activations" }));
   const rows = keep(gpu.buffer({ label: "rows", size: rowsBytes, kind: "activations" }));
-  const dispatches = await groupTokens(gpu, { routing, slots, experts: count, tiles, rows, tokens: maxTokens, maxTokens, tileRows, step });
+  const dispatches = await groupTokens(gpu, {
+    routing,
+    slots,
+    experts: count,
+    tiles,
+    rows,
+    tokens: maxTokens,
+    maxTokens,
+    tileRows,
+    step,
+    gather,
+  });
   const verify = async (): Promise<void> => {
     gpu.submit(dispatches);
     const expected = groupReference(routes, tileRows);
@@ -135,6 +157,36 @@ async function group(
     assertEqual(new Uint32Array(await gpu.read(rows)).subarray(0, routes.length), expected.rows, "rows");
   };
   return { routing, grouping: { tiles, rows, tileRows }, verify };
+}
+
+/** The same bits as rows that are split where they are wanted. */
+async function checkGathered(gpu: GpuContext, shape: (typeof GATHERED)[number], seed: number): Promise<void> {
+  const { count, slots, tokens, tileRows, columns, products } = shape;
+  const random = seededRandom(seed);
+  await withBuffers(gpu, async (keep) => {
+    const routes = randomRoutes(random, count, tokens, slots);
+    // The buffers have room for a token more than there are.
+    const rows = tokens + 1;
+    const xStride = roundUp(columns, 16);
+    const x = keep(gpu.upload("x", padded(normals(random, rows * columns), rows, columns, xStride), "activations"));
+    const { maxTiles } = expertTiles({ maxTokens: rows, slots, experts: count, tileRows });
+    const layout: HalvesLayout = { rows, columns, format: "fp8", products };
+    const tiled: HalvesLayout = { ...layout, rows: 16 * maxTiles, blocks: true };
+    const [from, to, expected] = [layout, tiled, tiled].map((each) =>
+      keep(gpu.buffer({ label: "halves", size: halvesBytes(each), kind: "activations" })),
+    );
+    if (!from || !to || !expected) throw new RangeError("No buffers");
+    const gather = { from: { buffer: from, layout }, to: { buffer: to, layout: tiled } };
+    const split = await splitHalves(gpu, { ...layout, x, xStride, halves: from, label: "split" });
+    const { grouping, verify } = await group(gpu, keep, routes, { count, slots, tokens, tileRows }, gather);
+    const apart = { gathered: { tiles: grouping.tiles, rows: grouping.rows, slots } };
+    const wanted = await splitHalves(gpu, { ...tiled, ...apart, x, xStride, halves: expected, label: "split" });
+    gpu.submit([split]);
+    await verify();
+    gpu.submit([wanted]);
+    // Rows that tiles lack are zero in both.
+    assertEqual(new Uint32Array(await gpu.read(to)), new Uint32Array(await gpu.read(expected)), "gathered halves");
+  });
 }
 
 async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void> {

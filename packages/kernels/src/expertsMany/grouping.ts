@@ -1,6 +1,8 @@
 /** A step's (token, slot) pairs sorted by expert and cut into tiles, on the GPU (shaders/experts/group_tokens.wgsl). */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import { type HalvesLayout, type HalvesRows, halvesOctets, halvesOutputConstants, sameLayout } from "../matrix/halves.ts";
+import { FRAGMENT } from "../matrix/strips.ts";
 
 /** An integer for each expert lies in workgroup memory. */
 const MAX_EXPERTS = 1408;
@@ -46,8 +48,22 @@ export interface GroupTokensSpec extends ExpertGrouping {
   /** Tokens that `tiles` and `rows` have room for. */
   readonly maxTokens: number;
   readonly step: Step;
+  /** Copies halves of the tokens' rows to where the tiles' rows are wanted; only with tiles of 16 rows at most. */
+  readonly gather?: GatheredHalves | undefined;
   readonly label?: string;
 }
+
+export interface GatheredHalves {
+  /** [tokens, columns], not in blocks. */
+  readonly from: HalvesRows;
+  /** [16 tiles, columns], in blocks: row r is row r % 16 of tile r / 16. */
+  readonly to: HalvesRows;
+}
+
+/** Workgroups that share the columns of an expert's rows. */
+const GATHER_PARTS = 4;
+/** Octets that an invocation has under way at once. */
+const COPIES = 4;
 
 /** @throws RangeError if there are too many experts, or a buffer is too small. */
 export async function groupTokens(gpu: GpuContext, spec: GroupTokensSpec): Promise<readonly Dispatch[]> {
@@ -58,10 +74,23 @@ export async function groupTokens(gpu: GpuContext, spec: GroupTokensSpec): Promi
     throw new RangeError(
       `Cannot group ${tokens} tokens: tiles and rows take ${tiles.size} and ${rows.size} bytes, expected ${tilesBytes} and ${rowsBytes} for ${maxTokens}`,
     );
+  const gather = spec.gather && gatherParts(spec, spec.gather);
   const kernel = await gpu.kernel(
     "experts/group_tokens.wgsl",
-    { MAX_TOKENS: step.maxTokens, SLOTS: slots, EXPERTS: experts, TILE_ROWS: tileRows },
+    { MAX_TOKENS: step.maxTokens, SLOTS: slots, EXPERTS: experts, TILE_ROWS: tileRows, GATHER: gather !== undefined, ...gather?.constants },
     label,
   );
-  return [kernel.dispatch({ batch: step.batch, routing, rows, tiles }, [experts, 1, 1], {}, label)];
+  const grid = [experts, gather ? GATHER_PARTS : 1, 1] as const;
+  return [kernel.dispatch({ batch: step.batch, routing, rows, tiles, ...gather?.buffers }, grid, {}, label)];
+}
+
+/** @throws RangeError if the halves do not go together */
+function gatherParts({ tokens, tileRows }: GroupTokensSpec, { from, to }: GatheredHalves) {
+  const octets = halvesOctets(to.layout.columns);
+  const asInBlocks: HalvesLayout = { ...from.layout, blocks: true, rows: to.layout.rows };
+  const alike = sameLayout(asInBlocks, to.layout);
+  if (!alike || from.layout.blocks === true || from.layout.rows !== tokens || tileRows > FRAGMENT)
+    throw new RangeError(`Cannot gather ${JSON.stringify(from.layout)} as ${JSON.stringify(to.layout)} for tiles of ${tileRows} rows`);
+  const constants = { ...halvesOutputConstants(to.layout), FROM_ROWS: tokens, GATHER_OCTETS: Math.ceil(octets / GATHER_PARTS), COPIES };
+  return { constants, buffers: { token_halves: from.buffer, halves: to.buffer } };
 }

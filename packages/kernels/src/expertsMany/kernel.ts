@@ -6,7 +6,16 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup, ExpertPage } from "../experts.ts";
-import { type HalvesShape, MOST_TILE_COLUMNS, halvesBytes, halvesConstants, splitHalves } from "../matrix/halves.ts";
+import {
+  type HalvesLayout,
+  type HalvesRows,
+  type HalvesShape,
+  MOST_TILE_COLUMNS,
+  halvesBytes,
+  halvesConstants,
+  sameLayout,
+  splitHalves,
+} from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { FRAGMENT } from "../matrix/strips.ts";
@@ -28,6 +37,8 @@ interface ExpertsManySpec {
   readonly tokens: number;
   /** For variants that split their input: `halvesBytes` of it, [tokens, hidden] for gate-up and [tokens * slots, width] for down. Without it they do not run. */
   readonly halves?: GPUBuffer | undefined;
+  /** The input as its variant wants it, where that was written already: nothing is read as f32 then. */
+  readonly written?: HalvesRows | undefined;
   /** By name, of expertsManyVariants(). */
   readonly variant?: string;
   readonly label?: string;
@@ -64,6 +75,7 @@ export interface ExpertsCombineSpec {
 
 /**
  * h = silu(W_gate x) * (W_up x), at row token * slots + slot: one dispatch for each set of pages that can be bound together, usually one.
+ * @throws RangeError if x was written in another way than its variant wants
  */
 export async function expertsGateUpMany(gpu: GpuContext, spec: ExpertsGateUpManySpec): Promise<readonly Dispatch[]> {
   const { group, x, xStride, h, label = "experts gate-up" } = spec;
@@ -137,31 +149,68 @@ interface Products {
   readonly outputs: number;
 }
 
+type Chosen = Pick<ExpertsManySpec, "group" | "slots" | "tokens" | "halves" | "variant"> & {
+  readonly grouping: Pick<ExpertGrouping, "tileRows">;
+};
+
+export interface ExpertsLayout {
+  readonly layout: HalvesLayout;
+  /** Rows are those of the tiles, as `groupTokens` gathers them. Otherwise they are the input's. */
+  readonly gathered: boolean;
+}
+
+/** How the variant that `expertsGateUpMany` runs wants x: as f32, where that is undefined. */
+export function gateUpLayout(gpu: GpuContext, spec: Chosen): ExpertsLayout | undefined {
+  return layoutOf(choose(gpu, spec, true), spec, true);
+}
+
+function layoutOf({ halves, products: numbers = 1 }: ExpertsManyVariant, spec: Chosen, gateUp: boolean): ExpertsLayout | undefined {
+  const { group, slots, tokens } = spec;
+  const columns = roundUp(gateUp ? group.hidden : group.width, CHUNK);
+  const rows = { rows: gateUp ? tokens : tokens * slots, columns };
+  const gathered = halves === "tiled";
+  const shape = gathered ? tiledHalves(mostTiles(spec), columns) : rows;
+  return !halves ? undefined : { layout: { ...shape, format: group.format, products: numbers }, gathered };
+}
+
+function mostTiles({ group, slots, tokens, grouping }: Chosen): number {
+  return expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows: grouping.tileRows }).maxTiles;
+}
+
+function choose(gpu: GpuContext, spec: Chosen, gateUp: boolean): ExpertsManyVariant {
+  const shape = { gateUp, format: spec.group.format, tileRows: spec.grouping.tileRows };
+  const listed = expertsManyVariants(gpu, shape);
+  const all = spec.variant === undefined ? listed : [...listed, ...expertsManyTrials(gpu, shape)];
+  const room = spec.halves?.size ?? 0;
+  const candidates = all.filter((variant) => {
+    const wanted = layoutOf(variant, spec, gateUp);
+    return !wanted || room >= halvesBytes(wanted.layout);
+  });
+  return chooseVariant(gpu, expertsManyOperation(shape), candidates, spec.variant);
+}
+
 async function products(
   gpu: GpuContext,
-  { group, slots, grouping, tokens, halves: room, variant: asked }: ExpertsManySpec,
+  spec: ExpertsManySpec,
   label: string,
   { gateUp, pages, scales, input, inputStride, columns, output, outputStride, outputs }: Products,
 ): Promise<readonly Dispatch[]> {
+  const { group, slots, grouping, tokens, written } = spec;
   const { tiles, rows, tileRows } = grouping;
-  const shape = { gateUp, format: group.format, tileRows };
-  const listed = expertsManyVariants(gpu, shape);
-  const all = asked === undefined ? listed : [...listed, ...expertsManyTrials(gpu, shape)];
   const matrices = gateUp ? 2 : 1;
   const stride = roundUp(columns, CHUNK);
-  const { maxTiles } = expertTiles({ maxTokens: tokens, slots, experts: group.count, tileRows });
-  const splitRows = ({ halves }: ExpertsManyVariant) =>
-    halves === "tiled" ? tiledHalves(maxTiles, stride) : { rows: gateUp ? tokens : tokens * slots, columns: stride };
-  const candidates = all.filter((each) => !each.halves || (room?.size ?? 0) >= halvesBytes(splitRows(each)));
-  const variant = chooseVariant(gpu, expertsManyOperation(shape), candidates, asked);
-  const halves = variant.halves ? room : undefined;
+  const maxTiles = mostTiles(spec);
+  const variant = choose(gpu, spec, gateUp);
+  const wanted = layoutOf(variant, spec, gateUp);
+  if (written && !(wanted && sameLayout(wanted.layout, written.layout)))
+    throw new RangeError(`Cannot multiply what was written as ${JSON.stringify(written.layout)} by ${variant.name}`);
+  const halves = written?.buffer ?? (wanted && spec.halves);
   const buffers = { tiles, rows, ...(halves ? { halves } : { input }), output, ...(scales && { scales }) };
-  const split = splitRows(variant);
   const dispatches: Dispatch[] = [];
-  if (halves) {
-    const gathered = variant.halves === "tiled" && { gathered: { tiles, rows, slots: gateUp ? slots : 1 } };
-    const from = { x: input, xStride: inputStride, format: group.format };
-    dispatches.push(await splitHalves(gpu, { ...split, ...from, ...gathered, halves, label: `${label} split` }));
+  if (wanted && halves && !written) {
+    const gathered = wanted.gathered && { gathered: { tiles, rows, slots: gateUp ? slots : 1 } };
+    const from = { x: input, xStride: inputStride };
+    dispatches.push(await splitHalves(gpu, { ...wanted.layout, ...from, ...gathered, halves, label: `${label} split` }));
   }
   for (const set of pageSets(gpu, pages, Object.keys(buffers).length)) {
     const kernel = await gpu.kernel(
@@ -171,7 +220,7 @@ async function products(
         ...set.constants,
         ...variant.constants,
         ...variant.deviceConstants?.(gpu, { format: group.format, stride }),
-        ...(halves && { ...halvesConstants(split), RAGGED_COLUMNS: stride % MOST_TILE_COLUMNS !== 0 }),
+        ...(wanted && { ...halvesConstants(wanted.layout), RAGGED_COLUMNS: stride % MOST_TILE_COLUMNS !== 0 }),
         GATE_UP: gateUp,
         MATRICES: matrices,
         OUTPUTS: outputs,

@@ -16,6 +16,7 @@ import {
   inputRows,
   matrixConstants,
   matrixModes,
+  matrixProducts,
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
@@ -71,6 +72,7 @@ function strip(mode: MatrixMode, { fragments, subgroups, lines = false }: Expert
     weightRows: FRAGMENT * shape.fragments,
     tileRows: [4, 8, 16],
     halves: "tiled",
+    products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],
     constants: { GATE_UP: gateUp },
     deviceConstants: (_, rows) => stripConstants(shape, mode, rows),
@@ -92,6 +94,7 @@ function variant(mode: MatrixMode, tile: MatrixTile, { format }: ExpertsManyShap
     weightRows: weightRows(tile),
     tileRows: [4, 8, 16, 32, 64, 128],
     halves: true,
+    products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],
     constants: matrixConstants(tile, mode, format),
     supported: (gpu: GpuContext) => supportsMatrixTile(gpu, tile, mode),

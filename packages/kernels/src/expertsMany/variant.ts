@@ -11,6 +11,8 @@ export interface ExpertsManyVariant extends Variant {
   readonly tileRows: readonly number[];
   /** The input is split first, into the spec's `halves`; "tiled": in the order of the tiles, in blocks. */
   readonly halves?: boolean | "tiled";
+  /** f16 numbers that it is then the sum of. */
+  readonly products?: 1 | 2;
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
   readonly tolerance?: number;
   /** Constants that depend on the device, and on the stored rows. */

@@ -2,7 +2,15 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import type { MatvecSpec } from "../matvec/kernel.ts";
-import { MOST_TILE_COLUMNS, halvesBytes, halvesConstants, splitHalves } from "../matrix/halves.ts";
+import {
+  type HalvesLayout,
+  type HalvesRows,
+  MOST_TILE_COLUMNS,
+  halvesBytes,
+  halvesConstants,
+  sameLayout,
+  splitHalves,
+} from "../matrix/halves.ts";
 import { chooseVariant } from "../variants.ts";
 import { FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
 import type { MatmulVariant } from "./variant.ts";
@@ -16,29 +24,53 @@ export interface MatmulSpec extends Omit<MatvecSpec, "norm" | "variant"> {
   readonly count?: "tokens" | "outputs";
   /** For variants that split x: `halvesBytes` of its rows. Without it they do not run. */
   readonly halves?: GPUBuffer | undefined;
+  /** x as `matmulLayout` wants it, where that was written already: nothing is read of `x` then. */
+  readonly written?: HalvesRows | undefined;
   /** By name, of matmulVariants(). */
   readonly variant?: string;
 }
 
-/**
- * y = W x: one dispatch for each part of the matrix, and before them one that splits x where the variant wants that.
- * @throws RangeError if a variant is asked for that the device cannot run
- */
-export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonly Dispatch[]> {
-  const { matrix, tokens, x, xStride, xOffset = 0, y, yStride, residual = false, step, count = "tokens", label = "matmul" } = spec;
-  const shape = { format: matrix.format, rows: matrix.rows, tokens };
+type Chosen = Pick<MatmulSpec, "matrix" | "tokens" | "halves" | "variant">;
+
+/** How the variant that `matmul` runs wants x: as f32, where that is undefined. */
+export function matmulLayout(gpu: GpuContext, spec: Chosen): HalvesLayout | undefined {
+  return layoutOf(choose(gpu, spec), spec);
+}
+
+function layoutOf({ halves, products = 1 }: MatmulVariant, { matrix, tokens }: Chosen): HalvesLayout | undefined {
+  const { format, stride: columns } = matrix;
+  return !halves ? undefined : { rows: tokens, columns, blocks: halves === "blocks", format, products };
+}
+
+function choose(gpu: GpuContext, spec: Chosen): MatmulVariant {
+  const { format, rows } = spec.matrix;
+  const shape = { format, rows, tokens: spec.tokens };
   const listed = matmulVariants(gpu, shape);
   const all = spec.variant === undefined ? listed : [...listed, ...matmulTrials(gpu, shape)];
   const room = spec.halves?.size ?? 0;
-  const splitRows = ({ halves }: MatmulVariant) => ({ rows: tokens, columns: matrix.stride, blocks: halves === "blocks" });
-  const candidates = all.filter((variant) => !variant.halves || room >= halvesBytes(splitRows(variant)));
-  const variant = chooseVariant(gpu, matmulOperation(shape), candidates, spec.variant);
+  const candidates = all.filter((variant) => {
+    const layout = layoutOf(variant, spec);
+    return !layout || room >= halvesBytes(layout);
+  });
+  return chooseVariant(gpu, matmulOperation(shape), candidates, spec.variant);
+}
+
+/**
+ * y = W x: one dispatch for each part of the matrix, and before them one that splits x where the variant wants that and nobody did.
+ * @throws RangeError if a variant is asked for that the device cannot run, or if x was written in another way than it wants
+ */
+export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonly Dispatch[]> {
+  const { matrix, tokens, x, xStride, xOffset = 0, y, yStride, residual = false, step, count = "tokens", label = "matmul" } = spec;
+  const variant = choose(gpu, spec);
   const { tileRows, tileTokens, tokensFirst = false } = variant;
   const dispatches: Dispatch[] = [];
-  const rows = splitRows(variant);
-  const halves = variant.halves ? spec.halves : undefined;
-  if (halves)
-    dispatches.push(await splitHalves(gpu, { ...rows, x, xStride, xOffset, format: matrix.format, halves, label: `${label} split` }));
+  const layout = layoutOf(variant, spec);
+  const { written } = spec;
+  if (written && !(layout && sameLayout(layout, written.layout)))
+    throw new RangeError(`Cannot multiply what was written as ${JSON.stringify(written.layout)} by ${variant.name}`);
+  const halves = written?.buffer ?? (layout && spec.halves);
+  if (layout && halves && !written)
+    dispatches.push(await splitHalves(gpu, { ...layout, x, xStride, xOffset, halves, label: `${label} split` }));
   for (const part of matrix.parts) {
     const kernel = await gpu.kernel(
       variant.shader,
@@ -46,7 +78,7 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
         ...formatConstants(gpu, matrix.format),
         ...variant.constants,
         ...variant.deviceConstants?.(gpu, matrix),
-        ...(halves && { ...halvesConstants(rows), RAGGED_COLUMNS: matrix.stride % MOST_TILE_COLUMNS !== 0 }),
+        ...(layout && { ...halvesConstants(layout), RAGGED_COLUMNS: matrix.stride % MOST_TILE_COLUMNS !== 0 }),
         MAX_TOKENS: step.maxTokens,
         COUNT_OUTPUTS: count === "outputs",
         CHUNKS: matrix.stride / 16,

@@ -15,6 +15,7 @@ import {
   inputRows,
   matrixConstants,
   matrixModes,
+  matrixProducts,
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
@@ -96,6 +97,7 @@ function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): M
     tileRows: weightRows(tile),
     tileTokens: inputRows(tile),
     halves: true,
+    products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],
     constants: { ...matrixConstants(tile, mode, format), GATE_UP: false },
     supported: (gpu: GpuContext) => supportsMatrixTile(gpu, tile, mode),
@@ -111,6 +113,7 @@ function strip(mode: MatrixMode, shape: MatrixStrip): MatmulVariant {
     tileTokens: FRAGMENT * inputs,
     tokensFirst: true,
     halves: "blocks",
+    products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],
     constants: { GATE_UP: false },
     deviceConstants: (_, rows) => stripConstants(shape, mode, rows),

@@ -1,7 +1,7 @@
 /** Strips of products for batches, by subgroup matrices (shaders/lib/matrix_strip.wgsl), of activations split beforehand into blocks (halves.ts). */
 import type { GpuContext, ShaderConstants } from "@shoal/gpu";
 import { CHUNK, FORMAT_BYTES, type WeightFormat } from "../weights.ts";
-import type { MatrixMode } from "./tiles.ts";
+import { type MatrixMode, matrixProducts } from "./tiles.ts";
 
 /** Rows of weights and of activations that a fragment has. */
 export const FRAGMENT = 16;
@@ -31,7 +31,7 @@ export function stripConstants(
 ): ShaderConstants {
   const blockColumns = BLOCK_COLUMNS[format];
   if (blockColumns === undefined) throw new RangeError(`Cannot multiply strips of ${format}, expected fp8 or bf16`);
-  const products = mode === "fast" ? 1 : 2;
+  const products = matrixProducts(mode);
   const steps = STAGED_COLUMNS / CHUNK;
   return {
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",

@@ -60,7 +60,7 @@ export function matrixConstants(tile: MatrixTile, mode: MatrixMode, format: Weig
   const stagedVectors = (weightRows(tile) * vectors) / threads(tile);
   return {
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",
-    PRODUCTS: products(mode),
+    PRODUCTS: matrixProducts(mode),
     TILE_K: columns,
     STEPS: columns / 16,
     FRAGMENTS_M: fragments[1],
@@ -74,7 +74,8 @@ export function matrixConstants(tile: MatrixTile, mode: MatrixMode, format: Weig
   };
 }
 
-function products(mode: MatrixMode): 1 | 2 {
+/** f16 numbers that activations are the sum of. */
+export function matrixProducts(mode: MatrixMode): 1 | 2 {
   return mode === "fast" ? 1 : 2;
 }
 
@@ -86,7 +87,7 @@ export function matrixModes({ dialect }: GpuContext): readonly ("fast" | "matrix
 /** Whether the device has the matrices and room for the tile. */
 export function supportsMatrixTile(gpu: GpuContext, tile: MatrixTile, mode: MatrixMode): boolean {
   const { maxComputeWorkgroupStorageSize: memory, maxComputeInvocationsPerWorkgroup: invocations } = gpu.limits;
-  const operands = (weightRows(tile) + products(mode) * inputRows(tile)) * (tile.columns * 2 + 16);
+  const operands = (weightRows(tile) + matrixProducts(mode) * inputRows(tile)) * (tile.columns * 2 + 16);
   const sums = (threads(tile) / 32) * 16 * 144;
   // The rest: what the engine adds.
   const fits = Math.max(operands, sums) + 64 <= memory && threads(tile) <= invocations;

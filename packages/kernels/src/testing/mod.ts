@@ -3,6 +3,7 @@ export { type RowLogprobs, logprobsReference } from "../logprobs/reference.ts";
 export { type Choice, sampleReference } from "../sample/reference.ts";
 export { MismatchError, type Tolerance, assertClose, assertEqual, assertNearest } from "./compare.ts";
 export { type TestExperts, type TestExpertsOptions, randomExperts, randomRoutes } from "./experts.ts";
+export { decodeHalves } from "./halves.ts";
 export { type ContractCase, oneIn, padded, runAndRead, unpadded, withBuffers } from "./harness.ts";
 export { type TestMatrix, type TestMatrixOptions, f16ToNumber, numberToF16, randomMatrix, storeWeight } from "./matrices.ts";
 export { type Random, normals, seededRandom } from "./random.ts";
