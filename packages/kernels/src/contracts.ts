@@ -20,6 +20,7 @@ import { matrixRateContract } from "./matrixRate/contract.ts";
 import { matmulMatrixContract } from "./matmul/matrixContract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { exactContract } from "./exact/contract.ts";
+import { gateManyContract } from "./gateMany/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
 import { adjustContract } from "./adjust/contract.ts";
@@ -43,6 +44,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   mlaOutput: mlaOutputContract,
   mlaAttend: mlaAttendContract,
   exact: exactContract,
+  gateMany: gateManyContract,
   router: routerContract,
   expertsFew: expertsFewContract,
   expertsMany: expertsManyContract,

@@ -22,6 +22,7 @@ export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
 export type { KvCache, MlaShape, StepBuffers } from "./mla.ts";
 export { type KvFormat, type KvRowShape, fp8KvRow, kvRowBytes, kvRowElements } from "./kvRow.ts";
 export { ropeTable } from "./ropeTable.ts";
+export { type GateManySpec, gateMany, gatesManyTogether } from "./gateMany/kernel.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
 export { type ExpertRows, LOWEST_EXPERT_TILE, expertTileRows } from "./expertsMany/tileRows.ts";

@@ -20,6 +20,8 @@ import {
   expertsGateUpFew,
   expertsGateUpMany,
   type GatheredHalves,
+  gateMany,
+  gatesManyTogether,
   gateUpLayout,
   groupTokens,
   type HalvesRows,
@@ -124,7 +126,6 @@ function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): v
   const paths: ExpertPath[] = [];
   if (routed) {
     const { routerLogits, routing, step } = activations;
-    input.linear(routed.gate, routerLogits, "router logits");
     const spec: RouterSpec = {
       nRoutedExperts: config.nRoutedExperts,
       nActivatedExperts: config.nActivatedExperts,
@@ -136,8 +137,13 @@ function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): v
       routedScalingFactor: config.routedScalingFactor,
       sharedSlots: routed.sharedSlots,
     };
-    const logits = { logits: routerLogits.buffer, logitsStride: routerLogits.stride, ...(routed.bias && { bias: routed.bias }) };
-    recorder.add(router(gpu, { ...logits, routing, spec, tokens, step, label: "router" }));
+    const choice = { spec, routing, step, ...(routed.bias && { bias: routed.bias }) };
+    if (!few && !recorder.exact && gatesManyTogether(gpu, routed.gate, tokens))
+      input.writtenBy((norm) => gateMany(gpu, { ...norm, ...choice, matrix: routed.gate, label: "gate" }));
+    else {
+      input.linear(routed.gate, routerLogits, "router logits");
+      recorder.add(router(gpu, { ...choice, logits: routerLogits.buffer, logitsStride: routerLogits.stride, tokens, label: "router" }));
+    }
     if (routed.group) paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
     else recordGiving(recorder, index, input);
   }

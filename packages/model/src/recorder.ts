@@ -11,6 +11,7 @@ import {
   type ExpertSums,
   type HalvesLayout,
   type HalvesRows,
+  type NormOperandsSpec,
   type WeightMatrix,
   actQuant,
   exactLinear,
@@ -52,6 +53,9 @@ interface NormForms {
   plain?: Matrix2D;
   halves?: HalvesRows;
 }
+
+/** A dispatch that writes a norm's forms, and does more. */
+type MakeNorm = (spec: Omit<NormOperandsSpec, "add">) => Promise<Commands>;
 
 /** What experts gave, to be added to the residual stream. */
 interface PendingSums extends ExpertSums {
@@ -193,17 +197,19 @@ export class Recorder {
     this.writeNorm({ x, columns, gamma, epsilon, tokens, label }, { plain: y });
   }
 
-  /** The same, in forms that may still be added to while what reads them is recorded. */
-  writeNorm(norm: WrittenNorm, forms: NormForms): void {
+  /** The same, in forms that may still be added to while what reads them is recorded; by `make` where that does more besides. */
+  writeNorm(norm: WrittenNorm, forms: NormForms, make?: MakeNorm): void {
     const { x, columns: cols, tokens, ...rest } = norm;
     const sums = this.#sums;
-    const add = sums && x.buffer === this.activations.residual.buffer && tokens === this.tokens ? sums : undefined;
+    const takes = !make && x.buffer === this.activations.residual.buffer && tokens === this.tokens;
+    const add = takes ? sums : undefined;
     if (add) this.#sums = undefined;
     else this.#settle();
     this.#entries.push({
       commands: async () => {
         const { plain, halves } = forms;
         const spec = { ...rest, x: x.buffer, xStride: x.stride, cols, tokens };
+        if (make) return make({ ...spec, y: plain, halves });
         if (plain && !halves && !add) return rmsNorm(this.gpu, { ...spec, y: plain.buffer, yStride: plain.stride, exact: this.exact });
         return normOperands(this.gpu, { ...spec, add, y: plain, halves });
       },
@@ -266,11 +272,18 @@ export class NormedInput {
     return sameLayout(forms.halves.layout, layout) ? forms.halves : undefined;
   }
 
-  #write(): NormForms {
+  /** Lets a dispatch write it that reads it besides. Must come before all that reads it. */
+  writtenBy(make: MakeNorm): void {
+    if (this.#forms) throw new RangeError(`The ${this.#label} norm is written already`);
+    this.#write(make);
+  }
+
+  #write(make?: MakeNorm): NormForms {
     if (this.#forms) return this.#forms;
     const { input: x, columns, gamma, epsilon } = this.#input;
     this.#forms = {};
-    this.#recorder.writeNorm({ x, columns, gamma, epsilon, tokens: this.#recorder.tokens, label: `${this.#label} norm` }, this.#forms);
+    const norm = { x, columns, gamma, epsilon, tokens: this.#recorder.tokens, label: `${this.#label} norm` };
+    this.#recorder.writeNorm(norm, this.#forms, make);
     return this.#forms;
   }
 

@@ -1,5 +1,5 @@
 /** RMSNorm of the residual stream in the forms that products of many tokens want (shaders/rmsNorm/operands.wgsl), after adding to it what a layer's experts gave. */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
 import { type HalvesRows, halvesOctets, halvesOutputConstants } from "../matrix/halves.ts";
 import { rowConstants } from "../weights.ts";
 
@@ -34,40 +34,54 @@ export interface NormOperandsSpec {
 
 /** @throws RangeError if the layout of the halves is not that of so many rows and columns */
 export async function normOperands(gpu: GpuContext, spec: NormOperandsSpec): Promise<readonly Dispatch[]> {
-  const { x, xStride, add, gamma, epsilon, cols, y, halves, tokens, label = "rmsNorm" } = spec;
+  const { cols, tokens, label = "rmsNorm" } = spec;
+  const row = rowConstants(gpu, cols);
+  const kernel = await gpu.kernel("rmsNorm/operands.wgsl", { ...row, ...normOperandConstants(spec, row.WORKGROUP) }, label);
+  return [kernel.dispatch(normOperandBuffers(spec), [tokens, 1, 1], normOperandCost(spec), label)];
+}
+
+/**
+ * Constants of lib/norm_operands.wgsl, but for the workgroup's.
+ * @throws RangeError if the layout of the halves is not that of so many rows and columns
+ */
+export function normOperandConstants(
+  { xStride, add, epsilon, cols, y, halves, tokens }: NormOperandsSpec,
+  workgroup: number,
+): ShaderConstants {
   const octets = halvesOctets(cols);
   if (halves && (halves.layout.rows !== tokens || halvesOctets(halves.layout.columns) !== octets))
     throw new RangeError(`Cannot write ${tokens} rows of ${cols} as ${halves.layout.rows} rows of ${halves.layout.columns}`);
-  const row = rowConstants(gpu, cols);
-  const own = Math.ceil(octets / row.WORKGROUP);
-  const kernel = await gpu.kernel(
-    "rmsNorm/operands.wgsl",
-    {
-      ...row,
-      COLS: cols,
-      OCTETS: octets,
-      OWN_OCTETS: own,
-      OWN_VECTORS: 2 * own,
-      X_STRIDE: xStride,
-      EPSILON: { f32: epsilon },
-      EXACT: false,
-      ADD: add !== undefined,
-      ...(add && { SLOTS: add.slots, OUT_STRIDE: add.outStride }),
-      PLAIN: y !== undefined,
-      ...(y && { Y_STRIDE: y.stride }),
-      HALVES: halves !== undefined,
-      ...(halves && halvesOutputConstants(halves.layout)),
-    },
-    label,
-  );
-  const buffers = {
+  const own = Math.ceil(octets / workgroup);
+  return {
+    COLS: cols,
+    OCTETS: octets,
+    OWN_OCTETS: own,
+    OWN_VECTORS: 2 * own,
+    X_STRIDE: xStride,
+    EPSILON: { f32: epsilon },
+    EXACT: false,
+    ADD: add !== undefined,
+    ...(add && { SLOTS: add.slots, OUT_STRIDE: add.outStride }),
+    PLAIN: y !== undefined,
+    ...(y && { Y_STRIDE: y.stride }),
+    HALVES: halves !== undefined,
+    ...(halves && halvesOutputConstants(halves.layout)),
+  };
+}
+
+/** What it binds. */
+export function normOperandBuffers({ x, gamma, add, y, halves }: NormOperandsSpec): Readonly<Record<string, GPUBuffer>> {
+  return {
     x,
     gamma,
     ...(add && { routing: add.routing, out: add.out }),
     ...(y && { y: y.buffer }),
     ...(halves && { halves: halves.buffer }),
   };
-  const written = (y ? 4 : 0) + (halves ? 2 * halves.layout.products : 0);
-  const cost = { bytes: tokens * cols * (4 + written + (add ? 4 + 4 * add.slots : 0)), flops: tokens * cols * (4 + 2 * (add?.slots ?? 0)) };
-  return [kernel.dispatch(buffers, [tokens, 1, 1], cost, label)];
+}
+
+/** What it costs. */
+export function normOperandCost({ add, cols, y, halves, tokens }: NormOperandsSpec): { readonly bytes: number; readonly flops: number } {
+  const bytes = 4 + (y ? 4 : 0) + (halves ? 2 * halves.layout.products : 0) + (add ? 4 + 4 * add.slots : 0);
+  return { bytes: tokens * cols * bytes, flops: tokens * cols * (4 + 2 * (add?.slots ?? 0)) };
 }

@@ -1,0 +1,106 @@
+// The gate of a MoE layer for a batch in one dispatch, where it is small enough for each token's workgroup to read all of it: the norm of the token's row, in the forms that products
+// want (lib/norm_operands.wgsl), the experts' logits, and the choice of experts (lib/route.wgsl).
+//
+// weights [EXPERTS, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl), columns beyond COLS zero; the rest as those files have it
+//
+// Dispatch: a workgroup of WORKGROUP for each token; rows beyond the batch's count are left as they are. Its TEAMS subgroups take ROWS experts at a time each (lib/row_teams.wgsl).
+// RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
+#include "lib/batch.wgsl"
+#include "lib/norm_operands.wgsl"
+#include "lib/row_teams.wgsl"
+#include "lib/team_products.wgsl"
+#include "lib/route.wgsl"
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> gamma: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weights: array<Unit>;
+@group(0) @binding(3) var<storage, read> batch: array<u32>;
+@group(0) @binding(4) var<storage, read_write> routing: array<vec2<u32>>;
+#if BIAS
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+#endif
+#if PLAIN
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
+#endif
+#if HALVES
+@group(0) @binding(7) var<storage, read_write> halves: array<vec4<u32>>;
+#endif
+
+// Experts that the teams take at once, and how often.
+const TURN: u32 = TEAMS * ROWS;
+const TURNS: u32 = (EXPERTS + TURN - 1u) / TURN;
+
+var<workgroup> input: array<vec4<f32>, 2u * OCTETS>;
+var<workgroup> logits: array<f32, EXPERTS>;
+
+fn router_logit(token: u32, expert: u32) -> f32 {
+  return logits[expert];
+}
+
+// Of the team's rows from `first` on; those past the last repeat it.
+fn put_logits(first: u32, team_lane: u32) {
+  var at: array<u32, ROWS>;
+#unroll r < ROWS
+  at[r] = min(first + r, EXPERTS - 1u) * UNITS;
+#endunroll
+  var sums: array<f32, SUMS>;
+  for (var start = team_lane; start < UNITS; start += STEP * UNROLL) {
+    var words: array<Unit, UNROLL * ROWS>;
+#unroll u < UNROLL
+#unroll r < ROWS
+    words[u * ROWS + r] = weights[at[r] + min(start + u * STEP, UNITS - 1u)];
+#endunroll
+#endunroll
+#unroll u < UNROLL
+    let unit = min(start + u * STEP, UNITS - 1u);
+    var own_words: array<Unit, ROWS>;
+#unroll r < ROWS
+    own_words[r] = words[u * ROWS + r];
+#endunroll
+#if RAGGED_UNITS
+    let inside = select(0.0, 1.0, start + u * STEP < UNITS);
+#endif
+#unroll part < PARTS
+#if RAGGED_UNITS
+    sums = add_part(sums, own_words, part, array<vec4<f32>, TOKENS>(inside * input[unit * PARTS + part]));
+#else
+    sums = add_part(sums, own_words, part, array<vec4<f32>, TOKENS>(input[unit * PARTS + part]));
+#endif
+#endunroll
+#endunroll
+  }
+#unroll r < ROWS
+  let logit = lanes_sum(sums[r]);
+  if (team_lane == r % LANES && first + r < EXPERTS) {
+    logits[first + r] = logit;
+  }
+#endunroll
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+  @builtin(subgroup_size) subgroup_size: u32,
+  @builtin(subgroup_invocation_id) subgroup_lane: u32,
+) {
+  lane_count = subgroup_size;
+  lane = subgroup_lane;
+  let token = group.x;
+  if (token >= token_count()) {
+    return;
+  }
+  norm_row(token, local);
+#unroll i < OWN_VECTORS
+  if (vector_of(i, local) < 2u * OCTETS) {
+    input[vector_of(i, local)] = own_row[i];
+  }
+#endunroll
+  write_forms(token, local);
+  workgroupBarrier();
+  for (var turn = 0u; turn < TURNS; turn++) {
+    put_logits((turn * TEAMS + local / LANES) * ROWS, local % LANES);
+  }
+  workgroupBarrier();
+  route(token, local);
+}
