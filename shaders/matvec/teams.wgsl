@@ -8,7 +8,7 @@
 // Dispatch: (ceil(ROW_COUNT / (ROWS * TEAMS)), tokens / TOKENS) workgroups of WORKGROUP. Rows ROW_START .. ROW_START + ROW_COUNT of the matrix lie in `weights`.
 // RAGGED_ROWS: ROW_COUNT is no multiple of ROWS * TEAMS; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
 // Sums are f32. Tokens beyond the batch's count are computed from whatever their rows hold and never read.
-#include "lib/row_teams.wgsl"
+#include "lib/row_sums.wgsl"
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weights: array<Unit>;
@@ -19,17 +19,6 @@
 #if NORM
 @group(0) @binding(4) var<storage, read> gamma: array<vec4<f32>>;
 #endif
-
-const PRODUCTS: u32 = TOKENS * ROWS;
-
-fn unit_row(row: u32) -> u32 {
-#if RAGGED_ROWS
-  // The last team repeats the last row rather than reading past the end.
-  return min(row, ROW_COUNT - 1u) * UNITS;
-#else
-  return row * UNITS;
-#endif
-}
 
 fn store(row: u32, token: u32, sum: f32, squares: f32) {
   var total = sum;
@@ -56,58 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let split = local / (LANES * TEAMS);
   let first = (group.x * TEAMS + team) * ROWS;
   let first_token = group.y * TOKENS;
-#if WEIGHT_FORMAT == fp8
-  // ROWS rows from a multiple of ROWS share their scales.
-  let scale_row = (ROW_START + min(first, ROW_COUNT - 1u)) / 128u * SCALE_COLUMNS;
-#endif
-  // Products [TOKENS, ROWS], then with NORM the squares of each token.
-  var sums: array<f32, SUMS>;
-  for (var start = split * LANES + lane; start < UNITS; start += STEP * UNROLL) {
-    var words: array<Unit, UNROLL * ROWS>;
-#unroll u < UNROLL
-#if RAGGED_UNITS
-      let unit = min(start + u * STEP, UNITS - 1u);
-#else
-      let unit = start + u * STEP;
-#endif
-#unroll r < ROWS
-        words[u * ROWS + r] = weights[unit_row(first + r) + unit];
-#endunroll
-#endunroll
-#unroll u < UNROLL
-#if RAGGED_UNITS
-      let unit = min(start + u * STEP, UNITS - 1u);
-      let inside = select(0.0, 1.0, start + u * STEP < UNITS);
-#else
-      let unit = start + u * STEP;
-      let inside = 1.0;
-#endif
-      var factor = inside * WEIGHT_FACTOR;
-#if WEIGHT_FORMAT == fp8
-      factor *= scales[scale_row + unit / SCALE_UNITS];
-#endif
-      var products = array<f32, PRODUCTS>();
-#unroll part < PARTS
-        var vectors: array<vec4<f32>, TOKENS>;
-#unroll t < TOKENS
-          vectors[t] = x[((first_token + t) * X_STRIDE + X_OFFSET) / 4u + unit * PARTS + part];
-#if NORM
-          sums[PRODUCTS + t] += inside * dot(vectors[t], vectors[t]);
-          vectors[t] *= gamma[unit * PARTS + part];
-#endif
-#endunroll
-#unroll r < ROWS
-          let w = decode_part(words[u * ROWS + r], part);
-#unroll t < TOKENS
-            products[t * ROWS + r] = add_dot(products[t * ROWS + r], w, vectors[t]);
-#endunroll
-#endunroll
-#endunroll
-#unroll i < TOKENS * ROWS
-        sums[i] += products[i] * factor;
-#endunroll
-#endunroll
-  }
+  var sums = row_sums(first, first_token, split, lane);
 
 #if SPLIT == 1
 #unroll i < SUMS

@@ -21,6 +21,7 @@ import { matmulMatrixContract } from "./matmul/matrixContract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { exactContract } from "./exact/contract.ts";
 import { gateManyContract } from "./gateMany/contract.ts";
+import { gateFewContract } from "./gateFew/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
 import { adjustContract } from "./adjust/contract.ts";
@@ -46,6 +47,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   exact: exactContract,
   gateMany: gateManyContract,
   router: routerContract,
+  gateFew: gateFewContract,
   expertsFew: expertsFewContract,
   expertsMany: expertsManyContract,
   sample: sampleContract,

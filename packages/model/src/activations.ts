@@ -13,6 +13,7 @@ import {
   batchBytes,
   encodeRouting,
   expertTiles,
+  gateBoardBytes,
   halvesBytes,
   partialBytes,
   ropeTable,
@@ -54,6 +55,8 @@ export interface Activations {
   readonly splits: (tokens: number) => number;
   readonly attention: Matrix2D;
   readonly routerLogits: Matrix2D;
+  /** Where workgroups meet that choose experts together. */
+  readonly gateBoard: GPUBuffer;
   /** [tokens, slots] pairs. */
   readonly routing: GPUBuffer;
   /** [tokens * slots, width] for the routed or the fixed experts of a layer. */
@@ -149,6 +152,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     splits: (tokens) => attentionSplits(gpu, { nHeads, tokens, contextTokens }),
     attention: matrix("attention", maxTokens, nHeads * vHeadDim),
     routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
+    gateBoard: scratch("gate board", gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS))),
     routing: scratch("routing", maxTokens * slots * 8),
     expertHidden: (which, width) => {
       const key = `${which} experts' hidden ${width}`;

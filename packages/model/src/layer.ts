@@ -3,7 +3,7 @@
  *
  * While decoding in w8a32 a MoE layer is 11 dispatches: input projections (norm fused), cache write, query projection (norm fused), query absorption with RoPE, attention,
  * value projection, output projection (adds), router logits (norm fused), router, gate-up-SiLU of all chosen experts (norm fused), down with the
- * weighted sum (adds).
+ * weighted sum (adds). On GPUs it is 7 after short contexts and 10 after others: cache write to value projection are one, and so are the norm, the router's logits and the router.
  */
 import { softmaxScale } from "@shoal/checkpoint";
 import {
@@ -20,7 +20,9 @@ import {
   expertsGateUpFew,
   expertsGateUpMany,
   type GatheredHalves,
+  gateFew,
   gateMany,
+  gatesFewTogether,
   gatesManyTogether,
   gateUpLayout,
   groupTokens,
@@ -39,7 +41,7 @@ import {
 import type { Matrix2D } from "./activations.ts";
 import { mlaShape } from "./kvCache.ts";
 import type { NormedInput, Recorder } from "./recorder.ts";
-import type { AttentionWeights, LayerWeights } from "./weights/layer.ts";
+import type { AttentionWeights, LayerWeights, RoutedExperts } from "./weights/layer.ts";
 
 /** Adds the commands of a layer. The residual stream is read from and added to `activations.residual`. */
 export function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCache): void {
@@ -120,30 +122,13 @@ function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, que
 }
 
 function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): void {
-  const { gpu, config, activations, tokens, few } = recorder;
+  const { config, activations, few } = recorder;
   const { routed, fixed } = weights;
   const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP", hasLargeExperts(recorder));
   const paths: ExpertPath[] = [];
   if (routed) {
-    const { routerLogits, routing, step } = activations;
-    const spec: RouterSpec = {
-      nRoutedExperts: config.nRoutedExperts,
-      nActivatedExperts: config.nActivatedExperts,
-      nExpertGroups: config.nExpertGroups,
-      topkGroup: config.topkGroup,
-      scoreFunc: config.scoreFunc,
-      groupScore: config.topkMethod === "noaux_tc" ? "top2sum" : "max",
-      normTopkProb: config.normTopkProb,
-      routedScalingFactor: config.routedScalingFactor,
-      sharedSlots: routed.sharedSlots,
-    };
-    const choice = { spec, routing, step, ...(routed.bias && { bias: routed.bias }) };
-    if (!few && !recorder.exact && gatesManyTogether(gpu, routed.gate, tokens))
-      input.writtenBy((norm) => gateMany(gpu, { ...norm, ...choice, matrix: routed.gate, label: "gate" }));
-    else {
-      input.linear(routed.gate, routerLogits, "router logits");
-      recorder.add(router(gpu, { ...choice, logits: routerLogits.buffer, logitsStride: routerLogits.stride, tokens, label: "router" }));
-    }
+    const { routing } = activations;
+    recordGate(recorder, routed, input);
     if (routed.group) paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
     else recordGiving(recorder, index, input);
   }
@@ -158,6 +143,32 @@ function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): v
     for (const path of paths) recordMany(recorder, path, input);
   }
   if (routed && !routed.group) recordJoining(recorder, index);
+}
+
+/** From the residual stream to the choice of experts. */
+function recordGate(recorder: Recorder, { gate: matrix, bias, sharedSlots }: RoutedExperts, input: NormedInput): void {
+  const { gpu, config, activations, tokens, few, exact } = recorder;
+  const { step, routing, routerLogits, gateBoard } = activations;
+  const spec: RouterSpec = {
+    nRoutedExperts: config.nRoutedExperts,
+    nActivatedExperts: config.nActivatedExperts,
+    nExpertGroups: config.nExpertGroups,
+    topkGroup: config.topkGroup,
+    scoreFunc: config.scoreFunc,
+    groupScore: config.topkMethod === "noaux_tc" ? "top2sum" : "max",
+    normTopkProb: config.normTopkProb,
+    routedScalingFactor: config.routedScalingFactor,
+    sharedSlots,
+  };
+  const choice = { spec, routing, step, ...(bias && { bias }) };
+  if (few && !exact && gatesFewTogether(gpu, { matrix }))
+    input.writtenBy((norm) => gateFew(gpu, { ...norm, ...choice, matrix, board: gateBoard, label: "gate" }));
+  else if (!few && !exact && gatesManyTogether(gpu, matrix, tokens))
+    input.writtenBy((norm) => gateMany(gpu, { ...norm, ...choice, matrix, label: "gate" }));
+  else {
+    input.linear(matrix, routerLogits, "router logits");
+    recorder.add(router(gpu, { ...choice, logits: routerLogits.buffer, logitsStride: routerLogits.stride, tokens, label: "router" }));
+  }
 }
 
 /** Puts what experts elsewhere need where it is read at once; they compute while this device goes on with what it has of the layer. */

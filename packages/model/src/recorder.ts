@@ -245,7 +245,7 @@ export class NormedInput {
 
   /** Whether products fuse the norm. */
   get fuses(): boolean {
-    return this.#recorder.few && !this.#recorder.exact && !this.#written;
+    return this.#recorder.few && !this.#recorder.exact && !this.#written && !this.#forms;
   }
 
   /** The input as a product with a matrix of this format wants it, written out. */

@@ -18,6 +18,8 @@ const TEAMS: readonly TeamsVariant[] = [
   WHOLE_ROWS,
   WHOLE_ROWS_APART,
   teamsVariant(4, 32, 4, 2, 1, 8),
+  teamsVariant(4, 32, 8, 2, 1, 8),
+  teamsVariant(4, 32, 14, 2, 1, 8),
   teamsVariant(4, 32, 2, 2, 1, 8),
   teamsVariant(8, 32, 1, 2, 1, 8),
   teamsVariant(8, 32, 4, 1, 1, 8),
@@ -72,7 +74,8 @@ export function matvecVariants(gpu: GpuContext, shape: MatvecShape): readonly Te
 function preferred({ tokens, rows, stride }: MatvecShape): string {
   if (tokens > 4) return PLAIN.name;
   if (rows < 1024) return "r1-l32x8-u8-c4";
-  if (tokens === 1 && stride > 8192) return "r8-l32x8-u2-c4";
+  if (tokens === 1 && stride > 8192) return "r4-l32x8-u2-c8";
+  if (tokens === 1 && stride > 4096 && rows < 8192) return "r4-l32x14-u2-c8";
   if (tokens === 1 && stride < 2048 && rows > 8192) return "r8-l32x1-u2-c8";
   return "r4-l32x4-u2-c8";
 }

@@ -25,17 +25,20 @@ export interface FixedExperts {
   readonly routing: GPUBuffer;
 }
 
+/** Experts that each token chooses from. */
+export interface RoutedExperts {
+  readonly gate: WeightMatrix;
+  /** e_score_correction_bias [nRoutedExperts] */
+  readonly bias?: GPUBuffer;
+  /** The routed experts, then `sharedSlots` slices of the shared ones; absent where a shard has the routed ones. */
+  readonly group?: ExpertGroup;
+  readonly sharedSlots: number;
+}
+
 export interface MlpWeights {
   readonly norm: GPUBuffer;
   /** Absent in dense layers. */
-  readonly routed?: {
-    readonly gate: WeightMatrix;
-    /** e_score_correction_bias [nRoutedExperts] */
-    readonly bias?: GPUBuffer;
-    /** The routed experts, then `sharedSlots` slices of the shared ones; absent where a shard has the routed ones. */
-    readonly group?: ExpertGroup;
-    readonly sharedSlots: number;
-  };
+  readonly routed?: RoutedExperts;
   /** A dense MLP, or shared experts that do not fit the routed group. */
   readonly fixed?: FixedExperts;
 }
