@@ -10,7 +10,7 @@
 //   @group(0) @binding(n) var<storage, read> out: array<vec4<f32>>;            [tokens * SLOTS, OUT_STRIDE] f32, with ADD
 //
 // Strides are multiples of 4. OCTETS of eight columns a row; an invocation has up to OWN_OCTETS of them: OWN_VECTORS = 2 OWN_OCTETS.
-// Constants: with HALVES also those of lib/write_halves.wgsl, HALVES_OCTETS being OCTETS. Numerics: f32.
+// Constants: with ADD SLOTS_AHEAD and GIVEN = SLOTS_AHEAD OWN_VECTORS; with HALVES also those of lib/write_halves.wgsl, HALVES_OCTETS being OCTETS. Numerics: f32.
 #include "lib/rms.wgsl"
 #if HALVES
 #include "lib/write_halves.wgsl"
@@ -41,11 +41,20 @@ fn norm_row(token: u32, local: u32) {
 #endunroll
 #if ADD
   var sums: array<vec4<f32>, OWN_VECTORS>;
-  for (var slot = 0u; slot < SLOTS; slot++) {
-    let weight = bitcast<f32>(routing[token * SLOTS + slot].y);
-    let base = (token * SLOTS + slot) * OUT_STRIDE / 4u;
+  for (var slot = 0u; slot < SLOTS; slot += SLOTS_AHEAD) {
+    // All of them are under way before the first is added.
+    var given: array<vec4<f32>, GIVEN>;
+#unroll s < SLOTS_AHEAD
+    let from_row = token * SLOTS + min(slot + s, SLOTS - 1u);
+    let weight = bitcast<f32>(routing[from_row].y);
 #unroll i < OWN_VECTORS
-    sums[i] += weight * out[base + min(vector_of(i, local), VECTORS - 1u)];
+    given[s * OWN_VECTORS + i] = weight * out[from_row * OUT_STRIDE / 4u + min(vector_of(i, local), VECTORS - 1u)];
+#endunroll
+#endunroll
+#unroll s < SLOTS_AHEAD
+#unroll i < OWN_VECTORS
+    sums[i] += select(vec4<f32>(0.0), given[s * OWN_VECTORS + i], slot + s < SLOTS);
+#endunroll
 #endunroll
   }
 #unroll i < OWN_VECTORS
@@ -80,7 +89,14 @@ fn write_forms(token: u32, local: u32) {
   most = max(most, largest_of(own_row[i]));
 #endunroll
   // Numbers that are not negative sort as their bits do.
+#if SUBGROUPS
+  most = subgroupMax(most);
+  if (lane == 0u) {
+    atomicMax(&largest, bitcast<u32>(most));
+  }
+#else
   atomicMax(&largest, bitcast<u32>(most));
+#endif
   workgroupBarrier();
   let exponent = halves_exponent(bitcast<f32>(atomicLoad(&largest)));
   let power = power_of_two(exponent);

@@ -32,6 +32,9 @@ export interface NormOperandsSpec {
   readonly label?: string;
 }
 
+/** Vectors of what experts gave that an invocation has under way at once. */
+const MOST_AHEAD = 16;
+
 /** @throws RangeError if the layout of the halves is not that of so many rows and columns */
 export async function normOperands(gpu: GpuContext, spec: NormOperandsSpec): Promise<readonly Dispatch[]> {
   const { cols, tokens, label = "rmsNorm" } = spec;
@@ -52,6 +55,7 @@ export function normOperandConstants(
   if (halves && (halves.layout.rows !== tokens || halvesOctets(halves.layout.columns) !== octets))
     throw new RangeError(`Cannot write ${tokens} rows of ${cols} as ${halves.layout.rows} rows of ${halves.layout.columns}`);
   const own = Math.ceil(octets / workgroup);
+  const ahead = Math.max(1, Math.min(add?.slots ?? 1, Math.floor(MOST_AHEAD / (2 * own))));
   return {
     COLS: cols,
     OCTETS: octets,
@@ -61,7 +65,7 @@ export function normOperandConstants(
     EPSILON: { f32: epsilon },
     EXACT: false,
     ADD: add !== undefined,
-    ...(add && { SLOTS: add.slots, OUT_STRIDE: add.outStride }),
+    ...(add && { SLOTS: add.slots, OUT_STRIDE: add.outStride, SLOTS_AHEAD: ahead, GIVEN: ahead * 2 * own }),
     PLAIN: y !== undefined,
     ...(y && { Y_STRIDE: y.stride }),
     HALVES: halves !== undefined,
