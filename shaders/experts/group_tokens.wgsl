@@ -10,6 +10,11 @@
 // With GATHER the halves of each token's row (lib/matrix_halves.wgsl: FROM_ROWS rows, without HALVES_BLOCKS) are copied to where its tiles' rows are wanted, tiles having 16 rows
 // at most: row r of `halves`, which has HALVES_BLOCKS, is row r % 16 of tile r / 16. As many workgroups along y as take GATHER_OCTETS of a row each, all of which count;
 // COPIES octets an invocation are under way at once.
+//
+// With HIDDEN the powers of two of what gate and up make of those rows are settled as well, before any of it is computed, and written to the rows' elements of `halves` and, from element HIDDEN_POWERS on, of
+// `hidden`, which has the same rows. They go by what the numbers cannot exceed: a weight is at most 448 scales, a product of weights and x the root of the sums of their squares, and silu(gate) * up
+// |gate| |up|. That is 2^13 times what they are, or so, for weights that are alike, which f16 has room for.
+// scales [EXPERTS, 2, SCALES] f32 of gate and up, INPUTS columns of fp8 codes each.
 // Numerics: integers. Atomics only count, so that the result does not depend on the order of invocations.
 #include "lib/batch.wgsl"
 #if GATHER
@@ -32,6 +37,14 @@ const LINES: u32 = WORKGROUP / LINE;
 @group(0) @binding(4) var<storage, read> token_halves: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> halves: array<vec4<u32>>;
 
+#if HIDDEN
+@group(0) @binding(6) var<storage, read> scales: array<f32>;
+@group(0) @binding(7) var<storage, read_write> hidden: array<vec4<u32>>;
+
+// The largest scales of the expert, of gate and of up.
+var<workgroup> largest_scales: array<atomic<u32>, 2>;
+#endif
+
 const FROM_REST: u32 = FROM_ROWS * HALVES_OCTETS;
 const FROM_POWERS: u32 = 2u * FROM_REST;
 // The tokens that take the expert, each of them once.
@@ -52,6 +65,15 @@ fn count_pair(expert: u32) {
     atomicAdd(&counts[expert], 1u);
   }
 }
+
+#if HIDDEN
+// Of the power of two that brings what gate and up make of a row to less than 2^15, rounding included. @param squares of the row, summed
+fn hidden_exponent(squares: f32) -> u32 {
+  let weight = 448.0 * 448.0 * f32(INPUTS);
+  let most = bitcast<f32>(atomicLoad(&largest_scales[0])) * bitcast<f32>(atomicLoad(&largest_scales[1])) * weight * squares;
+  return min(267u - (bitcast<u32>(most) >> 23u), 151u);
+}
+#endif
 
 #if GATHER
 // Of the halves, for a row of an expert whose first tile is number `tile`.
@@ -78,6 +100,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let same = select(vec4<u32>(0u), vec4<u32>(1u), e == vec4<u32>(own));
     matches += same.x + same.y + same.z + same.w;
   }
+#if HIDDEN
+  if (group.y == 0u) {
+    for (var i = local; i < 2u * SCALES; i += WORKGROUP) {
+      // Numbers that are not negative sort as their bits do.
+      atomicMax(&largest_scales[i / SCALES], bitcast<u32>(abs(scales[own * 2u * SCALES + i])));
+    }
+  }
+#endif
   workgroupBarrier();
   var sum = vec4<u32>(0u, 0u, matches, 0u);
   for (var i = 0u; i < SHARE; i++) {
@@ -167,7 +197,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endunroll
   }
   for (var row = local; row < count && writes; row += WORKGROUP) {
-    halves[HALVES_POWERS + tile_row(all.y, row)] = token_halves[FROM_POWERS + own_tokens[min(row, FROM_ROWS - 1u)]];
+    var element = token_halves[FROM_POWERS + own_tokens[min(row, FROM_ROWS - 1u)]];
+#if HIDDEN
+    element.z = hidden_exponent(bitcast<f32>(element.y));
+    hidden[HIDDEN_POWERS + tile_row(all.y, row)] = vec4<u32>((254u - element.z) << 23u, 0u, 0u, 0u);
+#endif
+    halves[HALVES_POWERS + tile_row(all.y, row)] = element;
   }
 #endif
 }

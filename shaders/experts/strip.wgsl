@@ -3,6 +3,7 @@
 // tiles, rows, weights, scales, output   as in many.wgsl; halves: the rows of each tile as matrix/halves.wgsl splits them, with TILED. A tile has up to 16 rows. Dispatch:
 // (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS; surplus workgroups, and those whose expert is not bound, exit.
 // 16 FRAGMENTS divides 128, so that a strip's rows, of gate and of up, have one scale for 128 columns.
+// With HALVES_OUTPUT outputs are written as down's halves instead (lib/matrix_halves.wgsl: HALVES_BLOCKS, OUTPUT_OCTETS a row, fp8's order of columns), rounded to f16, times powers of two that group_tokens.wgsl settled.
 // Constants: those of many.wgsl and of lib/matrix_strip.wgsl; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is even.
 #include "lib/expert_units.wgsl"
 #include "lib/matrix_strip.wgsl"
@@ -10,7 +11,11 @@
 @group(0) @binding(0) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
 @group(0) @binding(2) var<storage, read> halves: array<vec4<u32>>;
+#if HALVES_OUTPUT
+@group(0) @binding(3) var<storage, read_write> output: array<f16>;
+#else
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;
+#endif
 @group(0) @binding(4) var<storage, read> scales: array<f32>;
 
 // The tile, its expert, and the first of the outputs.
@@ -51,7 +56,15 @@ fn block_scale(fragment: u32, block: u32) -> f32 {
 fn write_result(m: u32, n: u32, value: f32) {
   let column = first_column + n;
   if (m < count && column < OUTPUTS) {
+#if HALVES_OUTPUT
+    let exponent = halves[HALVES_POWERS + tile_number * 16u + m].z;
+    let octet = column / 8u;
+    // Of columns of four the second and the third change places, as in lib/write_halves.wgsl.
+    let place = tile_number * 16u * OUTPUT_OCTETS + octet / 2u * 32u + m * 2u + octet % 2u;
+    output[place * 8u + (column & 4u) + ((column & 1u) << 1u) + ((column & 2u) >> 1u)] = f16(value * bitcast<f32>(exponent << 23u));
+#else
     output[rows[first + m] * OUTPUT_STRIDE + column] = value;
+#endif
   }
 }
 

@@ -11,7 +11,7 @@
 //
 // Strides are multiples of 4. OCTETS of eight columns a row; an invocation has up to OWN_OCTETS of them: OWN_VECTORS = 2 OWN_OCTETS.
 // Constants: with ADD SLOTS_AHEAD and GIVEN = SLOTS_AHEAD OWN_VECTORS; with HALVES also those of lib/write_halves.wgsl, HALVES_OCTETS being OCTETS. Numerics: f32.
-#include "lib/rms.wgsl"
+#include "lib/reduce.wgsl"
 #if HALVES
 #include "lib/write_halves.wgsl"
 
@@ -22,6 +22,8 @@ const VECTORS: u32 = (COLS + 3u) / 4u;
 
 // An invocation's share of the row.
 var<private> own_row: array<vec4<f32>, OWN_VECTORS>;
+// The sum of the normalized row's squares.
+var<private> own_squares: f32;
 
 // Which of a row an invocation's vector number i is.
 fn vector_of(i: u32, local: u32) -> u32 {
@@ -64,11 +66,15 @@ fn norm_row(token: u32, local: u32) {
   }
 #endunroll
 #endif
-  var squares = no_squares();
+  // Of the row, and of what it is before the norm's factor multiplies it.
+  var squares = vec4<f32>(0.0);
 #unroll i < OWN_VECTORS
-  squares = add_squares(squares, own_row[i]);
+  let scaled = own_row[i] * gamma[min(vector_of(i, local), VECTORS - 1u)];
+  squares += vec4<f32>(dot(own_row[i], own_row[i]), dot(scaled, scaled), 0.0, 0.0);
 #endunroll
-  let factor = rms_factor(squares, local, COLS);
+  squares = workgroup_sum4(squares, local);
+  let factor = inverseSqrt(squares.x / f32(COLS) + EPSILON);
+  own_squares = squares.y * (factor * factor);
 #unroll i < OWN_VECTORS
   own_row[i] = (own_row[i] * factor) * gamma[min(vector_of(i, local), VECTORS - 1u)];
 #endunroll
@@ -106,7 +112,7 @@ fn write_forms(token: u32, local: u32) {
   }
 #endunroll
   if (local == 0u) {
-    write_power(token, exponent);
+    write_power(token, exponent, own_squares);
   }
 #endif
 }

@@ -40,6 +40,7 @@ fn write_octet(row: u32, octet: u32, a: vec4<f32>, b: vec4<f32>) {
 }
 
 // @param exponent of the row's power of two, biased (halves_exponent)
-fn write_power(row: u32, exponent: u32) {
-  halves[HALVES_POWERS + row] = vec4<u32>(bitcast<u32>(power_of_two(254u - exponent)), 0u, 0u, 0u);
+// @param squares their sum; 0 where nobody asks for it
+fn write_power(row: u32, exponent: u32, squares: f32) {
+  halves[HALVES_POWERS + row] = vec4<u32>(bitcast<u32>(power_of_two(254u - exponent)), bitcast<u32>(squares), 0u, 0u);
 }

@@ -55,6 +55,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     write_octet(row, octet, a, b);
   }
   if (local == 0u) {
-    write_power(row, exponent);
+    write_power(row, exponent, 0.0);
   }
 }

@@ -6,6 +6,7 @@ import { mlaAttendContract } from "./mlaAttend/contract.ts";
 import { mlaOutputContract } from "./mlaOutput/contract.ts";
 import { expertsFewContract } from "./expertsFew/contract.ts";
 import { expertsManyContract } from "./expertsMany/contract.ts";
+import { expertsHiddenContract } from "./expertsMany/hiddenContract.ts";
 import { embeddingContract } from "./embedding/contract.ts";
 import { rmsNormContract } from "./rmsNorm/contract.ts";
 import { normOperandsContract } from "./rmsNorm/operandsContract.ts";
@@ -49,7 +50,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   router: routerContract,
   gateFew: gateFewContract,
   expertsFew: expertsFewContract,
-  expertsMany: expertsManyContract,
+  expertsMany: [...expertsManyContract, ...expertsHiddenContract],
   sample: sampleContract,
   adjust: adjustContract,
   logprobs: logprobsContract,

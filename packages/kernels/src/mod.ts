@@ -43,6 +43,7 @@ export {
   expertsDownMany,
   expertsGateUpMany,
   gateUpLayout,
+  hiddenLayout,
   stripHalvesBytes,
 } from "./expertsMany/kernel.ts";
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";

@@ -67,6 +67,8 @@ export interface Activations {
   readonly halves: GPUBuffer | undefined;
   /** Normalized inputs, split as they are written; absent likewise. */
   readonly normedHalves: GPUBuffer | undefined;
+  /** What gate and up make, likewise; absent where no batch is computed so. */
+  readonly hiddenHalves: GPUBuffer | undefined;
   readonly tiles: GPUBuffer;
   readonly tileRows: GPUBuffer;
   /** Where routed experts are somewhere else: what they get, and what comes back. */
@@ -123,6 +125,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
   const { contextTokens } = kv;
   const gives = mlps.some(({ routed }) => routed && !routed.group);
   const normed = matrix("normed", maxTokens, hiddenSize);
+  const hiddenBytes = stripHalvesBytes({ tokens: maxTokens, slots, experts }, Math.max(...widths));
   const once = Array.from({ length: maxTokens }, () => ({ expert: 0, weight: 1 }));
   return {
     step: {
@@ -163,6 +166,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     expertOut: matrix("expert out", maxTokens * slots, hiddenSize),
     halves: gpu.dialect.subgroupMatrix && scratch("halves", halvesRoom(config, { maxTokens, slots, experts, widths })),
     normedHalves: gpu.dialect.subgroupMatrix && scratch("normed halves", normedHalvesBytes(config, maxTokens)),
+    hiddenHalves: gpu.dialect.subgroupMatrix && hiddenBytes > 0 ? scratch("hidden halves", hiddenBytes) : undefined,
     tiles: scratch("expert tiles", tiles.tilesBytes),
     tileRows: scratch("expert tile rows", tiles.rowsBytes),
     outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),

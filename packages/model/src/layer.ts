@@ -25,6 +25,8 @@ import {
   gatesFewTogether,
   gatesManyTogether,
   gateUpLayout,
+  halvesBytes,
+  hiddenLayout,
   groupTokens,
   type HalvesRows,
   type KvWriteSpec,
@@ -222,31 +224,43 @@ function recordDownFew(recorder: Recorder, { which, group, routing, slots }: Exp
 
 function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): void {
   const { gpu, activations, tokens } = recorder;
-  const { step, tiles, tileRows: rows, expertOut, halves, maxTokens } = activations;
+  const { step, tiles, tileRows, expertOut, halves, maxTokens } = activations;
   const hidden = activations.expertHidden(which, group.width);
   const experts = group.count;
-  const grouping = { tiles, rows, tileRows: expertTileRows(gpu, { tokens, slots, experts, halves: halves !== undefined }) };
-  const { x, written, gather } = gateUpInput(recorder, input, { group, slots, tokens, grouping, halves });
+  const grouping = { tiles, rows: tileRows, tileRows: expertTileRows(gpu, { tokens, slots, experts, halves: halves !== undefined }) };
+  const spec = { group, slots, tokens, grouping, halves };
+  const { x, written, gather } = gateUpInput(recorder, input, spec);
+  const rows = gather?.hidden?.rows;
   recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, gather, label: "group tokens" }));
-  const gateUp = { group, slots, grouping, halves, written, x: x.buffer, xStride: x.stride, h: hidden.buffer, tokens };
+  const gateUp = { ...spec, written, hidden: rows, x: x.buffer, xStride: x.stride, h: hidden.buffer };
   recorder.add(expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
   if (recorder.quantizes(group.format)) recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
   const out = { out: expertOut.buffer, outStride: expertOut.stride };
-  recorder.add(expertsDownMany(gpu, { group, slots, grouping, halves, h: hidden.buffer, ...out, tokens, label: `${which} experts down` }));
+  recorder.add(expertsDownMany(gpu, { ...spec, written: rows, h: hidden.buffer, ...out, label: `${which} experts down` }));
   recorder.sum({ routing, slots, ...out }, `${which} experts sum`);
 }
 
-/** What gate and up of many tokens read, written as they want it: as halves by the norm, gathered by `groupTokens` where rows of tiles are wanted. */
-function gateUpInput(recorder: Recorder, input: NormedInput, spec: Parameters<typeof gateUpLayout>[1]): GateUpInput {
+/**
+ * What gate and up of many tokens read, written as they want it: as halves by the norm, gathered by `groupTokens` where rows of tiles are wanted. That also settles the powers of two with which what they
+ * make is written as down wants it, where it can be.
+ */
+function gateUpInput(recorder: Recorder, input: NormedInput, spec: ProductSpec): GateUpInput {
+  const { gpu, activations } = recorder;
   const { halves, tokens, group } = spec;
-  const wanted = recorder.quantizes(group.format) ? undefined : gateUpLayout(recorder.gpu, spec);
+  const wanted = recorder.quantizes(group.format) ? undefined : gateUpLayout(gpu, spec);
   const layout = wanted && (wanted.gathered ? { ...wanted.layout, rows: tokens, blocks: false } : wanted.layout);
   const from = layout && input.halves(layout);
   if (!wanted || !from || !halves) return { x: input.materialize(group.format) };
-  if (!wanted.gathered) return { x: recorder.activations.normed, written: from };
+  if (!wanted.gathered) return { x: activations.normed, written: from };
   const to = { buffer: halves, layout: wanted.layout };
-  return { x: recorder.activations.normed, written: to, gather: { from, to } };
+  const { gateUpScales: scales } = group;
+  const [hidden, room] = [hiddenLayout(gpu, spec), activations.hiddenHalves];
+  const fits = hidden && scales && room && room.size >= halvesBytes(hidden);
+  const gather = { from, to, hidden: fits ? { rows: { buffer: room, layout: hidden }, scales } : undefined };
+  return { x: activations.normed, written: to, gather };
 }
+
+type ProductSpec = Parameters<typeof gateUpLayout>[1];
 
 interface GateUpInput {
   readonly x: Matrix2D;

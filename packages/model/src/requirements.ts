@@ -10,6 +10,7 @@ import {
   attentionPartialRows,
   kvRowBytes,
   roundUp,
+  stripHalvesBytes,
 } from "@shoal/kernels";
 import { halvesRoom, normedHalvesBytes } from "./activations.ts";
 import { KV_BLOCK_SIZE } from "./kvCache.ts";
@@ -84,6 +85,10 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
           {
             what: "split inputs",
             bytes: halvesRoom(config, { maxTokens: run.maxTokens, slots, experts: mostExperts(config), widths: hiddenWidths(config) }),
+          },
+          {
+            what: "split hidden states",
+            bytes: stripHalvesBytes({ tokens: run.maxTokens, slots, experts: mostExperts(config) }, Math.max(...hiddenWidths(config))),
           },
           { what: "split norms", bytes: normedHalvesBytes(config, run.maxTokens) },
         ]

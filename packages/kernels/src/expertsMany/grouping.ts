@@ -2,6 +2,7 @@
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import { type HalvesLayout, type HalvesRows, halvesOctets, halvesOutputConstants, sameLayout } from "../matrix/halves.ts";
+import { SCALE_BLOCK } from "../weights.ts";
 import { FRAGMENT } from "../matrix/strips.ts";
 
 /** An integer for each expert lies in workgroup memory. */
@@ -58,6 +59,15 @@ export interface GatheredHalves {
   readonly from: HalvesRows;
   /** [16 tiles, columns], in blocks: row r is row r % 16 of tile r / 16. */
   readonly to: HalvesRows;
+  /** Settles the powers of two of what gate and up make of the rows, for `expertsGateUpMany` to write it as halves; `from` was written by `normOperands`. */
+  readonly hidden?: HiddenHalves | undefined;
+}
+
+export interface HiddenHalves {
+  /** As `hiddenLayout` has them: their powers of two are written. */
+  readonly rows: HalvesRows;
+  /** Of gate and up, [experts, 2, ceil(width / 128), ceil(columns / 128)] f32. */
+  readonly scales: GPUBuffer;
 }
 
 /** Workgroups that share the columns of an expert's rows. */
@@ -85,12 +95,23 @@ export async function groupTokens(gpu: GpuContext, spec: GroupTokensSpec): Promi
 }
 
 /** @throws RangeError if the halves do not go together */
-function gatherParts({ tokens, tileRows }: GroupTokensSpec, { from, to }: GatheredHalves) {
+function gatherParts({ tokens, tileRows }: GroupTokensSpec, { from, to, hidden }: GatheredHalves) {
   const octets = halvesOctets(to.layout.columns);
   const asInBlocks: HalvesLayout = { ...from.layout, blocks: true, rows: to.layout.rows };
   const alike = sameLayout(asInBlocks, to.layout);
   if (!alike || from.layout.blocks === true || from.layout.rows !== tokens || tileRows > FRAGMENT)
     throw new RangeError(`Cannot gather ${JSON.stringify(from.layout)} as ${JSON.stringify(to.layout)} for tiles of ${tileRows} rows`);
-  const constants = { ...halvesOutputConstants(to.layout), FROM_ROWS: tokens, GATHER_OCTETS: Math.ceil(octets / GATHER_PARTS), COPIES };
-  return { constants, buffers: { token_halves: from.buffer, halves: to.buffer } };
+  if (hidden && hidden.rows.layout.rows !== to.layout.rows)
+    throw new RangeError(`Cannot settle powers of two for ${hidden.rows.layout.rows} rows, expected ${to.layout.rows}`);
+  const gathered = { ...halvesOutputConstants(to.layout), FROM_ROWS: tokens, GATHER_OCTETS: Math.ceil(octets / GATHER_PARTS), COPIES };
+  const buffers = { token_halves: from.buffer, halves: to.buffer };
+  if (!hidden) return { constants: { ...gathered, HIDDEN: false }, buffers };
+  const { rows, columns } = hidden.rows.layout;
+  const constants = {
+    HIDDEN: true,
+    SCALES: Math.ceil(columns / SCALE_BLOCK) * Math.ceil(to.layout.columns / SCALE_BLOCK),
+    INPUTS: to.layout.columns,
+    HIDDEN_POWERS: 2 * rows * halvesOctets(columns),
+  };
+  return { constants: { ...gathered, ...constants }, buffers: { ...buffers, scales: hidden.scales, hidden: hidden.rows.buffer } };
 }

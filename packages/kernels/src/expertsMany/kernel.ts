@@ -13,6 +13,7 @@ import {
   MOST_TILE_COLUMNS,
   halvesBytes,
   halvesConstants,
+  halvesOctets,
   sameLayout,
   splitHalves,
 } from "../matrix/halves.ts";
@@ -45,6 +46,8 @@ interface ExpertsManySpec {
 }
 
 export interface ExpertsGateUpManySpec extends ExpertsManySpec {
+  /** h is written as `hiddenLayout` has it, in place of `h`: `groupTokens` settled its powers of two. */
+  readonly hidden?: HalvesRows | undefined;
   /** x [tokens, xStride] f32, normalized; xStride a multiple of 16. */
   readonly x: GPUBuffer;
   readonly xStride: number;
@@ -78,15 +81,18 @@ export interface ExpertsCombineSpec {
  * @throws RangeError if x was written in another way than its variant wants
  */
 export async function expertsGateUpMany(gpu: GpuContext, spec: ExpertsGateUpManySpec): Promise<readonly Dispatch[]> {
-  const { group, x, xStride, h, label = "experts gate-up" } = spec;
+  const { group, x, xStride, h, hidden, label = "experts gate-up" } = spec;
+  if (hidden && !sameLayout(hidden.layout, hiddenRows(spec)))
+    throw new RangeError(`Cannot write what gate and up make as ${JSON.stringify(hidden.layout)}`);
   return products(gpu, spec, label, {
     gateUp: true,
+    ...(hidden && { halvesOutput: hidden }),
     pages: group.gateUp,
     scales: group.gateUpScales,
     input: x,
     inputStride: xStride,
     columns: group.hidden,
-    output: h,
+    output: hidden?.buffer ?? h,
     outputStride: roundUp(group.width, CHUNK),
     outputs: group.width,
   });
@@ -147,6 +153,7 @@ interface Products {
   readonly output: GPUBuffer;
   readonly outputStride: number;
   readonly outputs: number;
+  readonly halvesOutput?: HalvesRows;
 }
 
 type Chosen = Pick<ExpertsManySpec, "group" | "slots" | "tokens" | "halves" | "variant"> & {
@@ -157,6 +164,23 @@ export interface ExpertsLayout {
   readonly layout: HalvesLayout;
   /** Rows are those of the tiles, as `groupTokens` gathers them. Otherwise they are the input's. */
   readonly gathered: boolean;
+}
+
+/**
+ * How `expertsGateUpMany` can write h for `expertsDownMany`, which reads it so: undefined where one of them cannot. Only where products round their input to f16 anyway: the powers of two, which are settled
+ * before h is computed, leave no room for what that loses.
+ */
+export function hiddenLayout(gpu: GpuContext, spec: Chosen): HalvesLayout | undefined {
+  const { group } = spec;
+  const layout = hiddenRows(spec);
+  const wanted = layoutOf(choose(gpu, spec, false), spec, false);
+  const gathers = layoutOf(choose(gpu, spec, true), spec, true)?.gathered ?? false;
+  const writes = gathers && gpu.dialect.f16 && group.gateUpScales !== undefined && group.width % SCALE_BLOCK === 0;
+  return writes && wanted?.gathered && sameLayout(wanted.layout, layout) ? layout : undefined;
+}
+
+function hiddenRows(spec: Chosen): HalvesLayout {
+  return { ...tiledHalves(mostTiles(spec), spec.group.width), format: spec.group.format, products: 1 };
 }
 
 /** How the variant that `expertsGateUpMany` runs wants x: as f32, where that is undefined. */
@@ -193,7 +217,7 @@ async function products(
   gpu: GpuContext,
   spec: ExpertsManySpec,
   label: string,
-  { gateUp, pages, scales, input, inputStride, columns, output, outputStride, outputs }: Products,
+  { gateUp, pages, scales, input, inputStride, columns, output, outputStride, outputs, halvesOutput }: Products,
 ): Promise<readonly Dispatch[]> {
   const { group, slots, grouping, tokens, written } = spec;
   const { tiles, rows, tileRows } = grouping;
@@ -221,6 +245,8 @@ async function products(
         ...variant.constants,
         ...variant.deviceConstants?.(gpu, { format: group.format, stride }),
         ...(wanted && { ...halvesConstants(wanted.layout), RAGGED_COLUMNS: stride % MOST_TILE_COLUMNS !== 0 }),
+        HALVES_OUTPUT: halvesOutput !== undefined,
+        ...(halvesOutput && { OUTPUT_OCTETS: halvesOctets(halvesOutput.layout.columns) }),
         GATE_UP: gateUp,
         MATRICES: matrices,
         OUTPUTS: outputs,
