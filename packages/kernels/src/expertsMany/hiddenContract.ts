@@ -14,6 +14,7 @@ import {
   assertClose,
   decodeHalves,
   normals,
+  oneIn,
   padded,
   randomExperts,
   randomRoutes,
@@ -38,8 +39,7 @@ interface Shape {
 }
 
 const SHAPES: readonly Shape[] = [
-  { count: 9, hidden: 300, width: 256, slots: 4, tokens: 21, scale: 1 },
-  { count: 3, hidden: 48, width: 128, slots: 2, tokens: 30, scale: 3e4 },
+  { count: 4, hidden: 300, width: 256, slots: 3, tokens: 7, scale: 3e4 },
   { count: 5, hidden: 130, width: 128, slots: 5, tokens: 17, scale: 1e-5 },
 ];
 const TILE_ROWS = 16;
@@ -53,7 +53,9 @@ async function check(gpu: GpuContext, { count, hidden, width, slots, tokens, sca
   const random = seededRandom(seed);
   const shape = { gateUp: true, format: "fp8", tileRows: TILE_ROWS } as const;
   const variants = supportedVariants(gpu, [...expertsManyVariants(gpu, shape), ...expertsManyTrials(gpu, shape)]);
-  const strips = gpu.dialect.f16 ? variants.filter(({ halves }) => halves === "tiled") : [];
+  const all = gpu.dialect.f16 ? variants.filter(({ halves }) => halves === "tiled") : [];
+  // There `emulated` takes ten seconds.
+  const strips = gpu.adapter.isSoftware ? oneIn(2, all, seed) : all;
   await withBuffers(gpu, async (keep) => {
     const made = randomExperts(gpu, random, { count, hidden, width, format: "fp8" });
     for (const buffer of made.buffers) keep(buffer);
