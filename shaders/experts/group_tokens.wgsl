@@ -83,7 +83,13 @@ fn tile_row(tile: u32, row: u32) -> u32 {
 #endif
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+#if SUBGROUPS
+  @builtin(subgroup_invocation_id) lane: u32,
+#endif
+) {
   let own = group.x;
   let pairs = token_count() * SLOTS;
   // An invocation's pairs follow each other, four loads under way at once.
@@ -102,10 +108,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 #if HIDDEN
   if (group.y == 0u) {
-    for (var i = local; i < 2u * SCALES; i += WORKGROUP) {
-      // Numbers that are not negative sort as their bits do.
-      atomicMax(&largest_scales[i / SCALES], bitcast<u32>(abs(scales[own * 2u * SCALES + i])));
+    // One half of the invocations for gate, the other for up.
+    let matrix = local / (WORKGROUP / 2u);
+    var most = 0.0;
+    for (var i = local % (WORKGROUP / 2u); i < SCALES; i += WORKGROUP / 2u) {
+      most = max(most, abs(scales[(own * 2u + matrix) * SCALES + i]));
     }
+    // Numbers that are not negative sort as their bits do.
+#if SUBGROUPS
+    most = subgroupMax(most);
+    if (lane == 0u) {
+      atomicMax(&largest_scales[matrix], bitcast<u32>(most));
+    }
+#else
+    atomicMax(&largest_scales[matrix], bitcast<u32>(most));
+#endif
   }
 #endif
   workgroupBarrier();
