@@ -4,7 +4,7 @@
 // weights [EXPERTS, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl), columns beyond COLS zero; the rest as those files have it
 //
 // Dispatch: a workgroup of WORKGROUP for each token; rows beyond the batch's count are left as they are. Its TEAMS subgroups take ROWS experts at a time each (lib/row_teams.wgsl).
-// LOADS = ROWS * UNROLL; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
+// RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
 #include "lib/batch.wgsl"
 #include "lib/norm_operands.wgsl"
 #include "lib/row_teams.wgsl"
@@ -37,40 +37,20 @@ fn router_logit(token: u32, expert: u32) -> f32 {
   return logits[expert];
 }
 
-// Of ROWS rows, each from its own place on: UNROLL units from number `start` on. Past the end the last is repeated.
-fn load_units(at: array<u32, ROWS>, start: u32) -> array<Unit, LOADS> {
-  var words: array<Unit, LOADS>;
-#unroll u < UNROLL
-#unroll r < ROWS
-  words[u * ROWS + r] = weights[at[r] + min(start + u * STEP, UNITS - 1u)];
-#endunroll
-#endunroll
-  return words;
-}
-
-// The team's rows in a turn; those past the last repeat it.
-fn rows_at(first: u32) -> array<u32, ROWS> {
+// Of the team's rows from `first` on; those past the last repeat it.
+fn put_logits(first: u32, team_lane: u32) {
   var at: array<u32, ROWS>;
 #unroll r < ROWS
   at[r] = min(first + r, EXPERTS - 1u) * UNITS;
 #endunroll
-  return at;
-}
-
-// Of the team's rows from `first` on, of which `ahead` are the first units. @returns the first of those of the next turn
-fn put_logits(first: u32, team_lane: u32, ahead: array<Unit, LOADS>) -> array<Unit, LOADS> {
-  let at = rows_at(first);
-  let next_at = rows_at(first + TURN);
-  var words = ahead;
   var sums: array<f32, SUMS>;
   for (var start = team_lane; start < UNITS; start += STEP * UNROLL) {
-    // While these are multiplied.
-    let more = start + STEP * UNROLL < UNITS;
-    var next: array<u32, ROWS>;
+    var words: array<Unit, UNROLL * ROWS>;
+#unroll u < UNROLL
 #unroll r < ROWS
-    next[r] = select(next_at[r], at[r], more);
+    words[u * ROWS + r] = weights[at[r] + min(start + u * STEP, UNITS - 1u)];
 #endunroll
-    let next_words = load_units(next, select(team_lane, start + STEP * UNROLL, more));
+#endunroll
 #unroll u < UNROLL
     let unit = min(start + u * STEP, UNITS - 1u);
     var own_words: array<Unit, ROWS>;
@@ -88,7 +68,6 @@ fn put_logits(first: u32, team_lane: u32, ahead: array<Unit, LOADS>) -> array<Un
 #endif
 #endunroll
 #endunroll
-    words = next_words;
   }
 #unroll r < ROWS
   let logit = lanes_sum(sums[r]);
@@ -96,7 +75,6 @@ fn put_logits(first: u32, team_lane: u32, ahead: array<Unit, LOADS>) -> array<Un
     logits[first + r] = logit;
   }
 #endunroll
-  return words;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -112,10 +90,6 @@ fn main(
   if (token >= token_count()) {
     return;
   }
-  let first = local / LANES * ROWS;
-  let team_lane = local % LANES;
-  // On their way while the row is normalized.
-  var words = load_units(rows_at(first), team_lane);
   norm_row(token, local);
 #unroll i < OWN_VECTORS
   if (vector_of(i, local) < 2u * OCTETS) {
@@ -125,7 +99,7 @@ fn main(
   write_forms(token, local);
   workgroupBarrier();
   for (var turn = 0u; turn < TURNS; turn++) {
-    words = put_logits(turn * TURN + first, team_lane, words);
+    put_logits((turn * TEAMS + local / LANES) * ROWS, local % LANES);
   }
   workgroupBarrier();
   route(token, local);

@@ -59,7 +59,6 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
       ...normOperandConstants(options, teams * lanes),
       SINGLE_SUBGROUP: teams === 1,
       TOKENS: 1,
-      LOADS: shape.rows * shape.unroll,
       MAX_TOKENS: step.maxTokens,
     },
     label,
