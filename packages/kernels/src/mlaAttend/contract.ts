@@ -101,8 +101,8 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
   const shape: MlaShape = { nHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank };
   const rows: readonly TestRow[] = places.map(([sequence, position]) => ({ sequence, position }));
   const tokens = rows.length;
-  const together = supportedVariants(gpu, attendVariants(gpu, { shape, kvFormat, format })).filter(
-    ({ workgroup }) => workgroup !== undefined,
+  const together = supportedVariants(gpu, attendVariants(gpu, { shape, kvFormat, format, tokens })).filter(
+    ({ teams }) => teams !== undefined,
   );
   // Software adapters take seconds to compile each.
   const variants = gpu.adapter.isSoftware ? together.filter((_, index) => index === seed % together.length) : together;
@@ -113,8 +113,10 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
       rows,
       format: kvFormat,
       blockSize,
-      fill: (_, all) => {
+      fill: (place, all) => {
         for (let i = 0; i < all.length; i++) all[i] = (random.integer(2048) - 1024) / 1024;
+        // What the step writes is not read before.
+        for (const row of rows) all.fill(Number.NaN, place(row), place(row) + kvRowElements(shape));
         before = all.slice();
       },
     });

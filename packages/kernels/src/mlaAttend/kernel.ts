@@ -32,8 +32,8 @@ export function isShortContext({ sequences, positions }: AttendedRows): boolean 
 }
 
 /** Whether the device does better with one dispatch than with several. @throws RangeError if a variant is asked for that the device cannot run */
-export function attendsTogether(gpu: GpuContext, { shape, cache, kvB, variant }: MlaAttendSpec): boolean {
-  return attendVariant(gpu, { shape, kvFormat: cache.format, format: kvB.format }, variant).workgroup !== undefined;
+export function attendsTogether(gpu: GpuContext, { shape, cache, kvB, tokens, variant }: MlaAttendSpec): boolean {
+  return attendVariant(gpu, { shape, kvFormat: cache.format, format: kvB.format, tokens }, variant).teams !== undefined;
 }
 
 /**
@@ -58,9 +58,9 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
     tokens,
     label = "mlaAttend",
   } = spec;
-  const key = { shape, kvFormat: cache.format, format: kvB.format };
-  const { workgroup } = attendVariant(gpu, key, spec.variant);
-  if (workgroup === undefined) throw new RangeError("Cannot attend in one dispatch: this device does better with several");
+  const key = { shape, kvFormat: cache.format, format: kvB.format, tokens };
+  const { teams } = attendVariant(gpu, key, spec.variant);
+  if (teams === undefined) throw new RangeError("Cannot attend in one dispatch: this device does better with several");
   const part = wholeKvB(kvB, shape);
   const kernel = await gpu.kernel(
     "mla/attend.wgsl",
@@ -68,13 +68,12 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
       ...formatConstants(gpu, kvB.format),
       ...headConstants(shape),
       ...kvCacheConstants(gpu, shape, step, cache),
-      ...attendConstants(gpu, workgroup, key),
+      ...attendConstants(gpu.dialect.subgroupSize, teams, key),
       CHUNKS: kvB.stride / CHUNK,
       SCALE_COLUMNS: Math.ceil(kvB.cols / SCALE_BLOCK),
       X_STRIDE: xStride,
       X_OFFSET: xOffset,
       EPSILON: { f32: epsilon },
-      EXACT: false,
       Q_STRIDE: qStride,
       OUT_STRIDE: outStride,
       SCALE: { f32: spec.softmaxScale },
@@ -95,5 +94,5 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
   };
   const weights = kvB.rows * kvB.stride;
   const cost = { bytes: weights * FORMAT_BYTES[kvB.format], flops: 2 * tokens * weights };
-  return [kernel.dispatch(buffers, [shape.nHeads, tokens, 1], cost, label)];
+  return [kernel.dispatch(buffers, [shape.nHeads, Math.ceil(tokens / teams.tokens), 1], cost, label)];
 }

@@ -1,10 +1,10 @@
-/** Whether attention over a short context runs as one dispatch, and how wide its workgroups are. */
+/** Whether attention over a short context runs as one dispatch, how wide its workgroups are, and for how many tokens they decode their weights once. */
 import type { GpuContext } from "@shoal/gpu";
-import type { KvFormat } from "../kvRow.ts";
+import { type KvFormat, kvRowElements } from "../kvRow.ts";
 import type { MlaShape } from "../mla.ts";
 import { sizeClass } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
-import { CHUNK, FORMAT_BYTES, type WeightFormat, roundUp } from "../weights.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat } from "../weights.ts";
 
 /** Positions that a token attends to at most, and of them those of its own step. */
 export const ATTEND_POSITIONS = 512;
@@ -15,84 +15,125 @@ export interface AttendShape {
   readonly kvFormat: KvFormat;
   /** Of kv_b_proj. */
   readonly format: WeightFormat;
+  /** Of the step. */
+  readonly tokens: number;
+}
+
+export interface AttendTeams {
+  /** Invocations of a workgroup. */
+  readonly workgroup: number;
+  /** That a workgroup decodes its head's weights once for. */
+  readonly tokens: 1 | 2 | 4;
 }
 
 export interface AttendVariant extends Variant {
   /** Absent: not in one dispatch, but as kvWrite, qAbsorb, mlaAttention and mlaOutput have it. */
-  readonly workgroup?: number;
+  readonly teams?: AttendTeams;
 }
 
-/** Vectors of a row that a lane of 32 loads of DeepSeek's width at once, and positions: what hides a load's time. */
-const KEYS_AHEAD = 5;
-const VALUES_AHEAD = 8;
+/** Loads that hide each other's time: of a subgroup's lane in rows of the cache, and of an invocation in weights, in words and in vectors of 16 bytes. */
+const ROW_LOADS_AHEAD = 20;
+const ROWS_AHEAD = 4;
+const ABSORB_WORDS = 32;
+const VALUE_VECTORS = 8;
 
 /** Storage buffers of the shader. */
 const BINDINGS = 10;
 
 const APART: AttendVariant = { name: "apart", constants: {} };
 
-function together(workgroup: number, { shape, kvFormat }: AttendShape): AttendVariant {
-  const { kvLoraRank, qkRopeHeadDim } = shape;
-  const chunkLanes = powerOfTwo(kvLoraRank / CHUNK);
-  const vectorLanes = powerOfTwo(kvLoraRank / 4);
-  const width = kvLoraRank + qkRopeHeadDim;
-  const bytes =
-    workgroup * 64 +
-    roundUp(width, 4 * 32 * KEYS_AHEAD) * 4 +
-    ATTEND_OWN_ROWS * roundUp(width, 8) * (kvFormat === "f16" ? 2 : 4) +
-    ATTEND_POSITIONS * 8 +
-    workgroup;
+function together(workgroup: number, tokens: AttendTeams["tokens"], key: AttendShape): AttendVariant {
+  const { kvLoraRank, qkRopeHeadDim } = key.shape;
+  const teams = { workgroup, tokens };
   return {
-    name: `together${workgroup}`,
+    name: `together${workgroup}${tokens > 1 ? `x${tokens}` : ""}`,
     constants: {},
-    workgroup,
+    teams,
     supported: ({ dialect, limits }) =>
-      kvFormat !== "fp8" &&
+      key.kvFormat !== "fp8" &&
       kvLoraRank % CHUNK === 0 &&
       qkRopeHeadDim % 4 === 0 &&
       dialect.subgroups !== "none" &&
       dialect.subgroupSize >= 4 &&
-      workgroup >= Math.max(chunkLanes, vectorLanes, qkRopeHeadDim / 4) &&
+      workgroup >= powerOfTwo(kvLoraRank / 4) &&
+      workgroup / dialect.subgroupSize / tokens >= ATTEND_OWN_ROWS &&
       limits.maxComputeInvocationsPerWorkgroup >= workgroup &&
       limits.maxComputeWorkgroupSizeX >= workgroup &&
-      limits.maxComputeWorkgroupStorageSize >= bytes &&
+      limits.maxComputeWorkgroupStorageSize >= workgroupBytes(attendConstants(dialect.subgroupSize, teams, key), key.shape) &&
       limits.maxStorageBuffersPerShaderStage >= BINDINGS,
   };
 }
 
+/**
+ * Workgroups that a large GPU runs at once, about. Where there are more, weights decoded once for several tokens pay: 32 tokens of 16 heads after 128 positions took an H100
+ * (132 processors) 48 us one at a time, 38 in twos and 30 in fours.
+ */
+const AT_ONCE = 144;
+
 /** The best guess for the device first. Software adapters have dispatches that cost nothing, and few threads to wait together. */
-export function attendVariants(gpu: GpuContext, shape: AttendShape): readonly AttendVariant[] {
-  const all = [together(512, shape), together(256, shape)];
+export function attendVariants(gpu: GpuContext, key: AttendShape): readonly AttendVariant[] {
+  const workgroups = key.shape.nHeads * key.tokens;
+  const shared = workgroups <= AT_ONCE ? 1 : workgroups <= 2 * AT_ONCE ? 2 : 4;
+  const wide = ([1, 2, 4] as const).map((tokens) => together(512, tokens, key));
+  const rank = ({ teams }: AttendVariant): number => Math.abs(Math.log2((teams?.tokens ?? 1) / shared));
+  const all = [...wide.toSorted((a, b) => rank(a) - rank(b)), together(256, 1, key)];
   return gpu.adapter.isSoftware ? [APART, ...all] : [...all, APART];
 }
 
 /** @throws RangeError if one is asked for that the device cannot run */
-export function attendVariant(gpu: GpuContext, shape: AttendShape, asked?: string): AttendVariant {
-  return chooseVariant(gpu, `mlaAttend/${sizeClass(shape.shape.nHeads)}`, attendVariants(gpu, shape), asked);
+export function attendVariant(gpu: GpuContext, key: AttendShape, asked?: string): AttendVariant {
+  const operation = `mlaAttend/${sizeClass(key.shape.nHeads)}${key.tokens > 1 ? "/several" : ""}`;
+  return chooseVariant(gpu, operation, attendVariants(gpu, key), asked);
 }
 
-/** Constants of a variant's workgroup for the shape (shaders/mla/attend.wgsl). */
-export function attendConstants(gpu: GpuContext, workgroup: number, { shape, format }: AttendShape) {
-  const { kvLoraRank, qkNopeHeadDim, qkRopeHeadDim } = shape;
-  const lanes = gpu.dialect.subgroupSize;
+/** Constants of a variant for the shape (shaders/mla/attend.wgsl), on a device with subgroups of `lanes`. */
+export function attendConstants(lanes: number, { workgroup, tokens }: AttendTeams, { shape, format }: Omit<AttendShape, "tokens">) {
+  const { kvLoraRank, qkNopeHeadDim, vHeadDim } = shape;
   const chunks = kvLoraRank / CHUNK;
-  const chunkLanes = powerOfTwo(chunks);
   const words = FORMAT_BYTES[format];
+  const rowLoads = Math.ceil(kvRowElements(shape) / 4 / lanes);
+  const latentVectors = kvLoraRank / 4;
+  const vectorLanes = powerOfTwo(latentVectors);
+  const slices = workgroup / vectorLanes;
+  const valueLanes = Math.min(lanes, powerOfTwo(chunks));
+  const valueLoads = Math.ceil(chunks / valueLanes) * words;
+  const members = workgroup / lanes / tokens;
+  const sliceRoom = tokens * slices * vectorLanes;
+  const seats = Math.min(members, 2 ** Math.floor(Math.log2(Math.max(sliceRoom, Math.min(4 * workgroup, 2048)) / tokens / latentVectors)));
+  // Heads whose rows begin anywhere in a block of scales have one more.
+  const isAligned = qkNopeHeadDim % SCALE_BLOCK === 0 && vHeadDim % SCALE_BLOCK === 0;
+  const scaleBlocks = (rows: number): number => Math.ceil(rows / SCALE_BLOCK) + (isAligned ? 0 : 1);
   return {
     WORKGROUP: workgroup,
+    TOKENS: tokens,
     LANES: lanes,
-    KEYS_AHEAD,
-    VALUES_AHEAD,
-    QUERY_VECTORS: roundUp((kvLoraRank + qkRopeHeadDim) / 4, lanes * KEYS_AHEAD),
-    CHUNK_LANES: chunkLanes,
-    VECTOR_LANES: powerOfTwo(kvLoraRank / 4),
+    QUERY_VECTORS: rowLoads * lanes,
+    ROW_LOADS: rowLoads,
+    LATENT_LOADS: Math.ceil(latentVectors / lanes),
+    ROWS_AHEAD: Math.max(1, Math.min(ROWS_AHEAD, Math.floor(ROW_LOADS_AHEAD / rowLoads))),
+    ROW_SETS: Math.ceil((ATTEND_POSITIONS * tokens) / workgroup),
+    VECTOR_LANES: vectorLanes,
     WORDS: words,
-    ABSORB_LOADS: Math.ceil(qkNopeHeadDim / (workgroup / chunkLanes)) * words,
-    VALUE_LOADS: Math.ceil(chunks / 4) * words,
-    ROOM: 4 * workgroup,
+    ABSORB_LOADS: Math.min(Math.ceil(qkNopeHeadDim / slices), ABSORB_WORDS / words),
+    ABSORB_BLOCKS: scaleBlocks(qkNopeHeadDim),
+    VALUE_LANES: valueLanes,
+    VALUE_CHUNKS: valueLoads / words,
+    VALUE_LOADS: valueLoads,
+    VALUE_ROWS: Math.max(1, Math.min(Math.ceil(vHeadDim / (workgroup / valueLanes)), Math.floor(VALUE_VECTORS / valueLoads))),
+    VALUE_BLOCKS: scaleBlocks(vHeadDim),
+    ROOM: Math.max(sliceRoom, tokens * seats * latentVectors),
+    ROUNDS: members / seats,
     MOST_POSITIONS: ATTEND_POSITIONS,
     OWN_ROWS: ATTEND_OWN_ROWS,
   };
+}
+
+/** What the shader shares in a workgroup. */
+function workgroupBytes(
+  { TOKENS, ROOM, QUERY_VECTORS, WORKGROUP, LANES }: ReturnType<typeof attendConstants>,
+  { qkNopeHeadDim }: MlaShape,
+): number {
+  return TOKENS * qkNopeHeadDim * 4 + (ROOM + TOKENS * QUERY_VECTORS) * 16 + (WORKGROUP / LANES) * 8;
 }
 
 function powerOfTwo(least: number): number {
