@@ -32,10 +32,10 @@ export interface AttendVariant extends Variant {
 }
 
 /** Loads that hide each other's time: of a subgroup's lane in rows of the cache, and of an invocation in weights, in words and in vectors of 16 bytes. */
-const ROW_LOADS_AHEAD = 20;
-const ROWS_AHEAD = 4;
-const ABSORB_WORDS = 32;
-const VALUE_VECTORS = 8;
+const AHEAD = { rows: 4, rowLoads: 20, absorbWords: 32, valueVectors: 8 };
+/** With subgroups so narrow that a lane has much of a row anyway. Compilers of software adapters take seconds for what is unrolled. */
+const NARROW_AHEAD = { rows: 4, rowLoads: 20, absorbWords: 8, valueVectors: 4 };
+const NARROW = 16;
 
 /** Storage buffers of the shader. */
 const BINDINGS = 10;
@@ -89,6 +89,7 @@ export function attendVariant(gpu: GpuContext, key: AttendShape, asked?: string)
 /** Constants of a variant for the shape (shaders/mla/attend.wgsl), on a device with subgroups of `lanes`. */
 export function attendConstants(lanes: number, { workgroup, tokens }: AttendTeams, { shape, format }: Omit<AttendShape, "tokens">) {
   const { kvLoraRank, qkNopeHeadDim, vHeadDim } = shape;
+  const ahead = lanes > NARROW ? AHEAD : NARROW_AHEAD;
   const chunks = kvLoraRank / CHUNK;
   const words = FORMAT_BYTES[format];
   const rowLoads = Math.ceil(kvRowElements(shape) / 4 / lanes);
@@ -110,16 +111,16 @@ export function attendConstants(lanes: number, { workgroup, tokens }: AttendTeam
     QUERY_VECTORS: rowLoads * lanes,
     ROW_LOADS: rowLoads,
     LATENT_LOADS: Math.ceil(latentVectors / lanes),
-    ROWS_AHEAD: Math.max(1, Math.min(ROWS_AHEAD, Math.floor(ROW_LOADS_AHEAD / rowLoads))),
+    ROWS_AHEAD: Math.max(1, Math.min(ahead.rows, Math.floor(ahead.rowLoads / rowLoads))),
     ROW_SETS: Math.ceil((ATTEND_POSITIONS * tokens) / workgroup),
     VECTOR_LANES: vectorLanes,
     WORDS: words,
-    ABSORB_LOADS: Math.min(Math.ceil(qkNopeHeadDim / slices), ABSORB_WORDS / words),
+    ABSORB_LOADS: Math.min(Math.ceil(qkNopeHeadDim / slices), ahead.absorbWords / words),
     ABSORB_BLOCKS: scaleBlocks(qkNopeHeadDim),
     VALUE_LANES: valueLanes,
     VALUE_CHUNKS: valueLoads / words,
     VALUE_LOADS: valueLoads,
-    VALUE_ROWS: Math.max(1, Math.min(Math.ceil(vHeadDim / (workgroup / valueLanes)), Math.floor(VALUE_VECTORS / valueLoads))),
+    VALUE_ROWS: Math.max(1, Math.min(Math.ceil(vHeadDim / (workgroup / valueLanes)), Math.floor(ahead.valueVectors / valueLoads))),
     VALUE_BLOCKS: scaleBlocks(vHeadDim),
     ROOM: Math.max(sliceRoom, tokens * seats * latentVectors),
     ROUNDS: members / seats,
