@@ -3,7 +3,8 @@
 //   @group(0) @binding(n) var<storage, read> batch: array<u32>;
 //
 // Constants: MAX_TOKENS. Layout (packages/kernels/src/batch.ts): tokenCount, outputCount, ringRow, the ring row of the step verified before (settle/settle.wgsl), then MAX_TOKENS each of
-// token ids, positions, sequence slots, rows whose logits are wanted, and for each of these the token that is known to follow it, or CHOSEN.
+// token ids, positions, sequence slots, rows whose logits are wanted, for each of these the token that is known to follow it, or CHOSEN,
+// and in a draft the rows of the step before that its rows go on from.
 
 const BATCH_HEADER: u32 = 4u;
 // No token is known to follow: one is chosen.
@@ -45,4 +46,9 @@ fn output_row(output: u32) -> u32 {
 // The token after output number `output`, where it is given; else CHOSEN.
 fn given_token(output: u32) -> u32 {
   return batch[BATCH_HEADER + 4u * MAX_TOKENS + output];
+}
+
+// In a draft: the row of the step before that this one goes on from.
+fn source_row(token: u32) -> u32 {
+  return batch[BATCH_HEADER + 5u * MAX_TOKENS + token];
 }

@@ -1,12 +1,14 @@
-// out[t] = [ rmsNorm(embedding[t]) | rmsNorm(hidden[t]) ]: what the multi-token prediction module's eh_proj multiplies.
+// out[t] = [ rmsNorm(embedding[t]) | rmsNorm(hidden[source_row(t)]) ]: what the multi-token prediction module's eh_proj multiplies.
 // The embedding comes first, as the weights want it; the paper's equation 21 (arXiv 2412.19437) writes it the other way round.
 //
 // embedding, hidden         [tokens, STRIDE] f32, COLS columns
 // enorm_gamma, hnorm_gamma  [ceil(COLS / 4) * 4] f32
+// batch                     lib/batch.wgsl
 // out                       [tokens, OUT_STRIDE] f32, 2 COLS columns written
 //
 // Dispatch: [tokens, 2] workgroups of WORKGROUP; y = 0 does the embedding, y = 1 the hidden state.
 // Sums are f32, or with EXACT exact.
+#include "lib/batch.wgsl"
 #include "lib/rms.wgsl"
 
 const VECTORS: u32 = (COLS + 3u) / 4u;
@@ -16,9 +18,10 @@ const VECTORS: u32 = (COLS + 3u) / 4u;
 @group(0) @binding(2) var<storage, read> enorm_gamma: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> hnorm_gamma: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read> batch: array<u32>;
 
-fn load(token: u32, half: u32, vector: u32) -> vec4<f32> {
-  let index = token * (STRIDE / 4u) + vector;
+fn load(row: u32, half: u32, vector: u32) -> vec4<f32> {
+  let index = row * (STRIDE / 4u) + vector;
   var value: vec4<f32>;
   if (half == 0u) {
     value = embedding[index];
@@ -44,9 +47,11 @@ fn main(
   lane = subgroup_lane;
 #endif
 #endif
+  // Rows beyond the batch's go on from whatever theirs holds, and are never read.
+  let row = select(group.x, source_row(group.x), group.y == 1u);
   var squares = no_squares();
   for (var i = local; i < VECTORS; i += WORKGROUP) {
-    squares = add_squares(squares, load(group.x, group.y, i));
+    squares = add_squares(squares, load(row, group.y, i));
   }
   let factor = rms_factor(squares, local, COLS);
   for (var i = local; i < VECTORS; i += WORKGROUP) {
@@ -57,7 +62,7 @@ fn main(
       gamma = hnorm_gamma[i];
     }
     // In this order: see rmsNorm.wgsl.
-    let value = (load(group.x, group.y, i) * factor) * gamma;
+    let value = (load(row, group.y, i) * factor) * gamma;
     // Scalars, because the second half begins wherever the first ends.
     for (var c = 0u; c < 4u; c++) {
       if (i * 4u + c < COLS) {

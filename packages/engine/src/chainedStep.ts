@@ -34,9 +34,11 @@ export async function submitChained(
       })),
     },
   });
-  // Whoever has but one token to go ends with this step, whatever becomes of its drafts.
-  const goesOn = entries.some(({ request, placement, quiet }) => quiet || placement.chosen + 1 < request.mostTokens);
-  const output = goesOn ? await stage.draft({ entries: entries.map(draftEntry), output: "sample", drafts, chain: true }) : undefined;
+  const choosing = entries.filter(({ quiet }) => !quiet);
+  // Whoever has but one token to go if the drafts on their way are right verifies none after them.
+  const goesOn = choosing.some(({ request, placement, verify }) => placement.chosen + verify + 2 < request.mostTokens);
+  const drafting = { entries: choosing.map(draftEntry), output: "sample", drafts, chain: true } as const;
+  const output = goesOn ? await stage.draft(drafting) : undefined;
   const made = output && new MadeDrafts(stage, output.step, drafts);
   let stream = 0;
   for (const entry of entries) {
@@ -55,11 +57,20 @@ function ownRows({ request, placement, quiet, verify }: ScheduledEntry): readonl
   return Array.from({ length: quiet ? 0 : 1 + verify }, () => ({ request, placement }));
 }
 
+/**
+ * Rows of a prompt that the module runs over: its last, as many as a step of few tokens has. The main model's state, from which the module starts, knows the rest, and an answer may be too
+ * short to pay for more: on the embedded model's chats 1.82 tokens a step come of these, 1.75 of the last one alone, 1.85 of all.
+ */
+const PROMPT_ROWS = 4;
+
 function draftEntry(entry: ScheduledEntry): BatchEntry {
-  const { request, placement, quiet, verify } = entry;
-  const end = placement.length + rowCount(entry);
-  const known = isDecode(entry) ? [] : request.ids(placement.length + 1, quiet ? end + 1 : end);
-  return { sequence: placement.slot, tokens: known.length > 0 ? known : "sampled", ...(quiet && { quiet }), ...(verify && { verify }) };
+  const { request, placement, verify } = entry;
+  const sequence = placement.slot;
+  if (isDecode(entry)) return { sequence, tokens: "sampled", ...(verify && { verify }) };
+  const rows = rowCount(entry);
+  const draftFrom = Math.max(0, rows - PROMPT_ROWS);
+  const known = request.ids(placement.length + draftFrom + 1, placement.length + rows);
+  return { sequence, tokens: known.length > 0 ? known : "sampled", ...(draftFrom && { draftFrom }) };
 }
 
 /** Takes back what was counted for drafts that were wrong. */

@@ -40,6 +40,11 @@ export class Duel {
     return this.#order[this.#turn % 2] ?? this.used;
   }
 
+  /** Of how many pairs both were counted. */
+  get pairs(): number {
+    return this.#pairs.length;
+  }
+
   get spent(): { readonly ms: number; readonly steps: number } {
     return this.#spent;
   }
@@ -74,8 +79,8 @@ export class Duel {
   }
 
   /**
-   * Whether the challenger is better by the factor `bar`; undefined while more pairs are needed. Where even the last pair leaves that within the noise, the one with fewer drafts is
-   * taken to be.
+   * Whether the challenger is better by the factor `bar`; undefined while more pairs are needed. Where even the last pair leaves that within the noise, more drafts are not
+   * begun with; whether fewer are is decided by the median.
    * @param gain tokens of a step of the challenger, for one of a step in use
    */
   verdict(gain: number, bar: number): "better" | "worse" | undefined {
@@ -90,7 +95,7 @@ export class Duel {
     if (least > noise && (fewer || enough)) return "better";
     if (most < -noise && (!fewer || enough)) return "worse";
     if (count < MOST_PAIRS) return undefined;
-    return fewer ? "better" : "worse";
+    return fewer && middle > 0 ? "better" : "worse";
   }
 }
 

@@ -436,11 +436,11 @@ describe("Engine", () => {
       const wish = request(range(1, 5), { maxNewTokens: 390, stopTokenIds: [] });
       expect(await collect(engine.submit(wish))).toEqual(expected(wish, 400));
       const plain = stage.steps.filter(({ sampled }) => sampled.length === 1).length;
-      expect(plain).toBeGreaterThan(20);
+      expect(plain).toBeGreaterThan(10);
       expect(stage.drafts.length).toBeGreaterThan(1);
       // Not for short answers: those end before drafts have paid.
       const before = stage.drafts.length;
-      const short = request(range(1, 5), { maxNewTokens: 16, stopTokenIds: [] });
+      const short = request(range(1, 5), { maxNewTokens: chains ? 7 : 16, stopTokenIds: [] });
       expect(await collect(engine.submit(short))).toEqual(expected(short, 400));
       expect(stage.drafts.length).toBe(before);
     }),

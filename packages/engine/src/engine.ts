@@ -36,10 +36,12 @@ export interface EngineOptions {
 }
 
 /**
- * Tokens of an answer before drafts are made for it, if that is the engine's choice: a short one ends before they have paid for the module's run over its prompt, for the change from steps
- * that do without, and for the wait at its end for which were right.
+ * Where steps that draft wait for one another, tokens of an answer before drafts are made for it, if that is the engine's choice: a short one ends before they have paid for the module's run
+ * over its prompt, and for the change from steps that do without.
  */
 const TOKENS_BEFORE_DRAFTS = 16;
+/** Where they do not, of how many tokens an answer may be at least: one of fewer ends before the first drafts, those after its prompt, have paid. */
+const LEAST_TOKENS = 8;
 
 export class Engine implements InferenceEngine {
   readonly #options: EngineOptions;
@@ -341,7 +343,10 @@ export class Engine implements InferenceEngine {
     const most = Math.min(maxDrafts, drafts.most ?? maxDrafts, room);
     if (most < 1) return 0;
     const least = Math.min(drafts.least ?? 0, most);
-    const begun = this.#running.some(({ request, placement }) => request.takesDrafts && placement.chosen >= TOKENS_BEFORE_DRAFTS);
+    const begun = this.#running.some(
+      ({ request, placement }) =>
+        request.takesDrafts && (this.#chains ? request.mostTokens >= LEAST_TOKENS : placement.chosen >= TOKENS_BEFORE_DRAFTS),
+    );
     if (begun) return this.#speculation.next(streams, { least, most });
     this.#speculation.rest();
     return least;

@@ -107,7 +107,7 @@ describe("SpeculationPacer", () => {
       for (const noise of [0, 0.2, 0.4])
         for (const others of [{}, { busy: 2 }, { busy: 4 }, { disturbed: 0.02 }]) {
           const device: Device = { stepMs: [1, one, one + 0.6 * (one - 1), one + 1.2 * (one - 1)], right, noise, ...others };
-          const { steps } = run(new SpeculationPacer(3, 1), device, 4000);
+          const { steps } = run(new SpeculationPacer(3, 1), device, 5000);
           expect(expectedMs(device, steps), `${one} ms with one draft, noise ${noise}, ${JSON.stringify(others)}`).toBeLessThan(1.03);
         }
   });
@@ -148,7 +148,7 @@ describe("SpeculationPacer", () => {
       [[1, 1.2, 1.35, 2.4], 2],
       [[1, 1.1, 2, 3], 1],
     ] as const) {
-      const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 5000);
+      const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 6000);
       expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.8);
     }
   });

@@ -4,15 +4,16 @@
  * millisecond is used.
  *
  * Others on the machine disturb, so a number that is not in use is tried in a duel with the one that is (duel.ts). Drafts must win: by 10 % beyond the noise against none, or by 5 %
- * against fewer; and they go on while they are 4 % faster than none. What lies within the noise is for fewer.
+ * against fewer; and they go on while they are 4 % faster than none. What lies within the noise is no reason to begin with more.
  *
  * What is guaranteed, of steps' times: a duel computes no more than 7 blocks of its challenger's steps, each of 10 or of two readings, and ends with the first where the challenger could
- * not win even with all its drafts right. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further loss. So from
+ * not win even with all its drafts right, or the third if it has none. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further loss. So from
  * the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 4 % faster than none when last compared.
  * The module's run over prompts counts too, by what the steps after them take longer and how many tokens come between prompts. The wait at an answer's end for which drafts were right does
  * not: the 4 to 10 % are for it.
  *
- * It does not rule an answer's first tokens, for which the engine makes no drafts of its own accord. Where steps need not wait for one another it begins with the duel of one draft against none, for one or two streams.
+ * Where steps need not wait for one another it begins with one draft, for one or two streams, and compares that with none after a few steps. Elsewhere it begins with none, and does not rule
+ * an answer's first tokens, for which the engine makes no drafts of its own accord.
  */
 import { BLOCK_STEPS, Duel, UNCOUNTED_STEPS, median } from "./duel.ts";
 
@@ -37,8 +38,10 @@ export interface DraftRoom {
 
 /** Steps before the first duel of a number, for each stream: rows of many streams share the weights already, and drafts for them pay less often. */
 const FIRST_WAIT = 16;
-/** Streams for which a duel stands at the beginning. */
+/** Streams for which it begins with drafts. */
 const MOST_BEGINNING = 2;
+/** Before plain steps are said to be hopeless. */
+const PLAIN_PAIRS = 3;
 const LEAST_WAIT = 64;
 const MOST_WAIT = 16_384;
 /** A hundredth of the time for trials. */
@@ -151,7 +154,7 @@ export class SpeculationPacer {
   #situation: Situation | undefined;
   #room: DraftRoom = { least: 0, most: 0 };
 
-  /** @param begins drafts a step before anything is known */
+  /** @param begins drafts a step before anything is known, for few streams */
   constructor(maxDrafts: number, begins = 0) {
     this.#maxDrafts = maxDrafts;
     this.#begins = begins;
@@ -178,8 +181,8 @@ export class SpeculationPacer {
   #newSituation(streams: number, { least, most }: DraftRoom): Situation {
     const choices = Array.from({ length: this.#maxDrafts + 1 }, () => new Choice(FIRST_WAIT * streams));
     const begins = streams > MOST_BEGINNING ? 0 : Math.min(this.#begins, most);
-    const duel = begins > least ? new Duel(begins, least) : undefined;
-    return { choices, used: least, duel, uncounted: UNCOUNTED_STEPS, sinceDuel: 0, tokens: 0, promptTokens: undefined };
+    const used = Math.max(begins, least);
+    return { choices, used, duel: undefined, uncounted: UNCOUNTED_STEPS, sinceDuel: 0, tokens: 0, promptTokens: undefined };
   }
 
   /** Until `next`, what is recorded says nothing of how long steps take: what is used then is not this pacer's choice. */
@@ -241,7 +244,9 @@ export class SpeculationPacer {
   #judge(situation: Situation, duel: Duel): void {
     const { challenger, used } = duel;
     const [ms, rate] = [situation.choices[challenger]?.ms, this.#rate(situation, used)];
-    const hopeless = ms !== undefined && rate !== undefined && (challenger + 1) / ms < rate;
+    // Other work may have met a block of plain steps, for which drafts should be left.
+    const told = challenger > 0 || duel.pairs >= PLAIN_PAIRS;
+    const hopeless = told && ms !== undefined && rate !== undefined && (challenger + 1) / ms < rate;
     const bar = challenger > used ? barFor(used) : challenger === 0 ? 1 / STILL_WORTHWHILE : FEWER;
     const verdict = hopeless ? "worse" : duel.verdict(this.#worth(situation, challenger) / this.#worth(situation, used), bar);
     if (!verdict) return;

@@ -265,13 +265,18 @@ export class FakePagedStage implements Stage {
   async draft({ entries, drafts: count = 1, chain = false }: Batch): Promise<StepOutput> {
     this.#check();
     const drafts: number[][] = Array.from({ length: count }, () => []);
-    for (const [index, { sequence: slot, tokens, quiet = false, draftAfter, verify = 0 }] of entries.entries()) {
+    for (const [index, { sequence: slot, tokens, quiet = false, draftAfter, draftFrom = 0, verify = 0 }] of entries.entries()) {
       const sequence = this.#sequence(slot);
       if (chain) {
         const named = tokens === "sampled" ? [] : tokens;
-        if (sequence.stands === undefined || sequence.rows !== named.length + (quiet ? 0 : 1 + verify) || (verify > 0 && named.length > 0))
-          throw new Error(`chained drafts of ${named.length} and ${1 + verify} rows, not ${sequence.rows}`);
-        const after = this.#ids(sequence).slice(sequence.length - sequence.rows + 1);
+        const rows = sequence.rows - draftFrom;
+        if (
+          sequence.stands === undefined ||
+          rows !== named.length + (quiet ? 0 : 1 + verify) ||
+          (verify > 0 && named.length + draftFrom > 0)
+        )
+          throw new Error(`chained drafts of ${named.length} and ${1 + verify} rows, not ${rows}`);
+        const after = this.#ids(sequence).slice(sequence.length - rows + 1);
         if (named.some((id, row) => row < after.length && id !== after[row]))
           throw new Error(`drafts after ${named.join()}, not ${after.join()}`);
         if (quiet) continue;

@@ -71,6 +71,8 @@ export interface BatchRows {
   readonly outputRows: readonly number[];
   /** Of each of these: the token that is known to follow it, which stands for one that is chosen. None by default. */
   readonly given?: readonly (number | undefined)[];
+  /** Of a draft: the rows of the step before that its rows go on from. */
+  readonly sources?: readonly number[];
   /** Row of the ring of sampled tokens that this step writes. */
   readonly ringRow?: number;
   /** Row of the ring that tokenFromRing() is about. */
@@ -78,19 +80,19 @@ export interface BatchRows {
 }
 
 export function batchBytes(maxTokens: number): number {
-  return (4 + 5 * maxTokens) * 4;
+  return (4 + 6 * maxTokens) * 4;
 }
 
 /** @throws RangeError if there are more rows than `maxTokens`, or the columns' lengths differ. */
 export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<ArrayBuffer> {
-  const { tokens, positions, sequences, outputRows, given = [], ringRow = 0, verifiedRow = 0 } = rows;
+  const { tokens, positions, sequences, outputRows, given = [], sources = [], ringRow = 0, verifiedRow = 0 } = rows;
   if (tokens.length > maxTokens || outputRows.length > maxTokens)
     throw new RangeError(
       `Cannot encode a batch of ${tokens.length} tokens and ${outputRows.length} outputs, expected at most ${maxTokens}`,
     );
   if (positions.length !== tokens.length || sequences.length !== tokens.length)
     throw new RangeError(`Cannot encode a batch: ${tokens.length} tokens, ${positions.length} positions, ${sequences.length} sequences`);
-  const words = new Uint32Array(4 + 5 * maxTokens);
+  const words = new Uint32Array(4 + 6 * maxTokens);
   words[0] = tokens.length;
   words[1] = outputRows.length;
   words[2] = ringRow;
@@ -101,6 +103,7 @@ export function encodeBatch(rows: BatchRows, maxTokens: number): Uint32Array<Arr
     sequences,
     outputRows,
     outputRows.map((_, output) => given[output] ?? CHOSEN),
+    sources,
   ].entries())
     words.set(values, 4 + column * maxTokens);
   return words;

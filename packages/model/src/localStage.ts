@@ -320,9 +320,10 @@ export class LocalStage implements Stage {
       const position = plan.positions[row] ?? 0;
       // Cut back or closed since, its blocks may be another's by now.
       const held = position < this.kv.length(sequence as SequenceSlot);
-      return held && previous?.sequences[row] === sequence && previous.positions[row] === position;
+      const source = plan.sources[row] ?? 0;
+      return held && previous?.sequences[source] === sequence && previous.positions[source] === position;
     });
-    if (!fits) throw new ModelError("bad-batch", "Cannot draft: the rows are not those of the step before, expected a prefix of them");
+    if (!fits) throw new ModelError("bad-batch", "Cannot draft: the rows are not those of the step before, expected rows of it");
     if (!Number.isInteger(drafts) || drafts < 1 || drafts > MAX_DRAFTS || (drafts > 1 && output !== "sample"))
       throw new ModelError("bad-batch", `Cannot draft ${drafts} tokens in a row, expected 1 to ${MAX_DRAFTS} in a step that samples`);
     // Nothing goes on where every entry is quiet.
@@ -512,5 +513,7 @@ function furtherDraft({ chosenRows, positions: before, sequences }: PlannedStep,
     chosenPlaces: rows,
     masks: chosenRows.map(() => undefined),
     given: chosenRows.map(() => undefined),
+    // The module's own states lie in the order of the outputs.
+    sources: rows,
   };
 }

@@ -158,6 +158,7 @@ function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedSte
   recorder.add(
     mtpInput(gpu, {
       embedding: mtpEmbedding.buffer,
+      step: activations.step,
       hidden: before.buffer,
       stride: before.stride,
       enormGamma: mtp.enorm,

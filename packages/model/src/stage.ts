@@ -50,6 +50,8 @@ export interface BatchEntry {
   readonly followedBy?: readonly number[];
   /** For `draft`: the token of this entry, from 0, after which one is drafted; the last by default. */
   readonly draftAfter?: number;
+  /** For `draft`: of the rows that the sequence had in the step before, the first that the module runs over; 0 by default. Not where drafts were verified. */
+  readonly draftFrom?: number;
 }
 
 /** What to keep of a step for comparison with other implementations. */
@@ -144,7 +146,8 @@ export interface Stage {
   /** @throws ModelError for a batch that does not fit, DeviceLostError or GpuError. Nothing has changed if it throws a ModelError. */
   forward(batch: Batch): Promise<StepOutput>;
   /**
-   * Runs the MTP module over rows of the step before, before any of them is cut off: row i takes the token after row i's (`tokens[i]`, or "sampled") and the hidden state of row i.
+   * Runs the MTP module over rows of the step before, before any of them is cut off: a row takes the token after it (`tokens[i]`, or "sampled") and its hidden state. Of each sequence these
+   * are the first rows that it had, or those from `draftFrom` on; sequences may be left out. What the module has run over it attends to, as far as that goes back without a gap.
    * Samples, or returns logits, as `output` says. Has its own KV cache, at the same positions. Further drafts take the draft before, and the module's own state after it; each is a
    * step of its own, numbered from the one that is returned on. They take a position each, which sequences are extended by where they lack it: truncate them afterwards.
    */

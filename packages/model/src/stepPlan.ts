@@ -28,6 +28,8 @@ export interface PlannedStep {
   readonly masks: (Uint32Array<ArrayBuffer> | undefined)[];
   /** or the token that is known to follow. */
   readonly given: (number | undefined)[];
+  /** Of a draft: the rows of the step before that these go on from. */
+  readonly sources: number[];
 }
 
 export interface StepPlannerParts {
@@ -62,6 +64,7 @@ export class StepPlanner {
       chosenPlaces: [],
       masks: [],
       given: [],
+      sources: [],
     };
     if (chain && output !== "sample") throw new ModelError("bad-batch", `Cannot chain a step with output '${output}', expected 'sample'`);
     const seen = new Set<number>();
@@ -69,8 +72,8 @@ export class StepPlanner {
       const { sequence } = entry;
       if (seen.has(sequence)) throw new ModelError("bad-batch", `Cannot run a batch: sequence ${sequence} is in it twice`);
       seen.add(sequence);
-      const start = at ? at.positions[at.sequences.indexOf(sequence)] : lengthOf(sequence);
-      if (start === undefined) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
+      const source = at ? sourceRow(entry, at) : 0;
+      const start = at ? (at.positions[source] ?? 0) : lengthOf(sequence);
       const drafting = chain && at ? this.#chainedIds(entry, at) : undefined;
       const ids = drafting ?? this.#checkedIds(entry);
       // Where a prompt ends is known.
@@ -91,6 +94,7 @@ export class StepPlanner {
       plan.given.push(...given, ...chosen.map(() => undefined));
       for (const [index, id] of ids.entries()) {
         plan.tokens.push(id);
+        if (at) plan.sources.push(source + index);
         plan.positions.push(start + index);
         plan.places.push(placeOf(index));
         plan.sequences.push(sequence);
@@ -120,17 +124,21 @@ export class StepPlanner {
   }
 
   /** After each row that its sequence had in the step before: the tokens that are known to follow, then those that were chosen. */
-  #chainedIds({ sequence, tokens, verify = 0, quiet = false }: BatchEntry, at: PlannedStep): readonly number[] {
+  #chainedIds({ sequence, tokens, verify = 0, quiet = false, draftFrom = 0 }: BatchEntry, at: PlannedStep): readonly number[] {
     const outputs = at.chosenRows.flatMap((row, output) =>
       at.sequences[row] === sequence && at.given[output] === undefined ? [output] : [],
     );
-    const rows = at.sequences.filter((slot) => slot === sequence).length;
+    const rows = at.sequences.filter((slot) => slot === sequence).length - draftFrom;
     const known = tokens === "sampled" ? [] : tokens;
     checkIds(known, this.#parts.vocab);
-    if (outputs.length !== (quiet ? 0 : verify + 1) || known.length + outputs.length !== rows || (verify > 0 && known.length > 0))
+    if (
+      outputs.length !== (quiet ? 0 : verify + 1) ||
+      known.length + outputs.length !== rows ||
+      (verify > 0 && known.length + draftFrom > 0)
+    )
       throw new ModelError(
         "bad-batch",
-        `Cannot draft after a chained step: ${known.length} tokens are named and ${verify} drafts were verified of sequence ${sequence}, which had ${rows} rows and ${outputs.length} choices`,
+        `Cannot draft after a chained step: ${known.length} tokens are named and ${verify} drafts were verified of sequence ${sequence}, which had ${rows} rows from ${draftFrom} on and ${outputs.length} choices`,
       );
     return [...known, ...outputs.map(tokenFromRing)];
   }
@@ -148,6 +156,18 @@ export class StepPlanner {
     checkIds(followedBy, this.#parts.vocab);
     return followedBy;
   }
+}
+
+/** The row of the step before that a draft's entry begins with. */
+function sourceRow({ sequence, draftFrom = 0 }: BatchEntry, { sequences }: PlannedStep): number {
+  const first = sequences.indexOf(sequence);
+  if (first < 0) throw new ModelError("bad-batch", `Cannot draft: sequence ${sequence} was not in the step before`);
+  if (!Number.isInteger(draftFrom) || draftFrom < 0 || sequences[first + draftFrom] !== sequence)
+    throw new ModelError(
+      "bad-batch",
+      `Cannot draft from row ${draftFrom} of sequence ${sequence} on, expected one of the rows that it had`,
+    );
+  return first + draftFrom;
 }
 
 function checkIds(ids: readonly number[], vocab: number): void {

@@ -31,7 +31,7 @@ export function batchBody({ entries, output, capture, drafts, logprobs, chain }:
 
 export function batchOf({ entries, output, capture, drafts, logprobs, chain }: z.infer<typeof schemas.batch>): Batch {
   return {
-    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, followedBy, draftAfter }) => ({
+    entries: entries.map(({ sequence, tokens, hidden, quiet, verify, masks, followedBy, draftAfter, draftFrom }) => ({
       sequence: sequence as SequenceSlot,
       tokens,
       ...(hidden && { hidden: expectTensor("hidden", hidden, "f32", [-1, -1]) }),
@@ -40,6 +40,7 @@ export function batchOf({ entries, output, capture, drafts, logprobs, chain }: z
       ...(masks && { masks: masksOf(masks) }),
       ...(followedBy && { followedBy }),
       ...(draftAfter !== undefined && { draftAfter }),
+      ...(draftFrom !== undefined && { draftFrom }),
     })),
     output,
     ...(capture && {

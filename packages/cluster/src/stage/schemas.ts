@@ -30,6 +30,7 @@ export const batchEntry = z.strictObject({
   masks: tensor.optional(),
   followedBy: z.array(index).max(MAX_STEP_TOKENS).optional(),
   draftAfter: z.int().optional(),
+  draftFrom: z.int().min(0).max(MAX_STEP_TOKENS).optional(),
 });
 
 export const batch = z.strictObject({

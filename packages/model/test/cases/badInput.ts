@@ -67,6 +67,11 @@ const REFUSALS: readonly Refusal[] = [
     ask: (on, a) => on.draft({ entries: [{ sequence: a, tokens: ids(61) }], output: "sample" }),
   },
   {
+    what: "a draft from behind the rows that the step before had",
+    code: "bad-batch",
+    ask: (on, a) => on.draft({ entries: [{ sequence: a, tokens: [5], draftFrom: 60 }], output: "sample" }),
+  },
+  {
     what: "more drafts in a row than there may be",
     code: "bad-batch",
     ask: (on, a) => on.draft({ entries: [{ sequence: a, tokens: ids(60) }], output: "sample", drafts: 4 }),

@@ -239,5 +239,39 @@ export function drafting(models: Models): readonly GpuTest[] {
       check(once === twice, `${twice}, expected ${once}`);
     },
   };
-  return [...greedy, chained, drawn, gaps, reseen];
+  const later: GpuTest = {
+    name: "rows from the middle of a step are drafted after as if the step had begun there, whichever sequences had rows before them",
+    run: async () => {
+      const on = await models.micro("ragged-v3-fp8", "w8a32");
+      const ids = Array.from({ length: 71 }, (_, index) => (index * 37) % on.config.vocabSize);
+      // A block of positions, that the module sees neither way.
+      const draftFrom = 64;
+      const drafts = (together: boolean, chain: boolean): Promise<string> =>
+        withSequence(on, (other) =>
+          withSequence(on, async (sequence) => {
+            if (!together) await on.forward({ entries: [{ sequence, tokens: ids.slice(0, draftFrom), quiet: true }], output: "sample" });
+            const tokens = together ? ids : ids.slice(draftFrom);
+            const { step } = await on.forward({
+              entries: [
+                { sequence: other, tokens: ids.slice(3, 6) },
+                { sequence, tokens },
+              ],
+              output: "sample",
+              chain,
+            });
+            const chosen = (await on.sampled(step, 1)).flat()[1] ?? 0;
+            const known = [...ids.slice(draftFrom + 1), ...(chain ? [] : [chosen])];
+            const from = together ? { draftFrom } : {};
+            const made = await on.draft({ entries: [{ sequence, tokens: known, ...from }], output: "sample", drafts: 3, chain });
+            return JSON.stringify([chosen, await on.drafted(made.step, 3)]);
+          }),
+        );
+      const apart = await drafts(false, false);
+      for (const chain of [false, true]) {
+        const together = await drafts(true, chain);
+        check(together === apart, `${together}, expected ${apart}`);
+      }
+    },
+  };
+  return [...greedy, chained, drawn, gaps, reseen, later];
 }
