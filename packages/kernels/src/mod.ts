@@ -13,7 +13,7 @@ export {
   tokenFromRing,
 } from "./batch.ts";
 export { type SettleDraftsSpec, settleDrafts, settledBytes } from "./settle/kernel.ts";
-export { type AttendedRows, type MlaAttendSpec, attendsTogether, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
+export { type AttendedRows, type MlaAttendSpec, attendsInHalves, attendsTogether, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
 export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";
 export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";

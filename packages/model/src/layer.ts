@@ -8,6 +8,7 @@
 import { softmaxScale } from "@shoal/checkpoint";
 import {
   type RouterSpec,
+  attendsInHalves,
   attendsTogether,
   exactAttention,
   exactExpertsDown,
@@ -81,22 +82,41 @@ function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: K
 
   const { attention } = activations;
   const write = { shape, step, cache, ...latent, tokens };
-  if (!recordTogether(recorder, weights.kvB, write, query)) {
+  const written = attendedHalves(recorder, weights);
+  const together = recordTogether(recorder, weights.kvB, write, query, written);
+  if (!together) {
     recorder.add(kvWrite(gpu, { ...write, exact: recorder.exact, label: "KV write" }));
     recordAttend(recorder, weights.kvB, cache, query);
   }
 
   if (recorder.quantizes(weights.output.format))
     recorder.quantize(attention, config.nHeads * config.vHeadDim, tokens, "attention output quantize");
-  recorder.linear(weights.output, attention, residual, { residual: true, label: "attention output" });
+  recorder.linear(weights.output, attention, residual, {
+    residual: true,
+    label: "attention output",
+    written: together ? written : undefined,
+  });
+}
+
+/** Where attention in one dispatch can write its values as the output projection wants them. */
+function attendedHalves(recorder: Recorder, { kvB, output }: AttentionWeights): HalvesRows | undefined {
+  const buffer = recorder.activations.halves;
+  const layout = recorder.wants(output);
+  return buffer && layout && attendsInHalves(recorder.gpu, kvB, layout) ? { buffer, layout } : undefined;
 }
 
 /** From the queries to the heads' values in one dispatch, cache write included. @returns whether the step and the device are fit for it */
-function recordTogether(recorder: Recorder, kvB: WeightMatrix, write: KvWriteSpec, query: Matrix2D): boolean {
+function recordTogether(
+  recorder: Recorder,
+  kvB: WeightMatrix,
+  write: KvWriteSpec,
+  query: Matrix2D,
+  halves: HalvesRows | undefined,
+): boolean {
   const { gpu, config, activations, exact, short } = recorder;
   const { attention } = activations;
   const attend = { q: query.buffer, qStride: query.stride, softmaxScale: softmaxScale(config), kvB };
-  const spec = { ...write, ...attend, out: attention.buffer, outStride: attention.stride, label: "attention" };
+  const spec = { ...write, ...attend, out: attention.buffer, outStride: attention.stride, halves, label: "attention" };
   if (exact || !short || !attendsTogether(gpu, spec)) return false;
   recorder.add(mlaAttend(gpu, spec));
   return true;

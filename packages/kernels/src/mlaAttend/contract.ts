@@ -3,6 +3,7 @@
  * holds afterwards. Rows of the cache that are not the step's, and outputs past the last head and the last token, stay as they are.
  */
 import type { GpuContext } from "@shoal/gpu";
+import { type HalvesLayout, halvesBytes } from "../matrix/halves.ts";
 import { kvWriteReference } from "../kvWrite/reference.ts";
 import { type KvFormat, kvRowElements } from "../kvRow.ts";
 import type { MlaShape } from "../mla.ts";
@@ -14,6 +15,7 @@ import {
   type TestRow,
   assertClose,
   cacheElements,
+  decodeHalves,
   normals,
   padded,
   randomMatrix,
@@ -24,7 +26,7 @@ import {
 } from "../testing/mod.ts";
 import { supportedVariants } from "../variants.ts";
 import { type WeightFormat, roundUp } from "../weights.ts";
-import { mlaAttend } from "./kernel.ts";
+import { attendsInHalves, mlaAttend } from "./kernel.ts";
 import { attendVariants } from "./variants.ts";
 
 interface Case {
@@ -34,6 +36,8 @@ interface Case {
   readonly format: WeightFormat;
   readonly kvFormat: KvFormat;
   readonly blockSize: number;
+  /** Values are written as halves, where the device can. */
+  readonly halves?: boolean;
 }
 
 const CASES: readonly Case[] = [
@@ -63,6 +67,19 @@ const CASES: readonly Case[] = [
     format: "fp8",
     kvFormat: "f16",
     blockSize: 32,
+  },
+  {
+    sizes: [3, 24, 8, 128, 96],
+    rows: [
+      [1, 37],
+      [1, 38],
+      [0, 0],
+      [2, 300],
+    ],
+    format: "fp8",
+    kvFormat: "f16",
+    blockSize: 32,
+    halves: true,
   },
   {
     sizes: [5, 17, 12, 133, 96],
@@ -95,7 +112,11 @@ export const mlaAttendContract: readonly ContractCase[] = CASES.map((item, index
 
 const EPSILON = 1e-6;
 
-async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, blockSize }: Case, seed: number): Promise<void> {
+async function check(
+  gpu: GpuContext,
+  { sizes, rows: places, format, kvFormat, blockSize, halves: inHalves = false }: Case,
+  seed: number,
+): Promise<void> {
   const random = seededRandom(seed);
   const [nHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank] = sizes;
   const shape: MlaShape = { nHeads, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank };
@@ -137,10 +158,14 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
     const softmaxScale = 1 / Math.sqrt(width);
     const spec = { shape, step, cache, x: xBuffer, xStride, xOffset, gamma: gammaBuffer, epsilon: EPSILON, q: qBuffer, qStride, kvB };
     const runs = [];
+    const layout: HalvesLayout = { rows: tokens + 1, columns: outWidth, blocks: true, format: "fp8", products: 1 };
+    const halved = inHalves && attendsInHalves(gpu, kvB, layout);
     for (const { name } of variants) {
-      const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
+      const size = halved ? halvesBytes(layout) / 4 : (tokens + 1) * outStride;
+      const out = keep(gpu.upload("out", new Float32Array(size).fill(7), "activations"));
+      const halves = halved ? { buffer: out, layout } : undefined;
       // One row of workgroups more than there are tokens must write nothing.
-      const dispatches = await mlaAttend(gpu, { ...spec, out, outStride, softmaxScale, tokens: tokens + 1, variant: name });
+      const dispatches = await mlaAttend(gpu, { ...spec, out, outStride, halves, softmaxScale, tokens: tokens + 1, variant: name });
       runs.push({ name, out, dispatches });
     }
 
@@ -156,11 +181,14 @@ async function check(gpu: GpuContext, { sizes, rows: places, format, kvFormat, b
     for (const { name, out, dispatches } of runs) {
       gpu.write(cache.buffer, 0, new Uint8Array(original));
       const result = await runAndRead(gpu, dispatches, out);
+      const decoded = halved ? decodeHalves(await gpu.read(out), { layout }) : undefined;
       const held = cacheElements(await gpu.read(cache.buffer), shape, kvFormat);
       assertClose(held, expectedCache, { abs: 1e-7, rel: kvFormat === "f32" ? 2e-6 : 2 ** -11 + 2e-6 }, `cache of ${name}`);
       const at = (token: number, position: number): number => rowOf({ sequence: rows[token]?.sequence ?? 0, position });
       const attended = mlaAttentionReference(shape, absorbed, held, at, positions, softmaxScale);
       const product = mlaOutputReference(shape, attended, values, tokens);
+      if (decoded) assertClose(decoded.subarray(0, tokens * outWidth), product, { abs: 1e-6, rel: 2 ** -11 }, `halves of ${name}`);
+      if (decoded) continue;
       const expected = new Float64Array((tokens + 1) * outStride).fill(7);
       for (let t = 0; t < tokens; t++) expected.set(product.subarray(t * outWidth, (t + 1) * outWidth), t * outStride);
       assertClose(result, expected, { abs: 1e-6, rel: 5e-6 }, `out of ${name}`);

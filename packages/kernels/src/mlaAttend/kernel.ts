@@ -3,7 +3,8 @@ import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { KvWriteSpec } from "../kvWrite/kernel.ts";
 import { headConstants, kvCacheConstants, wholeKvB } from "../mla.ts";
 import type { MlaOutputSpec } from "../mlaOutput/kernel.ts";
-import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
+import { type HalvesLayout, type HalvesRows, halvesConstants } from "../matrix/halves.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightMatrix, formatConstants } from "../weights.ts";
 import { ATTEND_OWN_ROWS, ATTEND_POSITIONS, attendConstants, attendVariant } from "./variants.ts";
 
 export interface MlaAttendSpec extends Omit<KvWriteSpec, "exact">, Pick<MlaOutputSpec, "kvB" | "out" | "outStride"> {
@@ -11,6 +12,8 @@ export interface MlaAttendSpec extends Omit<KvWriteSpec, "exact">, Pick<MlaOutpu
   readonly q: GPUBuffer;
   readonly qStride: number;
   readonly softmaxScale: number;
+  /** Where values are written as halves, in place of `out`, if `attendsInHalves`. */
+  readonly halves?: HalvesRows | undefined;
   /** By name, of attendVariants(). */
   readonly variant?: string;
 }
@@ -37,6 +40,15 @@ export function attendsTogether(gpu: GpuContext, { shape, cache, kvB, tokens, va
 }
 
 /**
+ * Whether values can be written in such a layout: for strips that read one f16 number of each. Their powers of two go by what they cannot exceed, some 2^12 times what they are, for which f16 has room, but
+ * not for a second number.
+ */
+export function attendsInHalves({ dialect }: GpuContext, { format }: WeightMatrix, layout: HalvesLayout): boolean {
+  const { blocks = false, columns, products } = layout;
+  return dialect.f16 && format === "fp8" && layout.format === "fp8" && blocks && products === 1 && columns % SCALE_BLOCK === 0;
+}
+
+/**
  * The dispatch, for steps that `isShortContext` holds for, where `attendsTogether`.
  * @throws RangeError if kvB has another shape, or several parts, or the device does better with several, or a variant is asked for that it cannot run
  */
@@ -55,12 +67,15 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
     kvB,
     out,
     outStride,
+    halves,
     tokens,
     label = "mlaAttend",
   } = spec;
   const key = { shape, kvFormat: cache.format, format: kvB.format, tokens };
   const { teams } = attendVariant(gpu, key, spec.variant);
   if (teams === undefined) throw new RangeError("Cannot attend in one dispatch: this device does better with several");
+  if (halves && (halves.layout.rows !== tokens || !attendsInHalves(gpu, kvB, halves.layout)))
+    throw new RangeError(`Cannot write ${tokens} tokens' values as ${JSON.stringify(halves.layout)}`);
   const part = wholeKvB(kvB, shape);
   const kernel = await gpu.kernel(
     "mla/attend.wgsl",
@@ -76,6 +91,11 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
       EPSILON: { f32: epsilon },
       Q_STRIDE: qStride,
       OUT_STRIDE: outStride,
+      HALVES: halves !== undefined,
+      ...(halves && {
+        ...halvesConstants(halves.layout),
+        SCALES: Math.ceil(kvB.rows / SCALE_BLOCK) * Math.ceil(kvB.cols / SCALE_BLOCK),
+      }),
       SCALE: { f32: spec.softmaxScale },
     },
     label,
@@ -89,7 +109,7 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
     gamma,
     weights: part.buffer,
     cache: cache.buffer,
-    out,
+    out: halves?.buffer ?? out,
     ...(kvB.scales && { scales: kvB.scales }),
   };
   const weights = kvB.rows * kvB.stride;
