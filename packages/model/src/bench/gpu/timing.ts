@@ -27,12 +27,15 @@ export async function warmClocks(gpu: GpuContext, commands: readonly Command[], 
 
 export interface TimingOptions {
   readonly samples: number;
-  /** Least milliseconds of a sample. */
+  /** About as many of a sample's longer wait. */
   readonly submitMs: number;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Milliseconds of one run, each sample: many runs one after the other, less what an empty submit takes. */
+/**
+ * Milliseconds of one run, each sample: what many runs, one after the other, take more than a quarter of them. So nothing counts that a wait takes by itself, be it to begin, or until
+ * somebody looks again whether it is over.
+ */
 export async function timeCommands(
   gpu: GpuContext,
   commands: readonly Command[],
@@ -53,8 +56,12 @@ export async function timeCommands(
   const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(submitMs / first)));
   await warmClocks(gpu, commands, signal);
   if (repeats > 1) await once(repeats);
+  const some = repeats >> 2;
   const times: number[] = [];
-  for (let i = 0; i < samples; i++) times.push(Math.max(((await once(repeats)) - empty) / repeats, 1e-6));
+  for (let i = 0; i < samples; i++) {
+    const less = some === 0 ? empty : await once(some);
+    times.push(Math.max(((await once(repeats)) - less) / (repeats - some), 1e-6));
+  }
   return times;
 }
 
