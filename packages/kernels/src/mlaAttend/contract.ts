@@ -94,6 +94,19 @@ const CASES: readonly Case[] = [
     blockSize: 7,
   },
   {
+    sizes: [3, 16, 8, 24, 64],
+    rows: [
+      [0, 0],
+      [1, 70],
+      [1, 71],
+      [2, 5],
+      [3, 0],
+    ],
+    format: "bf16",
+    kvFormat: "f16",
+    blockSize: 8,
+  },
+  {
     sizes: [2, 65, 16, 9, 256],
     rows: [
       [0, 17],

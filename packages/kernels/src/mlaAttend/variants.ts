@@ -74,7 +74,7 @@ const AT_ONCE = 144;
 export function attendVariants(gpu: GpuContext, key: AttendShape): readonly AttendVariant[] {
   const workgroups = key.shape.nHeads * key.tokens;
   const shared = workgroups <= AT_ONCE ? 1 : workgroups <= 2 * AT_ONCE ? 2 : 4;
-  const wide = ([1, 2, 4] as const).map((tokens) => together(512, tokens, key));
+  const wide = ([1, 2, 4] as const).filter((tokens) => tokens < 2 * key.tokens).map((tokens) => together(512, tokens, key));
   const rank = ({ teams }: AttendVariant): number => Math.abs(Math.log2((teams?.tokens ?? 1) / shared));
   const all = [...wide.toSorted((a, b) => rank(a) - rank(b)), together(256, 1, key)];
   return gpu.adapter.isSoftware ? [APART, ...all] : [...all, APART];
