@@ -455,13 +455,15 @@ export class Engine implements InferenceEngine {
   /** A grammar begins to hold after the last token that is known: what was computed beyond it was free, and is computed again. */
   async #cutAhead({ request, placement }: Placed): Promise<void> {
     const length = request.knownLength - 1;
+    // Nobody asked for the masks after drafts that were made while it was free, and they would be waited for.
+    placement.drafts = undefined;
     if (placement.length <= length) return;
     await this.#stage.truncate(placement.slot, length);
     // Penalties count what was chosen.
     const { sampling, promptIds } = request.request;
     await this.#stage.setSampling(placement.slot, sampling, { promptIds, generatedIds: request.generated });
     // Tokens that are still on their way belong to the old place.
-    const cut = { ...placement, length, chosen: request.generated.length, drafts: undefined };
+    const cut = { ...placement, length, chosen: request.generated.length };
     this.#running = this.#running.map((placed) => (placed.request === request ? { request, placement: cut } : placed));
     request.placement = cut;
   }

@@ -245,6 +245,21 @@ describe("Engine, of requests with a constraint", () => {
       { drafts: { least: 1 } },
     ));
 
+  it("goes on where a grammar begins with the first token, and drafts after that were made without it", () =>
+    withEngine(
+      { mistaken: () => false, maxOutputs: 8, chains: true },
+      async (engine) => {
+        // The second waits for the prompt that it shares: when it is given its place, the first has drafts and its first token is not known.
+        const wishes = [
+          request(range(1, 9), { constraint: constraint(6, 1) }),
+          request([...range(1, 8), 40], { constraint: constraint(7) }),
+        ];
+        const answers = await Promise.all(wishes.map((wish) => collect(engine.submit(wish))));
+        expect(answers).toEqual(wishes.map((wish) => expected(wish, 64)));
+      },
+      { drafts: { least: 1 } },
+    ));
+
   it("refuses a grammar that cannot be followed, at once or when it turns out, and gives its blocks back", () =>
     withEngine({}, async (engine) => {
       expect(() => engine.submit(request(range(1, 3), { constraint: constraint(13) }))).toThrow("it is 13");
