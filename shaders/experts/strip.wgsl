@@ -70,17 +70,14 @@ fn write_result(m: u32, n: u32, value: f32) {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let tile_count = tiles[0].x;
-  if (group.y >= tile_count) {
+  if (group.y >= tiles[0].x) {
     return;
   }
-  // The last tiles first: experts that all tokens take are the last ones, and full tiles had better not be what all wait for at the end.
-  let number = tile_count - 1u - group.y;
-  let tile_entry = tiles[1u + number];
+  let tile_entry = tiles[1u + group.y];
   if (!expert_bound(tile_entry.x)) {
     return;
   }
-  tile_number = number;
+  tile_number = group.y;
   expert = tile_entry.x;
   first = tile_entry.y;
   count = tile_entry.z;

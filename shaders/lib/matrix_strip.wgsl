@@ -13,9 +13,9 @@
 //
 // Precision: as lib/matrix_tile.wgsl. BF16 has a wider range than f16: its weights are multiplied by a power of two for 16 rows of 64 columns, chosen as they come, and lose what is less than 2^-31 of the
 // largest of them, or 2^-60 of the largest before. With GATE_UP fragments are 16 rows of gate, the same of up, and so on, and results are silu(gate) * up: 8 FRAGMENTS of them.
-// Constants: FRAGMENTS; STORED, 2 or less of them, GROUPS of which make FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of columns in turn; PIECES of a block (128 columns of fp8, 64 of bf16), STEPS = 4 or, of fp8, 8 chunks of 16 columns each; PRODUCTS = 1 | 2;
-// LOADS, vectors that a lane has of a fragment's piece: STEPS / 2 of fp8, STEPS of bf16; X_FRAGMENTS = STEPS PRODUCTS TOKEN_FRAGMENTS; CHUNKS; RAGGED_STRIP, they are no multiple of STEPS PIECES STRIP_SUBGROUPS; WEIGHT_FORMAT; GATE_UP; those of lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS = 32 STRIP_SUBGROUPS in one dimension.
-// Workgroup memory: STRIP_SUBGROUPS times 2304, or 2560 bytes for two fragments; 4352 with STEPS = 8.
+// Constants: FRAGMENTS; STORED, 2 or less of them, GROUPS of which make FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of columns in turn; PIECES of a block (128 columns of fp8, 64 of bf16), STEPS = 4 chunks of 16 columns each; PRODUCTS = 1 | 2;
+// LOADS, vectors that a lane has of a fragment's piece: 2 of fp8, 4 of bf16; X_FRAGMENTS = STEPS PRODUCTS TOKEN_FRAGMENTS; CHUNKS; RAGGED_STRIP, they are no multiple of STEPS PIECES STRIP_SUBGROUPS; WEIGHT_FORMAT; GATE_UP; those of lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS = 32 STRIP_SUBGROUPS in one dimension.
+// Workgroup memory: STRIP_SUBGROUPS times 2304, or 2560 bytes for two fragments.
 #include "lib/silu.wgsl"
 #include "lib/matrix_halves.wgsl"
 #include "lib/unit.wgsl"
@@ -61,19 +61,9 @@ fn odd_codes(word: u32) -> u32 {
   return (word & 0x80008000u) | ((word & 0x7f007f00u) >> 1u);
 }
 
-fn halves_of(words: vec2<u32>) -> vec4<u32> {
-  return vec4<u32>(even_codes(words.x), odd_codes(words.x), even_codes(words.y), odd_codes(words.y));
-}
-
-// Where eight lanes have a row, half of them, the far ones, write their halves the other way round, lest two write to the same banks.
-fn stage(place: u32, words: vec4<u32>, far: bool) {
-#if STEPS == 8
-  tile[place + select(0u, 1u, far)] = halves_of(select(words.xy, words.zw, far));
-  tile[place + select(1u, 0u, far)] = halves_of(select(words.zw, words.xy, far));
-#else
-  tile[place] = halves_of(words.xy);
-  tile[place + 1u] = halves_of(words.zw);
-#endif
+fn stage(place: u32, words: vec4<u32>) {
+  tile[place] = vec4<u32>(even_codes(words.x), odd_codes(words.x), even_codes(words.y), odd_codes(words.y));
+  tile[place + 1u] = vec4<u32>(even_codes(words.z), odd_codes(words.z), even_codes(words.w), odd_codes(words.w));
 }
 
 // Units must not be zero, by which sums are divided.
@@ -238,7 +228,7 @@ fn multiply_strip(local: u32, blocks: u32) {
     workgroupBarrier();
 #if WEIGHT_FORMAT == fp8
 #unroll i < LOADS
-    stage(staged + i * LOADED_ROWS * OPERAND_STRIDE, words[piece][f][i], vector >= 4u);
+    stage(staged + i * LOADED_ROWS * OPERAND_STRIDE, words[piece][f][i]);
 #endunroll
 #else
     let largest = largest_exponent(words[piece][f]);

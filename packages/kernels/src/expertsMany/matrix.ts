@@ -29,7 +29,7 @@ export function expertsMatrixVariants(gpu: GpuContext, shape: ExpertsManyShape):
   const modes = matrixModes(gpu);
   const tiles = modes.map((mode) => variant(mode, tileFor(gpu, mode, shape), shape));
   return [
-    ...(stripFormat(shape.format) ? modes.flatMap((mode) => stripsFor(mode, shape).map((each) => strip(mode, each, shape))) : []),
+    ...(stripFormat(shape.format) ? modes.flatMap((mode) => stripsFor(shape).map((each) => strip(mode, each, shape))) : []),
     ...tiles,
   ];
 }
@@ -40,18 +40,13 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
   const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
   const fast = matrixModes(gpu).includes("fast") ? [] : [variant("fast", tileFor(gpu, "fast", shape), shape)];
   const strips = stripFormat(shape.format)
-    ? [
-        strip("emulated", WIDE_STRIP, shape),
-        strip("emulated", { fragments: 2, subgroups: 1, lines: true }, shape),
-        strip("emulated", { fragments: 4, subgroups: 2 }, shape),
-      ]
+    ? [strip("emulated", { fragments: 2, subgroups: 1, lines: true }, shape), strip("emulated", { fragments: 4, subgroups: 2 }, shape)]
     : [];
   return [...fast, ...(slim ? [variant("emulated", slim, shape)] : []), ...strips];
 }
 
 type ExpertsStrip = Omit<MatrixStrip, "inputs">;
 
-const WIDE_STRIP: ExpertsStrip = { fragments: 2, subgroups: 1, lines: true, columns: 128 };
 const GATE_UP_STRIPS: readonly ExpertsStrip[] = [
   { fragments: 2, subgroups: 2, lines: true },
   { fragments: 4, subgroups: 1 },
@@ -63,21 +58,16 @@ const DOWN_STRIPS: readonly ExpertsStrip[] = [
   { fragments: 2, subgroups: 4 },
 ];
 
-/** The one first that was fastest on an H100, at 32 tokens of DeepSeek-V2-Lite's experts; pairs of f16 numbers leave too few registers to a wide one. */
-function stripsFor(mode: MatrixMode, { gateUp }: ExpertsManyShape): readonly ExpertsStrip[] {
-  if (!gateUp) return [...DOWN_STRIPS, WIDE_STRIP];
-  return mode === "fast" ? [WIDE_STRIP, ...GATE_UP_STRIPS] : [...GATE_UP_STRIPS, WIDE_STRIP];
+/** The one first that was fastest on an H100, at 32 tokens of DeepSeek-V2-Lite's experts. */
+function stripsFor({ gateUp }: ExpertsManyShape): readonly ExpertsStrip[] {
+  return gateUp ? GATE_UP_STRIPS : DOWN_STRIPS;
 }
 
 /** So many rows of weights, with gate-up half of them gate's; the columns in so many parts. */
-function strip(
-  mode: MatrixMode,
-  { fragments, subgroups, lines = false, columns = 64 }: ExpertsStrip,
-  { gateUp }: ExpertsManyShape,
-): ExpertsManyVariant {
-  const shape: MatrixStrip = { fragments, inputs: 1, subgroups, lines, columns };
+function strip(mode: MatrixMode, { fragments, subgroups, lines = false }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
+  const shape: MatrixStrip = { fragments, inputs: 1, subgroups, lines };
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${lines ? "-lines" : ""}${columns === 128 ? "-wide" : ""}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${lines ? "-lines" : ""}`,
     shader: "experts/strip.wgsl",
     weightRows: FRAGMENT * shape.fragments,
     tileRows: [4, 8, 16],

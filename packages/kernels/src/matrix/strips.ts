@@ -13,28 +13,26 @@ export interface MatrixStrip {
   readonly subgroups: number;
   /** Both halves of a block's columns are loaded together: of FP8 whole lines of memory, for twice the registers. */
   readonly lines?: boolean;
-  /** Columns that are staged at a time: 64, or 128 of FP8 only, whose lanes then load whole lines of memory, for more workgroup memory. */
-  readonly columns?: 64 | 128;
 }
 
-/** Columns that a subgroup takes before its next turn: of BF16 64 make a line of memory, of FP8 128. */
+/** Columns that are staged at a time, and that a subgroup takes before its next turn: of BF16 64 make a line of memory, of FP8 128. */
+const STAGED_COLUMNS = 64;
 const BLOCK_COLUMNS: Partial<Readonly<Record<WeightFormat, number>>> = { fp8: 128, bf16: 64 };
 
 export function stripFormat(format: WeightFormat): boolean {
   return BLOCK_COLUMNS[format] !== undefined;
 }
 
-/** @throws RangeError for a format that there are no such strips of */
+/** @throws RangeError for a format that there are no strips of */
 export function stripConstants(
-  { fragments, inputs, subgroups, lines = false, columns = 64 }: MatrixStrip,
+  { fragments, inputs, subgroups, lines = false }: MatrixStrip,
   mode: MatrixMode,
   { format, stride }: { readonly format: WeightFormat; readonly stride: number },
 ): ShaderConstants {
   const blockColumns = BLOCK_COLUMNS[format];
-  if (blockColumns === undefined || columns > blockColumns)
-    throw new RangeError(`Cannot multiply strips of ${format}, ${columns} columns at a time, expected fp8 or 64 columns of bf16`);
+  if (blockColumns === undefined) throw new RangeError(`Cannot multiply strips of ${format}, expected fp8 or bf16`);
   const products = matrixProducts(mode);
-  const steps = columns / CHUNK;
+  const steps = STAGED_COLUMNS / CHUNK;
   return {
     SUBGROUP_MATRIX: mode === "emulated" ? "emulated" : "hardware",
     STORED_OPERANDS: true,
@@ -47,7 +45,7 @@ export function stripConstants(
     // What a maximum over a subgroup takes where there are none.
     ...(mode === "emulated" && format === "bf16" && { EMULATED_SUBGROUPS: subgroups }),
     STEPS: steps,
-    PIECES: blockColumns / columns,
+    PIECES: blockColumns / STAGED_COLUMNS,
     PRODUCTS: products,
     LOADS: (steps * FORMAT_BYTES[format]) / 2,
     X_FRAGMENTS: steps * products * inputs,
@@ -55,11 +53,9 @@ export function stripConstants(
   };
 }
 
-export function supportsStrip(gpu: GpuContext, { fragments, subgroups, columns }: MatrixStrip, mode: MatrixMode): boolean {
+export function supportsStrip(gpu: GpuContext, { fragments, subgroups }: MatrixStrip, mode: MatrixMode): boolean {
   const { maxComputeWorkgroupStorageSize: memory, maxComputeInvocationsPerWorkgroup: invocations } = gpu.limits;
-  const staged = columns === 128 ? 4352 : 2304;
-  const sums = Math.min(2, fragments) * 1280;
   // The rest: what the engine adds.
-  const fits = subgroups * Math.max(staged, sums) + 64 <= memory && 32 * subgroups <= invocations;
+  const fits = subgroups * (fragments === 1 ? 2304 : 2560) + 64 <= memory && 32 * subgroups <= invocations;
   return fits && (mode === "emulated" || gpu.dialect.subgroupMatrix !== undefined);
 }
