@@ -203,6 +203,8 @@ export class Recorder {
     const sums = this.#sums;
     const takes = !make && x.buffer === this.activations.residual.buffer && tokens === this.tokens;
     const add = takes ? sums : undefined;
+    // By the kernel that can add, whether there is anything to add or not: it sums squares in an order of its own, and a row must not depend on where a stage begins.
+    const plainNorm = !add && (this.few || this.exact || !takes);
     if (add) this.#sums = undefined;
     else this.#settle();
     this.#entries.push({
@@ -210,7 +212,7 @@ export class Recorder {
         const { plain, halves } = forms;
         const spec = { ...rest, x: x.buffer, xStride: x.stride, cols, tokens };
         if (make) return make({ ...spec, y: plain, halves });
-        if (plain && !halves && !add) return rmsNorm(this.gpu, { ...spec, y: plain.buffer, yStride: plain.stride, exact: this.exact });
+        if (plain && !halves && plainNorm) return rmsNorm(this.gpu, { ...spec, y: plain.buffer, yStride: plain.stride, exact: this.exact });
         return normOperands(this.gpu, { ...spec, add, y: plain, halves });
       },
     });
