@@ -5,6 +5,7 @@ import { cacheBytes, attentionCase } from "./attention.ts";
 import type { TuningCase } from "./case.ts";
 import { sampleCase } from "./choice.ts";
 import { expertsCase } from "./experts.ts";
+import { gateCase } from "./gate.ts";
 import { absorbCase, outputCase } from "./latents.ts";
 import { productCase } from "./products.ts";
 import type { TuningShapes } from "./shapes.ts";
@@ -15,13 +16,14 @@ const BATCH_TOKENS = 64;
 const SHORT_CONTEXT = 250;
 
 export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly TuningCase[] {
-  const { name, products, prefillProducts, experts, mla, contexts, vocab } = shapes;
+  const { name, products, prefillProducts, experts, gate, mla, contexts, vocab } = shapes;
   const { fewTokens, manyTokens, prefillTokens, batchTiles, prefillTiles } = shapes;
   const largest = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
   const both = ["gateUp", "down"] as const;
   const cases: TuningCase[] = [];
   for (const tokens of fewTokens) for (const product of products) cases.push(productCase("matvec", name, product, tokens));
   for (const tokens of fewTokens) for (const which of both) cases.push(expertsCase(which, name, experts, tokens));
+  cases.push(gateCase(name, gate));
   for (const tokens of manyTokens) for (const product of prefillProducts) cases.push(productCase("matmul", name, product, tokens));
   for (const tokens of new Set([...manyTokens.filter((count) => count <= BATCH_TOKENS), prefillTokens]))
     for (const tileRows of tokens <= BATCH_TOKENS ? batchTiles : prefillTiles)

@@ -58,7 +58,8 @@ export function zeroBatch(tokens: number) {
   return { tokens: zeros, positions: zeros, sequences: zeros, outputRows: [] };
 }
 
-function copied(gpu: GpuContext, keep: Keep, matrix: WeightMatrix): WeightMatrix {
+/** The same weights in buffers of their own. */
+export function copied(gpu: GpuContext, keep: Keep, matrix: WeightMatrix): WeightMatrix {
   const parts = matrix.parts.map((part) => {
     const { size } = part.buffer;
     const buffer = keep(gpu.buffer({ label: "bench weights", size, kind: "weights" }));

@@ -1,5 +1,6 @@
 /** The shapes that variants are measured at: those of published models, since the keys of tuning tables name classes of them. */
 import type { MlaShape } from "../mla.ts";
+import type { RouterSpec } from "../router/kernel.ts";
 import type { WeightFormat } from "../weights.ts";
 
 export type TuningSize = "small" | "full";
@@ -10,6 +11,13 @@ export interface TuningProduct {
   /** A multiple of 16. */
   readonly cols: number;
   readonly format: WeightFormat;
+}
+
+export interface TuningGate {
+  readonly spec: RouterSpec;
+  readonly hidden: number;
+  /** The experts read the normed input, written out. */
+  readonly written: boolean;
 }
 
 export interface TuningShapes {
@@ -26,6 +34,7 @@ export interface TuningShapes {
     /** Experts that a token takes. */
     readonly slots: number;
   };
+  readonly gate: TuningGate;
   readonly mla: MlaShape;
   /** Positions that one decoded token attends to. */
   readonly contexts: readonly number[];
@@ -54,6 +63,29 @@ const V3_PRODUCTS = [
   product("gate", 256, 7168, "bf16"),
 ];
 
+const V3_ROUTER: RouterSpec = {
+  nRoutedExperts: 256,
+  nActivatedExperts: 8,
+  nExpertGroups: 8,
+  topkGroup: 4,
+  scoreFunc: "sigmoid",
+  groupScore: "top2sum",
+  normTopkProb: true,
+  routedScalingFactor: 2.5,
+  sharedSlots: 1,
+};
+const LITE_ROUTER: RouterSpec = {
+  nRoutedExperts: 64,
+  nActivatedExperts: 6,
+  nExpertGroups: 1,
+  topkGroup: 1,
+  scoreFunc: "softmax",
+  groupScore: "max",
+  normTopkProb: false,
+  routedScalingFactor: 1,
+  sharedSlots: 2,
+};
+
 /** 671B. */
 const V3: TuningShapes = {
   name: "DeepSeek-V3",
@@ -61,6 +93,7 @@ const V3: TuningShapes = {
   products: [...V3_PRODUCTS, product("head", 129_280, 7168, "bf16")],
   prefillProducts: V3_PRODUCTS,
   experts: { hidden: 7168, width: 2048, count: 32, slots: 9 },
+  gate: { spec: V3_ROUTER, hidden: 7168, written: true },
   mla: { nHeads: 128, qkNopeHeadDim: 128, qkRopeHeadDim: 64, vHeadDim: 128, kvLoraRank: 512 },
   contexts: [1024, 32_768],
   fewTokens: [1, 2, 4],
@@ -79,6 +112,7 @@ const LITE: TuningShapes = {
   products: [...LITE_PRODUCTS, product("head", 102_400, 2048, "bf16")],
   prefillProducts: LITE_PRODUCTS,
   experts: { hidden: 2048, width: 1408, count: 64, slots: 8 },
+  gate: { spec: LITE_ROUTER, hidden: 2048, written: false },
   mla: { nHeads: 16, qkNopeHeadDim: 128, qkRopeHeadDim: 64, vHeadDim: 128, kvLoraRank: 512 },
   contexts: [1024],
   fewTokens: [1, 2, 4],
@@ -97,6 +131,7 @@ const SMALL: TuningShapes = {
   products: SMALL_PRODUCTS,
   prefillProducts: SMALL_PRODUCTS.slice(0, 1),
   experts: { hidden: 256, width: 128, count: 8, slots: 3 },
+  gate: { spec: { ...V3_ROUTER, nRoutedExperts: 16, nActivatedExperts: 2, nExpertGroups: 4, topkGroup: 2 }, hidden: 256, written: true },
   mla: { nHeads: 8, qkNopeHeadDim: 32, qkRopeHeadDim: 16, vHeadDim: 32, kvLoraRank: 64 },
   contexts: [256],
   fewTokens: [1],
