@@ -60,6 +60,35 @@ describe.each(["relay", "push"] as const)("a peer that leaves, on a path that %s
     await stage.destroy();
   });
 
+  test("hands over before the answer ends, also where tokens come faster than rows travel", async () => {
+    const peers = four();
+    const { stage, clock, faults } = await fleet(peers);
+    const exportKv = peers[0].stage.exportKv.bind(peers[0].stage);
+    const tokens: number[] = [];
+    peers[0].stage.exportKv = async (sequence, range) => {
+      const rows = await exportKv(sequence, range);
+      // Two tokens at least, unless the conversations stand still.
+      const until = tokens.length + 2;
+      for (let turn = 0; turn < 100 && tokens.length < until; turn++) await turns(1);
+      return rows;
+    };
+    const handedOverBefore: number[] = [];
+    const ids = await answer(stage, PROMPT, 60, async (token) => {
+      tokens.push(token);
+      if (token === 9) {
+        peers[0].leave();
+        await clock.advance(300);
+      }
+      await turns(2);
+      if (stage.handedOver === 1) handedOverBefore.push(token);
+    });
+    expect(ids).toEqual(await solo(PROMPT, 60));
+    expect(faults).toEqual([]);
+    expect(handedOverBefore[0]).toBeLessThan(30);
+    expect(peers[0].stage.rows + peers[1].stage.rows).toBe(PROMPT.length + 60);
+    await stage.destroy();
+  });
+
   test("hands over eight conversations, with what is cut off, opened and closed meanwhile", async () => {
     const prompts = Array.from({ length: 8 }, (_, n) =>
       Array.from({ length: 5 + 9 * n }, (_, index) => (index * 7 + n * 13) % FAKE.vocabSize),

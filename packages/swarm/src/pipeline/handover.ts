@@ -145,7 +145,11 @@ class KvMove {
     this.#check = check;
   }
 
-  /** What has come since it was called last. @returns rows @throws HopFault; ModelError where the two do not fit together */
+  /**
+   * What has come since it was called last, up to this call: where tokens come faster than rows travel, whoever goes after those too never catches up.
+   * @returns rows
+   * @throws HopFault; ModelError where the two do not fit together
+   */
   async bring(sequences: ReadonlyMap<SequenceSlot, SequenceHistory>): Promise<number> {
     let rows = 0;
     for (const [sequence, history] of sequences) {
@@ -168,10 +172,11 @@ class KvMove {
     const isCut = kept < moved.rows;
     [moved.rows, moved.mark.length] = [kept, Number.POSITIVE_INFINITY];
     if (isCut && moved.slot !== undefined) await to.call(to.stage.truncate(moved.slot, kept));
+    const until = history.length(from.begin);
     for (;;) {
       this.#check();
       const onFrom = from.slots.get(sequence);
-      const rows = Math.min(this.#pieceRows, history.length(from.begin) - moved.rows);
+      const rows = Math.min(this.#pieceRows, Math.min(until, history.length(from.begin)) - moved.rows);
       if (onFrom === undefined || rows <= 0) return moved.rows - kept;
       const given = await from.call(from.stage.exportKv(onFrom, { first: moved.rows, count: rows }));
       moved.slot = await to.call(to.stage.importKv(this.#checked(given, rows), moved.slot));
