@@ -6,6 +6,7 @@
 // Dispatch: (ceil(VALUE / (ROWS * WORKGROUP)), HEADS, ceil(tokens / TOKENS)) workgroups of WORKGROUP; an invocation has ROWS rows of weights, decoded once for TOKENS tokens. Sums are f32.
 #include "lib/batch.wgsl"
 #include "lib/weights.wgsl"
+#include "lib/ranges.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
@@ -14,8 +15,6 @@
 #if WEIGHT_FORMAT == fp8
 @group(0) @binding(4) var<storage, read> scales: array<f32>;
 #endif
-
-const RECORD_VECTORS: u32 = CHUNKS * 4u + 1u;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -29,30 +28,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let first_row = head * (NOPE + VALUE) + NOPE;
   // Tokens past the last repeat it, as rows do; they are not written.
   var records: array<u32, TOKENS>;
-  // Of each token's ranges: by what their latents are multiplied. Empty ranges come last, and their latents were not written.
-  var factors: array<f32, TOKENS * SPLITS>;
-  var used: array<u32, TOKENS>;
+  var ranges: array<Ranges, TOKENS>;
   for (var t = 0u; t < TOKENS; t++) {
-    let record = (min(first + t, count - 1u) * SPLITS * HEADS + head) * RECORD_VECTORS;
-    records[t] = record;
-    var largest = -3e38;
-    var ranges = 0u;
-    for (var s = 0u; s < SPLITS; s++) {
-      let range = partial[record + s * HEADS * RECORD_VECTORS + CHUNKS * 4u];
-      largest = max(largest, range.x);
-      ranges = select(ranges, s + 1u, range.y > 0.0);
-    }
-    var total = 0.0;
-    for (var s = 0u; s < ranges; s++) {
-      let range = partial[record + s * HEADS * RECORD_VECTORS + CHUNKS * 4u];
-      let factor = exp(range.x - largest);
-      factors[t * SPLITS + s] = factor;
-      total += factor * range.y;
-    }
-    for (var s = 0u; s < ranges; s++) {
-      factors[t * SPLITS + s] /= total;
-    }
-    used[t] = ranges;
+    records[t] = (min(first + t, count - 1u) * SPLITS * HEADS + head) * RECORD_VECTORS;
+    ranges[t] = ranges_of(records[t]);
   }
   var sums = array<f32, TOKENS * ROWS>();
   for (var chunk = 0u; chunk < CHUNKS; chunk++) {
@@ -70,9 +49,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     w[r][3] *= scale;
 #endunroll
     for (var t = 0u; t < TOKENS; t++) {
-      for (var s = 0u; s < used[t]; s++) {
+      for (var s = 0u; s < ranges[t].used; s++) {
         let at = records[t] + s * HEADS * RECORD_VECTORS + chunk * 4u;
-        let factor = factors[t * SPLITS + s];
+        let factor = ranges[t].factors[s];
         let a = partial[at] * factor;
         let b = partial[at + 1u] * factor;
         let c = partial[at + 2u] * factor;

@@ -7,6 +7,7 @@
 // TOKENS tokens. BLOCK_CHUNKS = LANES / 4. Sums are f32.
 #include "lib/batch.wgsl"
 #include "lib/weights.wgsl"
+#include "lib/ranges.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> partial: array<vec4<f32>>;
@@ -15,8 +16,6 @@
 #if WEIGHT_FORMAT == fp8
 @group(0) @binding(4) var<storage, read> scales: array<f32>;
 #endif
-
-const RECORD_VECTORS: u32 = CHUNKS * 4u + 1u;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -34,30 +33,10 @@ fn main(
   let first_row = head * (NOPE + VALUE) + NOPE;
   // Tokens past the last repeat it, as rows do; they are not written.
   var records: array<u32, TOKENS>;
-  // Of each token's ranges: by what their latents are multiplied. Empty ranges come last, and their latents were not written.
-  var factors: array<f32, TOKENS * SPLITS>;
-  var used: array<u32, TOKENS>;
+  var ranges: array<Ranges, TOKENS>;
   for (var t = 0u; t < TOKENS; t++) {
-    let record = (min(first + t, count - 1u) * SPLITS * HEADS + head) * RECORD_VECTORS;
-    records[t] = record;
-    var largest = -3e38;
-    var ranges = 0u;
-    for (var s = 0u; s < SPLITS; s++) {
-      let range = partial[record + s * HEADS * RECORD_VECTORS + CHUNKS * 4u];
-      largest = max(largest, range.x);
-      ranges = select(ranges, s + 1u, range.y > 0.0);
-    }
-    var total = 0.0;
-    for (var s = 0u; s < ranges; s++) {
-      let range = partial[record + s * HEADS * RECORD_VECTORS + CHUNKS * 4u];
-      let factor = exp(range.x - largest);
-      factors[t * SPLITS + s] = factor;
-      total += factor * range.y;
-    }
-    for (var s = 0u; s < ranges; s++) {
-      factors[t * SPLITS + s] /= total;
-    }
-    used[t] = ranges;
+    records[t] = (min(first + t, count - 1u) * SPLITS * HEADS + head) * RECORD_VECTORS;
+    ranges[t] = ranges_of(records[t]);
   }
   var sums = array<f32, TOKENS * ROWS>();
   for (var block = 0u; block < CHUNKS; block += BLOCK_CHUNKS) {
@@ -66,8 +45,8 @@ fn main(
     let inside = select(0.0, 1.0, vector < CHUNKS * 4u);
     var own = array<vec4<f32>, TOKENS>();
 #unroll t < TOKENS
-    for (var s = 0u; s < used[t]; s++) {
-      own[t] += partial[records[t] + s * HEADS * RECORD_VECTORS + min(vector, CHUNKS * 4u - 1u)] * (factors[t * SPLITS + s] * inside);
+    for (var s = 0u; s < ranges[t].used; s++) {
+      own[t] += partial[records[t] + s * HEADS * RECORD_VECTORS + min(vector, CHUNKS * 4u - 1u)] * (ranges[t].factors[s] * inside);
     }
 #endunroll
 #unroll c < BLOCK_CHUNKS

@@ -14,7 +14,7 @@ const SUBMIT_COMMANDS = 32;
  * Submits `runs` of the commands in slices: the device works on the first while later ones are encoded, as on the steps of a model that decodes. In one submit it would wait for
  * all of them, and what was timed would be its own time and the CPU's together (Dawn: 7.5 us a dispatch).
  */
-export function submitRuns(gpu: GpuContext, commands: readonly Command[], runs: number): void {
+export function submitRuns(gpu: Pick<GpuContext, "submit">, commands: readonly Command[], runs: number): void {
   const most = Math.max(1, Math.floor(SUBMIT_COMMANDS / Math.max(1, commands.length)));
   const slice = Array.from({ length: Math.min(most, runs) }, () => commands).flat();
   for (let left = runs; left >= most; left -= most) gpu.submit(slice);
