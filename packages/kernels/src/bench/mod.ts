@@ -31,7 +31,7 @@ export {
   smallestDispatch,
 } from "./single.ts";
 export type { BenchSize } from "./sizes.ts";
-export { submitRuns } from "./timing.ts";
+export { repeatsFor, submitRuns } from "./timing.ts";
 
 export interface KernelBenchResult {
   readonly op: string;

@@ -22,6 +22,20 @@ export function submitRuns(gpu: Pick<GpuContext, "submit">, commands: readonly C
 }
 
 /**
+ * How many runs take at least `ms`: more and more of them are timed until they do, since what one takes by itself says little where a wait ends a few milliseconds late.
+ * @param timed milliseconds of so many runs
+ */
+export async function repeatsFor(timed: (repeats: number) => Promise<number>, { ms, most }: { ms: number; most: number }): Promise<number> {
+  let repeats = 1;
+  for (;;) {
+    const taken = await timed(repeats);
+    if (taken >= ms || repeats >= most) return repeats;
+    const wanted = Math.ceil((1.5 * ms * repeats) / Math.max(taken, 0.1));
+    repeats = Math.min(most, Math.max(repeats * 2, wanted));
+  }
+}
+
+/**
  * Milliseconds of one run of `dispatches`.
  * @param warmMs of load before, on a GPU; less does where the GPU is under load already
  */
@@ -40,13 +54,7 @@ export async function timeDispatches(
   };
   const empty = median([await once(0), await once(0), await once(0), await once(0), await once(0)]);
   await once(1);
-  let repeats = 1;
-  for (;;) {
-    const ms = (await once(repeats)) - empty;
-    if (ms >= MEASURED_MS || repeats >= MAX_REPEATS) break;
-    const wanted = Math.ceil((1.5 * MEASURED_MS * repeats) / Math.max(ms, 0.1));
-    repeats = Math.min(MAX_REPEATS, Math.max(repeats * 2, wanted));
-  }
+  const repeats = await repeatsFor(async (runs) => (await once(runs)) - empty, { ms: MEASURED_MS, most: MAX_REPEATS });
   const warm = performance.now() + (gpu.adapter.isSoftware ? 0 : warmMs);
   while (performance.now() < warm) await once(repeats);
   const samples: number[] = [];

@@ -1,12 +1,12 @@
 /** How long commands take on the device, from outside, and what each dispatch of them takes, from inside. */
 import { type Command, type DispatchTiming, type GpuContext, dispatchesOf, profileCommands } from "@shoal/gpu";
-import { submitRuns } from "@shoal/kernels/bench";
+import { repeatsFor, submitRuns } from "@shoal/kernels/bench";
 import { type KernelTimes, byLabel } from "../kernelTimes.ts";
 import { median } from "../median.ts";
 import type { TimelineSlice } from "./result.ts";
 import type { Arithmetic } from "./rows.ts";
 
-const MOST_REPEATS = 512;
+const MOST_REPEATS = 2048;
 const EMPTY_SUBMITS = 5;
 /** Of load before anything is timed on a GPU: clocks rise under load, and from idle an H100 takes a quarter of a second to run three times as fast. */
 const WARM_MS = 500;
@@ -27,7 +27,7 @@ export async function warmClocks(gpu: GpuContext, commands: readonly Command[], 
 
 export interface TimingOptions {
   readonly samples: number;
-  /** About as many of a sample's longer wait. */
+  /** At least as many of a sample's longer wait. */
   readonly submitMs: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -52,10 +52,8 @@ export async function timeCommands(
   for (let i = 0; i < EMPTY_SUBMITS; i++) empties.push(await once(0));
   const empty = median(empties);
   await once(1);
-  const first = Math.max((await once(1)) - empty, 0.01);
-  const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(submitMs / first)));
   await warmClocks(gpu, commands, signal);
-  if (repeats > 1) await once(repeats);
+  const repeats = await repeatsFor(async (runs) => (await once(runs)) - empty, { ms: submitMs, most: MOST_REPEATS });
   const some = repeats >> 2;
   const times: number[] = [];
   for (let i = 0; i < samples; i++) {
