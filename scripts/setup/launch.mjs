@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import path from "node:path";
 import { ensureReady } from "./ensure.mjs";
 import { reportText } from "./errors.mjs";
-import { root, runnerEntry } from "./paths.mjs";
+import { root, runnerEntry, runnerFlags } from "./paths.mjs";
 
 /**
  * Sets up what is missing, then runs `shoal ARGS`. Paths among ARGS are relative to where npm was called, as a person means them.
@@ -19,7 +19,7 @@ export async function launchShoal(args) {
     process.stderr.write(`${reportText(error)}\n`);
     return 1;
   }
-  return runAttached(ready.deno, ["run", "--quiet", "-A", path.join(root, runnerEntry), ...args], {
+  return runAttached(ready.deno, ["run", ...runnerFlags, path.join(root, runnerEntry), ...args], {
     cwd: process.env["INIT_CWD"] ?? process.cwd(),
     env: { ...process.env, ...ready.env },
   });

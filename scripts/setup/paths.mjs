@@ -10,3 +10,9 @@ export const stateDir = path.join(root, ".shoal");
 
 /** The `shoal` command's entry, relative to the root. */
 export const runnerEntry = path.join("apps", "runner", "src", "main.ts");
+
+/**
+ * What Deno is run with. A request's signal that aborts only when the client has gone is Deno's coming default; without asking for it, Deno warns whoever watches one, at a server's first answer
+ * (https://docs.deno.com/runtime/reference/deno_serve_legacy_abort/).
+ */
+export const runnerFlags = ["--quiet", "-A", "--unstable-no-legacy-abort"];

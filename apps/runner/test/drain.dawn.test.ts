@@ -112,6 +112,7 @@ export function tests(webgpu: DenoEngine): readonly GpuTest[] {
             `it ended with ${text.slice(-400)}`,
           );
           check(code === 0 && !stderr.includes("cut off"), `the server ended with ${code}: ${stderr}`);
+          check(!stderr.includes("request.signal"), `whoever runs it reads what Deno tells developers: ${stderr}`);
         }),
     },
     {

@@ -2,6 +2,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { runnerFlags } from "../../../scripts/setup/paths.mjs";
 
 const entry = fileURLToPath(new URL("../src/main.ts", import.meta.url));
 /** It only ends those that hang. */
@@ -21,7 +22,7 @@ export interface RunningServer {
 /** @throws where it does not listen in time */
 export async function startServer(args: readonly string[]): Promise<RunningServer> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "-A", entry, "serve", "--port", "0", ...args],
+    args: ["run", ...runnerFlags, entry, "serve", "--port", "0", ...args],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
