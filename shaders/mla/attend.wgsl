@@ -22,7 +22,8 @@
 // weights that an invocation loads at once for the absorbed query), VALUE_LANES (a power of two, at most LANES, at most that from CHUNKS up), VALUE_CHUNKS
 // (ceil(CHUNKS / VALUE_LANES)), VALUE_LOADS (VALUE_CHUNKS WORDS), VALUE_ROWS (rows that a team of VALUE_LANES loads at once for the values), ABSORB_BLOCKS and VALUE_BLOCKS (blocks of
 // scales that a head's NOPE and VALUE rows lie in, at most), ROUNDS (in which MEMBERS subgroups leave their sums, as there is room), ROOM (TOKENS times SLICES VECTOR_LANES or
-// MEMBERS / ROUNDS LATENT / 4, the larger); with HALVES SCALES, all of them. LATENT is a multiple of 16, ROPE of 4.
+// MEMBERS / ROUNDS LATENT / 4, the larger), TOUCH_ABSORB and TOUCH_VALUES (words that an invocation touches beforehand of the weights of either kind, or 0); with HALVES SCALES,
+// all of them. LATENT is a multiple of 16, ROPE of 4.
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
 #include "lib/weights.wgsl"
@@ -183,10 +184,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let head_row = head * (NOPE + VALUE);
   let absorb_vector = min(local % VECTOR_LANES, LATENT_VECTORS - 1u);
   let slice = local / VECTOR_LANES;
+  // A word of each 32 bytes of weights that are loaded later, so that they are near by then.
+#if TOUCH_ABSORB
+  var touched_absorb: array<u32, TOUCH_ABSORB>;
+#unroll i < TOUCH_ABSORB
+  touched_absorb[i] = weights[min(head_row * CHUNKS * WORDS + (local + i * WORKGROUP) * 2u, (head_row + NOPE) * CHUNKS * WORDS - 1u)].x;
+#endunroll
+#endif
   var words: array<Stored, ABSORB_LOADS>;
 #unroll i < ABSORB_LOADS
   words[i] = stored(head_row + min(slice + i * SLICES, NOPE - 1u), absorb_vector);
 #endunroll
+#if TOUCH_VALUES
+  var touched_values: array<u32, TOUCH_VALUES>;
+#unroll i < TOUCH_VALUES
+  touched_values[i] = weights[min((head_row + NOPE) * CHUNKS * WORDS + (local + i * WORKGROUP) * 2u, (head_row + NOPE + VALUE) * CHUNKS * WORDS - 1u)].x;
+#endunroll
+#endif
 #if WEIGHT_FORMAT == fp8
   var absorb_scales: array<f32, ABSORB_BLOCKS>;
 #unroll b < ABSORB_BLOCKS
@@ -235,6 +249,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (first_token >= count) {
     return;
   }
+  // Zero, which no compiler knows. Loops whose ends it is part of stay loops: code that runs once waits for every line of it, since a layer's other dispatches have displaced it.
+  let nothing = count >> 31u;
   for (var i = local; i < NOPE * TOKENS; i += WORKGROUP) {
     heads_q[i] = q[min(first_token + i % TOKENS, count - 1u) * Q_STRIDE + head * (NOPE + ROPE) + i / TOKENS];
   }
@@ -282,19 +298,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   var squares = 0.0;
 #unroll i < LATENT_LOADS
-  squares += select(0.0, dot(own_x[i], own_x[i]), lane + i * LANES < LATENT_VECTORS);
+  squares += select(0.0, dot(own_x[i], own_x[i]), i * LANES + LANES <= LATENT_VECTORS || lane + i * LANES < LATENT_VECTORS);
 #endunroll
   let norm = inverseSqrt(subgroupAdd(squares) / f32(LATENT) + EPSILON);
   var own_row: array<Cached, ROW_LOADS>;
 #unroll i < ROW_LOADS
   let own_vector = lane + i * LANES;
   var own_values = vec4<f32>(0.0);
-  if (own_vector < LATENT_VECTORS) {
+  if (i * LANES + LANES <= LATENT_VECTORS || own_vector < LATENT_VECTORS) {
     own_values = (own_x[i] * norm) * gammas[min(i, LATENT_LOADS - 1u)];
   } else if (own_vector < WIDTH_VECTORS) {
     own_values = rotated(own_x[i], position - min(min(own_index, OWN_ROWS - 1u), position), own_vector - LATENT_VECTORS);
   }
-  own_row[i] = packed(own_values, count >> 31u);
+  own_row[i] = packed(own_values, nothing);
   if (own_index == 0u && head == 0u && is_token && own_vector < CACHE_ROW) {
     cache[own_place + own_vector] = own_row[i];
   }
@@ -309,7 +325,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   workgroupBarrier();
 
   var absorbed: array<vec4<f32>, TOKENS>;
-  for (var first = 0u; first < NOPE; first += ABSORB_LOADS * SLICES) {
+  for (var first = 0u; first < NOPE + nothing; first += ABSORB_LOADS * SLICES) {
     if (first > 0u) {
 #unroll i < ABSORB_LOADS
       words[i] = stored(head_row + min(first + slice + i * SLICES, NOPE - 1u), absorb_vector);
@@ -317,16 +333,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 #unroll i < ABSORB_LOADS
     let d = first + slice + i * SLICES;
-    if (d < NOPE) {
+    if (NOPE % (ABSORB_LOADS * SLICES) == 0u || d < NOPE) {
       var values = decoded(words[i]);
 #if WEIGHT_FORMAT == fp8
-      var factor = absorb_scales[0];
+      // One scale for all of them multiplies their sums.
+      if (ABSORB_BLOCKS > 1u) {
+        var factor = absorb_scales[0];
 #unroll b < ABSORB_BLOCKS
-      if (b > 0u) {
         factor = select(factor, absorb_scales[b], (head_row + d) / 128u == head_row / 128u + b);
-      }
 #endunroll
-      values *= factor;
+        values *= factor;
+      }
 #endif
 #unroll t < TOKENS
       absorbed[t] += heads_q[d * TOKENS + t] * values;
@@ -334,11 +351,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 #endunroll
   }
+#if WEIGHT_FORMAT == fp8
+  if (ABSORB_BLOCKS == 1u) {
+#unroll t < TOKENS
+    absorbed[t] *= absorb_scales[0];
+#endunroll
+  }
+#endif
 #unroll t < TOKENS
   shared_sums[(t * SLICES + slice) * VECTOR_LANES + local % VECTOR_LANES] = absorbed[t];
 #endunroll
   workgroupBarrier();
-  for (var i = local; i < TOKENS * LATENT; i += WORKGROUP) {
+  for (var i = local; i < TOKENS * LATENT + nothing; i += WORKGROUP) {
     let column = i % LATENT;
     let t = i / LATENT;
     var sum = 0.0;
@@ -354,6 +378,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endunroll
 
   // A subgroup attends to its rows by itself: to the step's first, where it has one, then to those of the cache, some at a time.
+  var touched = 0u;
   var dots = 0.0;
   var attended: array<vec4<f32>, LATENT_LOADS>;
 #unroll i < ROW_LOADS
@@ -411,7 +436,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // Rows of weights that the values are made of are on their way while the subgroups' sums become one.
   let value_lane = local % VALUE_LANES;
   let team = local / VALUE_LANES;
-  let value_row = head_row + NOPE;
+#if TOUCH_ABSORB
+#unroll i < TOUCH_ABSORB
+  touched |= touched_absorb[i];
+#endunroll
+#endif
+#if TOUCH_VALUES
+#unroll i < TOUCH_VALUES
+  touched |= touched_values[i];
+#endunroll
+#endif
+  let value_row = head_row + NOPE + (touched & nothing);
   var value_words: array<vec4<u32>, VALUE_ROWS * VALUE_LOADS>;
 #unroll r < VALUE_ROWS
 #unroll i < VALUE_LOADS
@@ -438,16 +473,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 #endunroll
   workgroupBarrier();
-  for (var i = local; i < TOKENS * LATENT; i += WORKGROUP) {
+  for (var i = local; i < TOKENS * LATENT + nothing; i += WORKGROUP) {
     let column = i % LATENT;
     let t = i / LATENT;
     var top = subgroup_most[t * MEMBERS];
-    for (var m = 1u; m < MEMBERS; m++) {
+    for (var m = 1u; m < MEMBERS + nothing; m++) {
       top = max(top, subgroup_most[t * MEMBERS + m]);
     }
     var sum = 0.0;
     var weight = 0.0;
-    for (var m = 0u; m < MEMBERS; m++) {
+    for (var m = 0u; m < MEMBERS + nothing; m++) {
       let factor = exp(subgroup_most[t * MEMBERS + m] - top);
       weight += factor * subgroup_weights[t * MEMBERS + m];
       sum += factor * shared_sums[(t * MEMBERS + m) * LATENT_VECTORS + column / 4u][column % 4u];
@@ -457,11 +492,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #else
   workgroupBarrier();
   var top = subgroup_most[place * MEMBERS];
-  for (var m = 1u; m < MEMBERS; m++) {
+  for (var m = 1u; m < MEMBERS + nothing; m++) {
     top = max(top, subgroup_most[place * MEMBERS + m]);
   }
   var weight = 0.0;
-  for (var m = 0u; m < MEMBERS; m++) {
+  for (var m = 0u; m < MEMBERS + nothing; m++) {
     weight += exp(subgroup_most[place * MEMBERS + m] - top) * subgroup_weights[place * MEMBERS + m];
   }
   let share = exp(most - top) / weight;
@@ -481,7 +516,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   workgroupBarrier();
 #endunroll
-  for (var i = local; i < TOKENS * LATENT; i += WORKGROUP) {
+  for (var i = local; i < TOKENS * LATENT + nothing; i += WORKGROUP) {
     let column = i % LATENT;
     let t = i / LATENT;
     var sum = 0.0;
@@ -501,7 +536,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endunroll
 #endunroll
 #endunroll
-  for (var first = 0u; first < VALUE; first += VALUE_TEAMS * VALUE_ROWS) {
+  for (var first = 0u; first < VALUE + nothing; first += VALUE_TEAMS * VALUE_ROWS) {
     if (first > 0u) {
 #unroll r < VALUE_ROWS
 #unroll i < VALUE_LOADS

@@ -32,10 +32,13 @@ export interface AttendVariant extends Variant {
 }
 
 /** Loads that hide each other's time: of a subgroup's lane in rows of the cache, and of an invocation in weights, in words and in vectors of 16 bytes. */
-const AHEAD = { rows: 4, rowLoads: 20, absorbWords: 32, valueVectors: 8 };
+const AHEAD = { rows: 2, rowLoads: 20, absorbWords: 8, valueVectors: 4 };
 /** With subgroups so narrow that a lane has much of a row anyway. Compilers of software adapters take seconds for what is unrolled. */
-const NARROW_AHEAD = { rows: 4, rowLoads: 20, absorbWords: 8, valueVectors: 4 };
+const NARROW_AHEAD = { rows: 2, rowLoads: 20, absorbWords: 8, valueVectors: 4 };
 const NARROW = 16;
+
+/** Of memory that comes when a word of it does: a sector of an NVIDIA GPU's caches. */
+const TOUCHED_BYTES = 32;
 
 /** Storage buffers of the shader. */
 const BINDINGS = 10;
@@ -104,6 +107,11 @@ export function attendConstants(lanes: number, { workgroup, tokens }: AttendTeam
   // Heads whose rows begin anywhere in a block of scales have one more.
   const isAligned = qkNopeHeadDim % SCALE_BLOCK === 0 && vHeadDim % SCALE_BLOCK === 0;
   const scaleBlocks = (rows: number): number => Math.ceil(rows / SCALE_BLOCK) + (isAligned ? 0 : 1);
+  const ABSORB_LOADS = Math.min(Math.ceil(qkNopeHeadDim / slices), ahead.absorbWords / words);
+  const VALUE_ROWS = Math.max(1, Math.min(Math.ceil(vHeadDim / (workgroup / valueLanes)), Math.floor(ahead.valueVectors / valueLoads)));
+  // Nothing, if all rows are loaded at once anyway.
+  const touches = (rows: number, atOnce: number): number =>
+    atOnce >= rows ? 0 : Math.ceil((rows * kvLoraRank * words) / TOUCHED_BYTES / workgroup);
   return {
     WORKGROUP: workgroup,
     TOKENS: tokens,
@@ -115,15 +123,17 @@ export function attendConstants(lanes: number, { workgroup, tokens }: AttendTeam
     ROW_SETS: Math.ceil((ATTEND_POSITIONS * tokens) / workgroup),
     VECTOR_LANES: vectorLanes,
     WORDS: words,
-    ABSORB_LOADS: Math.min(Math.ceil(qkNopeHeadDim / slices), ahead.absorbWords / words),
+    ABSORB_LOADS,
     ABSORB_BLOCKS: scaleBlocks(qkNopeHeadDim),
     VALUE_LANES: valueLanes,
     VALUE_CHUNKS: valueLoads / words,
     VALUE_LOADS: valueLoads,
-    VALUE_ROWS: Math.max(1, Math.min(Math.ceil(vHeadDim / (workgroup / valueLanes)), Math.floor(ahead.valueVectors / valueLoads))),
+    VALUE_ROWS,
     VALUE_BLOCKS: scaleBlocks(vHeadDim),
     ROOM: Math.max(sliceRoom, tokens * seats * latentVectors),
     ROUNDS: members / seats,
+    TOUCH_ABSORB: touches(qkNopeHeadDim, ABSORB_LOADS * slices),
+    TOUCH_VALUES: touches(vHeadDim, VALUE_ROWS * (workgroup / valueLanes)),
     MOST_POSITIONS: ATTEND_POSITIONS,
     OWN_ROWS: ATTEND_OWN_ROWS,
   };
