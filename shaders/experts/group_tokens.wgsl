@@ -2,7 +2,7 @@
 //
 // routing [tokens, SLOTS] of (expert, weight as f32 bits)
 // rows    [tokens * SLOTS] of token * SLOTS + slot, by expert, and within an expert in ascending order
-// tiles   [1 + tiles] of vec4: first (number of tiles, 0, 0, 0), then (expert, its first place in `rows`, how many rows, 0), by expert
+// tiles   [1 + tiles] of vec4: first (number of tiles, 0, 0, 0), then (expert, its first place in `rows`, how many rows, the tile's own number), by expert
 //
 // Dispatch: EXPERTS workgroups of 256, each of which counts everything and places the pairs and tiles of one expert: counting is quick, and
 // one workgroup that places all would have to do so in turns. Pairs whose expert is not below EXPERTS are left out.
@@ -11,14 +11,16 @@
 // at most: row r of `halves`, which has HALVES_BLOCKS, is row r % 16 of tile r / 16. As many workgroups along y as take GATHER_OCTETS of a row each, all of which count;
 // COPIES octets an invocation are under way at once.
 //
-// With HIDDEN the powers of two of what gate and up make of those rows are settled as well, before any of it is computed, and written to the rows' elements of `halves` and, from element HIDDEN_POWERS on, of
-// `hidden`, which has the same rows. They go by what the numbers cannot exceed: a weight is at most 448 scales, a product of weights and x the root of the sums of their squares, and silu(gate) * up
-// |gate| |up|. That is 2^13 times what they are, or so, for weights that are alike, which f16 has room for.
+// With HIDDEN the powers of two of what gate and up make of those rows (lib/hidden_power.wgsl) are settled as well, and written to the rows' elements of `halves` and, from element HIDDEN_POWERS on, of `hidden`,
+// which has the same rows.
 // scales [EXPERTS, 2, SCALES] f32 of gate and up, INPUTS columns of fp8 codes each.
 // Numerics: integers. Atomics only count, so that the result does not depend on the order of invocations.
 #include "lib/batch.wgsl"
 #if GATHER
 #include "lib/write_halves.wgsl"
+#if HIDDEN
+#include "lib/hidden_power.wgsl"
+#endif
 #endif
 
 const WORKGROUP: u32 = 256u;
@@ -65,15 +67,6 @@ fn count_pair(expert: u32) {
     atomicAdd(&counts[expert], 1u);
   }
 }
-
-#if HIDDEN
-// Of the power of two that brings what gate and up make of a row to less than 2^15, rounding included. @param squares of the row, summed
-fn hidden_exponent(squares: f32) -> u32 {
-  let weight = 448.0 * 448.0 * f32(INPUTS);
-  let most = bitcast<f32>(atomicLoad(&largest_scales[0])) * bitcast<f32>(atomicLoad(&largest_scales[1])) * weight * squares;
-  return min(267u - (bitcast<u32>(most) >> 23u), 151u);
-}
-#endif
 
 #if GATHER
 // Of the halves, for a row of an expert whose first tile is number `tile`.
@@ -168,7 +161,7 @@ fn main(
   }
   for (var tile = local; tile * TILE_ROWS < count && writes; tile += WORKGROUP) {
     let start = tile * TILE_ROWS;
-    tiles[1u + all.y + tile] = vec4<u32>(own, all.x + start, min(TILE_ROWS, count - start), 0u);
+    tiles[1u + all.y + tile] = vec4<u32>(own, all.x + start, min(TILE_ROWS, count - start), all.y + tile);
   }
   if (matches > 0u) {
     var place = before;
@@ -216,8 +209,8 @@ fn main(
   for (var row = local; row < count && writes; row += WORKGROUP) {
     var element = token_halves[FROM_POWERS + own_tokens[min(row, FROM_ROWS - 1u)]];
 #if HIDDEN
-    element.z = hidden_exponent(bitcast<f32>(element.y));
-    hidden[HIDDEN_POWERS + tile_row(all.y, row)] = vec4<u32>((254u - element.z) << 23u, 0u, 0u, 0u);
+    element.z = hidden_exponent(bitcast<f32>(atomicLoad(&largest_scales[0])) * bitcast<f32>(atomicLoad(&largest_scales[1])), bitcast<f32>(element.y));
+    hidden[HIDDEN_POWERS + tile_row(all.y, row)] = hidden_power(element.z);
 #endif
     halves[HALVES_POWERS + tile_row(all.y, row)] = element;
   }

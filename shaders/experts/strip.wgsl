@@ -1,9 +1,10 @@
 // The experts' products for a batch, as rows.wgsl, by subgroup matrices a strip of weights at a time (lib/matrix_strip.wgsl, which says how precisely).
 //
-// tiles, rows, weights, scales, output   as in many.wgsl; halves: the rows of each tile as matrix/halves.wgsl splits them, with TILED. A tile has up to 16 rows. Dispatch:
+// tiles, rows, weights, scales, output   as in many.wgsl; halves: the rows of each tile as matrix/halves.wgsl splits them, with TILED, or as
+// lib/place_rows.wgsl places them, the last of a tile's numbers being its block of 16. A tile has up to 16 rows. Dispatch:
 // (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS; surplus workgroups, and those whose expert is not bound, exit.
 // 16 FRAGMENTS divides 128, so that a strip's rows, of gate and of up, have one scale for 128 columns.
-// With HALVES_OUTPUT outputs are written as down's halves instead (lib/matrix_halves.wgsl: HALVES_BLOCKS, OUTPUT_OCTETS a row, fp8's order of columns), rounded to f16, times powers of two that group_tokens.wgsl settled.
+// With HALVES_OUTPUT outputs are written as down's halves instead (lib/matrix_halves.wgsl: HALVES_BLOCKS, OUTPUT_OCTETS a row, fp8's order of columns), rounded to f16, times powers of two that were settled before (lib/hidden_power.wgsl).
 // Constants: those of many.wgsl and of lib/matrix_strip.wgsl; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is even.
 #include "lib/expert_units.wgsl"
 #include "lib/matrix_strip.wgsl"
@@ -18,8 +19,8 @@
 #endif
 @group(0) @binding(4) var<storage, read> scales: array<f32>;
 
-// The tile, its expert, and the first of the outputs.
-var<private> tile_number: u32;
+// The tile's block of the halves, its expert, and the first of the outputs.
+var<private> tile_block: u32;
 var<private> first: u32;
 var<private> count: u32;
 var<private> expert: u32;
@@ -41,7 +42,7 @@ fn weight_vectors(at: array<u32, LOADS>) -> array<Unit, LOADS> {
 }
 
 fn first_block() -> u32 {
-  return tile_number;
+  return tile_block;
 }
 
 fn block_scale(fragment: u32, block: u32) -> f32 {
@@ -57,10 +58,10 @@ fn write_result(m: u32, n: u32, value: f32) {
   let column = first_column + n;
   if (m < count && column < OUTPUTS) {
 #if HALVES_OUTPUT
-    let exponent = halves[HALVES_POWERS + tile_number * 16u + m].z;
+    let exponent = halves[HALVES_POWERS + tile_block * 16u + m].z;
     let octet = column / 8u;
     // Of columns of four the second and the third change places, as in lib/write_halves.wgsl.
-    let place = tile_number * 16u * OUTPUT_OCTETS + octet / 2u * 32u + m * 2u + octet % 2u;
+    let place = tile_block * 16u * OUTPUT_OCTETS + octet / 2u * 32u + m * 2u + octet % 2u;
     output[place * 8u + (column & 4u) + ((column & 1u) << 1u) + ((column & 2u) >> 1u)] = f16(value * bitcast<f32>(exponent << 23u));
 #else
     output[rows[first + m] * OUTPUT_STRIDE + column] = value;
@@ -77,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (!expert_bound(tile_entry.x)) {
     return;
   }
-  tile_number = group.y;
+  tile_block = tile_entry.w;
   expert = tile_entry.x;
   first = tile_entry.y;
   count = tile_entry.z;

@@ -80,8 +80,8 @@ fn norm_row(token: u32, local: u32) {
 #endunroll
 }
 
-// Writes `own_row`. Must be reached in uniform control flow.
-fn write_forms(token: u32, local: u32) {
+// Writes `own_row` as PLAIN says.
+fn write_plain(token: u32, local: u32) {
 #if PLAIN
 #unroll i < OWN_VECTORS
   if (vector_of(i, local) < VECTORS) {
@@ -89,7 +89,11 @@ fn write_forms(token: u32, local: u32) {
   }
 #endunroll
 #endif
+}
+
 #if HALVES
+// Of the power of two with which `own_row` is written as halves, biased. Must be reached in uniform control flow, once by a workgroup.
+fn row_exponent() -> u32 {
   var most = 0.0;
 #unroll i < OWN_VECTORS
   most = max(most, largest_of(own_row[i]));
@@ -104,7 +108,15 @@ fn write_forms(token: u32, local: u32) {
   atomicMax(&largest, bitcast<u32>(most));
 #endif
   workgroupBarrier();
-  let exponent = halves_exponent(bitcast<f32>(atomicLoad(&largest)));
+  return halves_exponent(bitcast<f32>(atomicLoad(&largest)));
+}
+#endif
+
+// Writes `own_row`. Must be reached in uniform control flow.
+fn write_forms(token: u32, local: u32) {
+  write_plain(token, local);
+#if HALVES
+  let exponent = row_exponent();
   let power = power_of_two(exponent);
 #unroll i < OWN_OCTETS
   if (local + i * WORKGROUP < OCTETS) {

@@ -1,5 +1,6 @@
 // The gate of a MoE layer for a batch in one dispatch, where it is small enough for each token's workgroup to read all of it: the norm of the token's row, in the forms that products
-// want (lib/norm_operands.wgsl), the experts' logits, and the choice of experts (lib/route.wgsl).
+// want (lib/norm_operands.wgsl), the experts' logits, and the choice of experts (lib/route.wgsl). With PLACED the row is written for them, as halves, where their products want it (lib/place_rows.wgsl), in place of
+// a form by token.
 //
 // weights [EXPERTS, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl), columns beyond COLS zero; the rest as those files have it
 //
@@ -10,6 +11,9 @@
 #include "lib/row_teams.wgsl"
 #include "lib/team_products.wgsl"
 #include "lib/route.wgsl"
+#if PLACED
+#include "lib/place_rows.wgsl"
+#endif
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> gamma: array<vec4<f32>>;
@@ -24,6 +28,13 @@
 #endif
 #if HALVES
 @group(0) @binding(7) var<storage, read_write> halves: array<vec4<u32>>;
+#endif
+#if PLACED
+@group(0) @binding(8) var<storage, read_write> board: array<atomic<u32>>;
+@group(0) @binding(9) var<storage, read_write> rows: array<u32>;
+@group(0) @binding(10) var<storage, read_write> tiles: array<vec4<u32>>;
+@group(0) @binding(11) var<storage, read> scales: array<f32>;
+@group(0) @binding(12) var<storage, read_write> hidden: array<vec4<u32>>;
 #endif
 
 // Experts that the teams take at once, and how often.
@@ -96,11 +107,19 @@ fn main(
     input[vector_of(i, local)] = own_row[i];
   }
 #endunroll
+#if PLACED
+  write_plain(token, local);
+  let exponent = row_exponent();
+#else
   write_forms(token, local);
+#endif
   workgroupBarrier();
   for (var turn = 0u; turn < TURNS; turn++) {
     put_logits((turn * TEAMS + local / LANES) * ROWS, local % LANES);
   }
   workgroupBarrier();
   route(token, local);
+#if PLACED
+  place_row(token, local, exponent);
+#endif
 }

@@ -22,6 +22,7 @@ import { matmulMatrixContract } from "./matmul/matrixContract.ts";
 import { matvecContract } from "./matvec/contract.ts";
 import { exactContract } from "./exact/contract.ts";
 import { gateManyContract } from "./gateMany/contract.ts";
+import { gateManyPlacedContract } from "./gateMany/placedContract.ts";
 import { gateFewContract } from "./gateFew/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
@@ -46,7 +47,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   mlaOutput: mlaOutputContract,
   mlaAttend: mlaAttendContract,
   exact: exactContract,
-  gateMany: gateManyContract,
+  gateMany: [...gateManyContract, ...gateManyPlacedContract],
   router: routerContract,
   gateFew: gateFewContract,
   expertsFew: expertsFewContract,

@@ -22,7 +22,7 @@ export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
 export type { KvCache, MlaShape, StepBuffers } from "./mla.ts";
 export { type KvFormat, type KvRowShape, fp8KvRow, kvRowBytes, kvRowElements } from "./kvRow.ts";
 export { ropeTable } from "./ropeTable.ts";
-export { type GateManySpec, gateMany, gatesManyTogether } from "./gateMany/kernel.ts";
+export { type GateManySpec, type PlacedRows, canPlaceRows, gateMany, gatesManyTogether, placeBoardBytes } from "./gateMany/kernel.ts";
 export { type ExpertGroup, type ExpertPage, encodeRouting } from "./experts.ts";
 export { type ExpertsDownFewSpec, type ExpertsGateUpFewSpec, expertsDownFew, expertsGateUpFew } from "./expertsFew/kernel.ts";
 export { type ExpertRows, LOWEST_EXPERT_TILE, expertTileRows } from "./expertsMany/tileRows.ts";
@@ -31,8 +31,10 @@ export {
   type ExpertTiles,
   type GatheredHalves,
   type GroupTokensSpec,
+  type HiddenHalves,
   expertTiles,
   groupTokens,
+  ownBlocks,
 } from "./expertsMany/grouping.ts";
 export {
   type ExpertsCombineSpec,
@@ -44,6 +46,7 @@ export {
   expertsGateUpMany,
   gateUpLayout,
   hiddenLayout,
+  placedRowsBytes,
   stripHalvesBytes,
 } from "./expertsMany/kernel.ts";
 export { type EmbeddingSpec, embedding } from "./embedding/kernel.ts";

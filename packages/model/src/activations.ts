@@ -16,6 +16,8 @@ import {
   gateBoardBytes,
   halvesBytes,
   partialBytes,
+  placeBoardBytes,
+  placedRowsBytes,
   ropeTable,
   roundUp,
   stripHalvesBytes,
@@ -55,7 +57,7 @@ export interface Activations {
   readonly splits: (tokens: number) => number;
   readonly attention: Matrix2D;
   readonly routerLogits: Matrix2D;
-  /** Where workgroups meet that choose experts together. */
+  /** Where workgroups meet that choose experts together, or place rows for them. */
   readonly gateBoard: GPUBuffer;
   /** [tokens, slots] pairs. */
   readonly routing: GPUBuffer;
@@ -155,7 +157,10 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     splits: (tokens) => attentionSplits(gpu, { nHeads, tokens, contextTokens }),
     attention: matrix("attention", maxTokens, nHeads * vHeadDim),
     routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
-    gateBoard: scratch("gate board", gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS))),
+    gateBoard: scratch(
+      "gate board",
+      Math.max(gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)), placeBoardBytes(experts)),
+    ),
     routing: scratch("routing", maxTokens * slots * 8),
     expertHidden: (which, width) => {
       const key = `${which} experts' hidden ${width}`;
@@ -168,7 +173,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     normedHalves: gpu.dialect.subgroupMatrix && scratch("normed halves", normedHalvesBytes(config, maxTokens)),
     hiddenHalves: gpu.dialect.subgroupMatrix && hiddenBytes > 0 ? scratch("hidden halves", hiddenBytes) : undefined,
     tiles: scratch("expert tiles", tiles.tilesBytes),
-    tileRows: scratch("expert tile rows", tiles.rowsBytes),
+    tileRows: scratch("expert tile rows", Math.max(tiles.rowsBytes, placedRowsBytes({ tokens: maxTokens, slots, experts }))),
     outputs: matrix("outputs", hasHead ? maxOutputs : 1, hiddenSize),
     outputsNormed: matrix("outputs normed", hasHead ? maxOutputs : 1, hiddenSize),
     logits: matrix("logits", hasHead ? maxOutputs : 1, hasHead ? vocabSize : 1),

@@ -10,6 +10,7 @@ import {
   type RouterSpec,
   attendsInHalves,
   attendsTogether,
+  canPlaceRows,
   exactAttention,
   exactExpertsDown,
   exactExpertsGateUp,
@@ -20,7 +21,10 @@ import {
   expertsDownMany,
   expertsGateUpFew,
   expertsGateUpMany,
+  type ExpertGrouping,
   type GatheredHalves,
+  type HiddenHalves,
+  type PlacedRows,
   gateFew,
   gateMany,
   gatesFewTogether,
@@ -35,6 +39,7 @@ import {
   mlaAttend,
   mlaAttention,
   mlaOutput,
+  ownBlocks,
   type ExpertGroup,
   type KvCache,
   type WeightMatrix,
@@ -150,8 +155,11 @@ function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): v
   const paths: ExpertPath[] = [];
   if (routed) {
     const { routing } = activations;
-    recordGate(recorder, routed, input);
-    if (routed.group) paths.push({ which: "routed", group: routed.group, routing, slots: config.nActivatedExperts + routed.sharedSlots });
+    const slots = config.nActivatedExperts + routed.sharedSlots;
+    const path: ExpertPath | undefined = routed.group && { which: "routed", group: routed.group, routing, slots };
+    const placed = path && !fixed ? placedRows(recorder, routed.gate, path) : undefined;
+    recordGate(recorder, routed, input, placed);
+    if (path) paths.push({ ...path, placed });
     else recordGiving(recorder, index, input);
   }
   if (fixed) paths.push({ which: "fixed", group: fixed.group, routing: fixed.routing, slots: fixed.group.count });
@@ -161,14 +169,19 @@ function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): v
     for (const path of paths) recordDownFew(recorder, path);
   } else {
     // The normalized input must be written before the first path adds to the residual stream.
-    for (const { group } of paths) input.materialize(group.format);
+    if (paths.length > 1) for (const { group } of paths) input.materialize(group.format);
     for (const path of paths) recordMany(recorder, path, input);
   }
   if (routed && !routed.group) recordJoining(recorder, index);
 }
 
-/** From the residual stream to the choice of experts. */
-function recordGate(recorder: Recorder, { gate: matrix, bias, sharedSlots }: RoutedExperts, input: NormedInput): void {
+/** From the residual stream to the choice of experts, and with `placed` to the rows that they multiply. */
+function recordGate(
+  recorder: Recorder,
+  { gate: matrix, bias, sharedSlots }: RoutedExperts,
+  input: NormedInput,
+  placed: PlacedRows | undefined,
+): void {
   const { gpu, config, activations, tokens, few, exact } = recorder;
   const { step, routing, routerLogits, gateBoard } = activations;
   const spec: RouterSpec = {
@@ -186,7 +199,7 @@ function recordGate(recorder: Recorder, { gate: matrix, bias, sharedSlots }: Rou
   if (few && !exact && gatesFewTogether(gpu, { matrix }))
     input.writtenBy((norm) => gateFew(gpu, { ...norm, ...choice, matrix, board: gateBoard, label: "gate" }));
   else if (!few && !exact && gatesManyTogether(gpu, matrix, tokens))
-    input.writtenBy((norm) => gateMany(gpu, { ...norm, ...choice, matrix, label: "gate" }));
+    input.writtenBy((norm) => gateMany(gpu, { ...norm, ...choice, matrix, placed, label: "gate" }));
   else {
     input.linear(matrix, routerLogits, "router logits");
     recorder.add(router(gpu, { ...choice, logits: routerLogits.buffer, logitsStride: routerLogits.stride, tokens, label: "router" }));
@@ -219,6 +232,34 @@ interface ExpertPath {
   readonly group: ExpertGroup;
   readonly routing: GPUBuffer;
   readonly slots: number;
+  /** By the gate. */
+  readonly placed?: PlacedRows | undefined;
+}
+
+/** Where the gate can put the rows of a batch for its experts, who are grouped by another dispatch otherwise: undefined where it cannot, or has no room. */
+function placedRows(recorder: Recorder, gate: WeightMatrix, { group, slots }: ExpertPath): PlacedRows | undefined {
+  const { gpu, activations, tokens, few, exact } = recorder;
+  const { halves, gateBoard: board } = activations;
+  if (few || exact || !halves || !gatesManyTogether(gpu, gate, tokens) || !canPlaceRows(gpu, gate)) return undefined;
+  const blocks = ownBlocks({ tokens, experts: group.count });
+  const spec = { group, slots, tokens, halves, grouping: { ...expertGrouping(recorder, group, slots), blocks } };
+  const to = gateUpLayout(gpu, spec);
+  const hidden = hiddenHalves(recorder, spec);
+  return to && hidden && { grouping: spec.grouping, to: { buffer: halves, layout: to.layout }, hidden, board };
+}
+
+/** Of a batch. */
+function expertGrouping({ gpu, activations, tokens }: Recorder, { count: experts }: ExpertGroup, slots: number): ExpertGrouping {
+  const { tiles, tileRows, halves } = activations;
+  return { tiles, rows: tileRows, tileRows: expertTileRows(gpu, { tokens, slots, experts, halves: halves !== undefined }) };
+}
+
+/** Where gate and up can write what they make as down wants it, and there is room for that. */
+function hiddenHalves({ gpu, activations }: Recorder, spec: ProductSpec): HiddenHalves | undefined {
+  const layout = hiddenLayout(gpu, spec);
+  const { gateUpScales: scales } = spec.group;
+  const { hiddenHalves: buffer } = activations;
+  return layout && scales && buffer && buffer.size >= halvesBytes(layout) ? { rows: { buffer, layout }, scales } : undefined;
 }
 
 function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: GPUBuffer): void {
@@ -242,16 +283,19 @@ function recordDownFew(recorder: Recorder, { which, group, routing, slots }: Exp
   recorder.add(recorder.exact ? exactExpertsDown(gpu, spec) : expertsDownFew(gpu, spec));
 }
 
-function recordMany(recorder: Recorder, { which, group, routing, slots }: ExpertPath, input: NormedInput): void {
+function recordMany(recorder: Recorder, { which, group, routing, slots, placed }: ExpertPath, input: NormedInput): void {
   const { gpu, activations, tokens } = recorder;
-  const { step, tiles, tileRows, expertOut, halves, maxTokens } = activations;
+  const { step, expertOut, normed, halves, maxTokens } = activations;
   const hidden = activations.expertHidden(which, group.width);
-  const experts = group.count;
-  const grouping = { tiles, rows: tileRows, tileRows: expertTileRows(gpu, { tokens, slots, experts, halves: halves !== undefined }) };
+  const grouping = placed?.grouping ?? expertGrouping(recorder, group, slots);
   const spec = { group, slots, tokens, grouping, halves };
-  const { x, written, gather } = gateUpInput(recorder, input, spec);
-  const rows = gather?.hidden?.rows;
-  recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, gather, label: "group tokens" }));
+  const read: GateUpInput = placed ? { x: normed, written: placed.to } : gateUpInput(recorder, input, spec);
+  const { x, written, gather } = read;
+  const rows = (placed ?? gather)?.hidden?.rows;
+  if (!placed) {
+    const experts = group.count;
+    recorder.add(groupTokens(gpu, { routing, slots, experts, ...grouping, tokens, maxTokens, step, gather, label: "group tokens" }));
+  }
   const gateUp = { ...spec, written, hidden: rows, x: x.buffer, xStride: x.stride, h: hidden.buffer };
   recorder.add(expertsGateUpMany(gpu, { ...gateUp, label: `${which} experts gate, up` }));
   if (recorder.quantizes(group.format)) recorder.quantize(hidden, group.width, tokens * slots, `${which} experts quantize`);
@@ -273,10 +317,7 @@ function gateUpInput(recorder: Recorder, input: NormedInput, spec: ProductSpec):
   if (!wanted || !from || !halves) return { x: input.materialize(group.format) };
   if (!wanted.gathered) return { x: activations.normed, written: from };
   const to = { buffer: halves, layout: wanted.layout };
-  const { gateUpScales: scales } = group;
-  const [hidden, room] = [hiddenLayout(gpu, spec), activations.hiddenHalves];
-  const fits = hidden && scales && room && room.size >= halvesBytes(hidden);
-  const gather = { from, to, hidden: fits ? { rows: { buffer: room, layout: hidden }, scales } : undefined };
+  const gather = { from, to, hidden: hiddenHalves(recorder, spec) };
   return { x: activations.normed, written: to, gather };
 }
 

@@ -152,7 +152,7 @@ async function group(
     gpu.submit(dispatches);
     const expected = groupReference(routes, tileRows);
     const tileWords = new Uint32Array(await gpu.read(tiles));
-    const expectedTiles = [expected.tiles.length, 0, 0, 0, ...expected.tiles.flatMap((tile) => [...tile, 0])];
+    const expectedTiles = [expected.tiles.length, 0, 0, 0, ...expected.tiles.flatMap((tile, number) => [...tile, number])];
     assertEqual(tileWords.subarray(0, expectedTiles.length), expectedTiles, "tiles");
     assertEqual(new Uint32Array(await gpu.read(rows)).subarray(0, routes.length), expected.rows, "rows");
   };

@@ -1,5 +1,5 @@
 /** A step's (token, slot) pairs sorted by expert and cut into tiles, on the GPU (shaders/experts/group_tokens.wgsl). */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import { type HalvesLayout, type HalvesRows, halvesOctets, halvesOutputConstants, sameLayout } from "../matrix/halves.ts";
 import { SCALE_BLOCK } from "../weights.ts";
@@ -37,6 +37,13 @@ export interface ExpertGrouping {
   readonly rows: GPUBuffer;
   /** Rows that a tile has at most. */
   readonly tileRows: number;
+  /** Blocks of 16 rows among which those of the tiles are, where `gateMany` placed them; otherwise a tile's block has the tile's number. */
+  readonly blocks?: number;
+}
+
+/** Blocks of 16 rows, where each expert has as many to itself as all tokens may fill. */
+export function ownBlocks({ tokens, experts }: { readonly tokens: number; readonly experts: number }): number {
+  return experts * Math.ceil(tokens / FRAGMENT);
 }
 
 export interface GroupTokensSpec extends ExpertGrouping {
@@ -106,12 +113,15 @@ function gatherParts({ tokens, tileRows }: GroupTokensSpec, { from, to, hidden }
   const gathered = { ...halvesOutputConstants(to.layout), FROM_ROWS: tokens, GATHER_OCTETS: Math.ceil(octets / GATHER_PARTS), COPIES };
   const buffers = { token_halves: from.buffer, halves: to.buffer };
   if (!hidden) return { constants: { ...gathered, HIDDEN: false }, buffers };
-  const { rows, columns } = hidden.rows.layout;
-  const constants = {
-    HIDDEN: true,
-    SCALES: Math.ceil(columns / SCALE_BLOCK) * Math.ceil(to.layout.columns / SCALE_BLOCK),
-    INPUTS: to.layout.columns,
-    HIDDEN_POWERS: 2 * rows * halvesOctets(columns),
+  const constants = { ...gathered, HIDDEN: true, ...hiddenConstants(to, hidden) };
+  return { constants, buffers: { ...buffers, scales: hidden.scales, hidden: hidden.rows.buffer } };
+}
+
+/** Of whoever settles the powers of two of `hidden`, made of the rows of `to`. */
+export function hiddenConstants({ layout: { columns: inputs } }: HalvesRows, { rows: { layout } }: HiddenHalves): ShaderConstants {
+  return {
+    SCALES: Math.ceil(layout.columns / SCALE_BLOCK) * Math.ceil(inputs / SCALE_BLOCK),
+    INPUTS: inputs,
+    HIDDEN_POWERS: 2 * layout.rows * halvesOctets(layout.columns),
   };
-  return { constants: { ...gathered, ...constants }, buffers: { ...buffers, scales: hidden.scales, hidden: hidden.rows.buffer } };
 }

@@ -106,9 +106,9 @@ async function check(gpu: GpuContext, { count, hidden, width, slots, tokens, sca
       const pairs = new Uint32Array(await gpu.read(grouping.rows));
       const actual = new Float64Array(expected.length).fill(Number.NaN);
       for (let tile = 0; tile < (tiles[0] ?? 0); tile++) {
-        const [, first = 0, rowsOfTile = 0] = tiles.subarray(4 * (tile + 1));
+        const [, first = 0, rowsOfTile = 0, block = 0] = tiles.subarray(4 * (tile + 1));
         for (let m = 0; m < rowsOfTile; m++) {
-          const row = (tile * TILE_ROWS + m) * width;
+          const row = (block * TILE_ROWS + m) * width;
           actual.set(decoded.subarray(row, row + width), (pairs[first + m] ?? 0) * width);
         }
       }

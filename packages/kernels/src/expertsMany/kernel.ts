@@ -20,7 +20,7 @@ import {
 import { chooseVariant } from "../variants.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants, roundUp } from "../weights.ts";
 import { FRAGMENT } from "../matrix/strips.ts";
-import { type ExpertGrouping, type TileCounts, expertTiles } from "./grouping.ts";
+import { type ExpertGrouping, type TileCounts, expertTiles, ownBlocks } from "./grouping.ts";
 import { type ExpertRows, mostStripTokens } from "./tileRows.ts";
 import type { ExpertsManyVariant } from "./variant.ts";
 import { expertsManyOperation, expertsManyTrials, expertsManyVariants } from "./variants.ts";
@@ -46,7 +46,7 @@ interface ExpertsManySpec {
 }
 
 export interface ExpertsGateUpManySpec extends ExpertsManySpec {
-  /** h is written as `hiddenLayout` has it, in place of `h`: `groupTokens` settled its powers of two. */
+  /** h is written as `hiddenLayout` has it, in place of `h`: `groupTokens` or `gateMany` settled its powers of two. */
   readonly hidden?: HalvesRows | undefined;
   /** x [tokens, xStride] f32, normalized; xStride a multiple of 16. */
   readonly x: GPUBuffer;
@@ -78,7 +78,7 @@ export interface ExpertsCombineSpec {
 
 /**
  * h = silu(W_gate x) * (W_up x), at row token * slots + slot: one dispatch for each set of pages that can be bound together, usually one.
- * @throws RangeError if x was written in another way than its variant wants
+ * @throws RangeError if x was written in another way than its variant wants, or is yet to be gathered where others were placed
  */
 export async function expertsGateUpMany(gpu: GpuContext, spec: ExpertsGateUpManySpec): Promise<readonly Dispatch[]> {
   const { group, x, xStride, h, hidden, label = "experts gate-up" } = spec;
@@ -126,16 +126,22 @@ export async function expertsCombine(gpu: GpuContext, spec: ExpertsCombineSpec):
   return [kernel.dispatch({ routing, out, y }, [Math.ceil(hidden / COMBINE_COLUMNS), tokens, 1], cost, label)];
 }
 
-/** What variants that split the rows of tiles have room for: 16 rows a tile. */
-function tiledHalves(tiles: number, columns: number): HalvesShape {
-  return { rows: FRAGMENT * tiles, columns, blocks: true };
+/** What variants that split the rows of tiles have room for: a block of 16 rows a tile. */
+function tiledHalves(blocks: number, columns: number): HalvesShape {
+  return { rows: FRAGMENT * blocks, columns, blocks: true };
 }
 
 /** Bytes of `halves` that batches of up to so many tokens take where strips of subgroup matrices multiply them. @param columns the larger of `hidden` and `width` */
 export function stripHalvesBytes(rows: ExpertRows, columns: number): number {
   const maxTokens = mostStripTokens(rows);
   if (maxTokens === 0) return 0;
-  return halvesBytes(tiledHalves(expertTiles({ ...rows, maxTokens, tileRows: FRAGMENT }).maxTiles, columns));
+  const { maxTiles } = expertTiles({ ...rows, maxTokens, tileRows: FRAGMENT });
+  return halvesBytes(tiledHalves(Math.max(maxTiles, ownBlocks({ ...rows, tokens: maxTokens })), columns));
+}
+
+/** Bytes of a grouping's `rows` where rows of such batches are placed (`PlacedRows`). */
+export function placedRowsBytes(rows: ExpertRows): number {
+  return ownBlocks({ ...rows, tokens: mostStripTokens(rows) }) * FRAGMENT * 4;
 }
 
 /** Rows of `halves` for every variant: `halvesBuffer` makes one of them. */
@@ -157,12 +163,12 @@ interface Products {
 }
 
 type Chosen = Pick<ExpertsManySpec, "group" | "slots" | "tokens" | "halves" | "variant"> & {
-  readonly grouping: Pick<ExpertGrouping, "tileRows">;
+  readonly grouping: Pick<ExpertGrouping, "tileRows" | "blocks">;
 };
 
 export interface ExpertsLayout {
   readonly layout: HalvesLayout;
-  /** Rows are those of the tiles, as `groupTokens` gathers them. Otherwise they are the input's. */
+  /** Rows are those of the tiles, as `groupTokens` gathers them or `gateMany` places them. Otherwise they are the input's. */
   readonly gathered: boolean;
 }
 
@@ -180,7 +186,7 @@ export function hiddenLayout(gpu: GpuContext, spec: Chosen): HalvesLayout | unde
 }
 
 function hiddenRows(spec: Chosen): HalvesLayout {
-  return { ...tiledHalves(mostTiles(spec), spec.group.width), format: spec.group.format, products: 1 };
+  return { ...tiledHalves(mostBlocks(spec), spec.group.width), format: spec.group.format, products: 1 };
 }
 
 /** How the variant that `expertsGateUpMany` runs wants x: as f32, where that is undefined. */
@@ -193,8 +199,13 @@ function layoutOf({ halves, products: numbers = 1 }: ExpertsManyVariant, spec: C
   const columns = roundUp(gateUp ? group.hidden : group.width, CHUNK);
   const rows = { rows: gateUp ? tokens : tokens * slots, columns };
   const gathered = halves === "tiled";
-  const shape = gathered ? tiledHalves(mostTiles(spec), columns) : rows;
+  const shape = gathered ? tiledHalves(mostBlocks(spec), columns) : rows;
   return !halves ? undefined : { layout: { ...shape, format: group.format, products: numbers }, gathered };
+}
+
+/** Of 16 rows, for tiles to lie in. */
+function mostBlocks(spec: Chosen): number {
+  return spec.grouping.blocks ?? mostTiles(spec);
 }
 
 function mostTiles({ group, slots, tokens, grouping }: Chosen): number {
@@ -228,6 +239,8 @@ async function products(
   const wanted = layoutOf(variant, spec, gateUp);
   if (written && !(wanted && sameLayout(wanted.layout, written.layout)))
     throw new RangeError(`Cannot multiply what was written as ${JSON.stringify(written.layout)} by ${variant.name}`);
+  if (wanted?.gathered && !written && grouping.blocks !== undefined)
+    throw new RangeError(`Cannot gather the rows of ${label}: they were placed among ${grouping.blocks} blocks`);
   const halves = written?.buffer ?? (wanted && spec.halves);
   const buffers = { tiles, rows, ...(halves ? { halves } : { input }), output, ...(scales && { scales }) };
   const dispatches: Dispatch[] = [];

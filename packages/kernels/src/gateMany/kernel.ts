@@ -1,6 +1,9 @@
 /** Norm, router logits and router of a batch in one dispatch (shaders/router/gate_many.wgsl), where the gate is small. */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import { type ExpertGrouping, type HiddenHalves, expertTiles, hiddenConstants, ownBlocks } from "../expertsMany/grouping.ts";
+import { type HalvesRows, halvesOutputConstants } from "../matrix/halves.ts";
+import { FRAGMENT } from "../matrix/strips.ts";
 import { type NormOperandsSpec, normOperandBuffers, normOperandConstants, normOperandCost } from "../rmsNorm/operands.ts";
 import { type RouterSpec, routeConstants } from "../router/kernel.ts";
 import { type RowTeams, batchTeamConstants } from "../rowTeams.ts";
@@ -18,8 +21,24 @@ const MOST_TOKENS = 128;
 /** Of workgroup memory, for what lib/route.wgsl keeps and sums. */
 const ROUTE_BYTES = 8192;
 
+/** Bindings of a gate that places rows. */
+const PLACED_BINDINGS = 13;
+
+/** Where each token's row goes for its experts, grouped by them for `expertsGateUpMany`: what `groupTokens` with HIDDEN makes, in the gate's dispatch. */
+export interface PlacedRows {
+  /** Its `blocks` are `ownBlocks` of the tokens and of all experts, in which `rows` has a place for each row; tiles of 16 rows. */
+  readonly grouping: ExpertGrouping;
+  /** As `gateUpLayout` has them. */
+  readonly to: HalvesRows;
+  readonly hidden: HiddenHalves;
+  /** Of `placeBoardBytes`, zeros; zeros again when the dispatch has run. */
+  readonly board: GPUBuffer;
+}
+
 /** x is normalized, and written in the forms asked for. */
 export interface GateManySpec extends Omit<NormOperandsSpec, "add"> {
+  /** In place of `halves`. */
+  readonly placed?: PlacedRows | undefined;
   /** [nRoutedExperts, cols], in one part; not FP8. */
   readonly matrix: WeightMatrix;
   readonly spec: RouterSpec;
@@ -41,7 +60,17 @@ export function canGateMany({ dialect, limits }: GpuContext, { format, cols, par
   return dialect.subgroups !== "none" && dialect.subgroupSize >= LEAST_LANES && fits && format !== "fp8" && parts.length === 1;
 }
 
-/** @throws RangeError if the numbers of experts, groups and slots do not fit each other, or the halves' layout not the rows */
+/** Whether it can place rows as well. */
+export function canPlaceRows(gpu: GpuContext, matrix: WeightMatrix): boolean {
+  return canGateMany(gpu, matrix) && gpu.limits.maxStorageBuffersPerShaderStage >= PLACED_BINDINGS;
+}
+
+/** Bytes of the room in which workgroups that place rows meet. @param experts that rows are placed for */
+export function placeBoardBytes(experts: number): number {
+  return (experts + 1) * 4;
+}
+
+/** @throws RangeError if the numbers of experts, groups and slots do not fit each other, or the halves' layout not the rows, or what is placed not its room */
 export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<readonly Dispatch[]> {
   const { matrix, spec, bias, routing, step, tokens, label = "gate" } = options;
   const [part] = matrix.parts;
@@ -50,6 +79,7 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
   const lanes = Math.min(32, gpu.dialect.subgroupSize);
   const teams = Math.min(MOST_TEAMS, Math.floor(gpu.limits.maxComputeInvocationsPerWorkgroup / lanes));
   const shape: RowTeams = { ...SHAPE, lanes, teams };
+  const placed = options.placed && placedParts(options, options.placed);
   const kernel = await gpu.kernel(
     "router/gate_many.wgsl",
     {
@@ -57,6 +87,8 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
       ...batchTeamConstants(gpu, shape, 1, matrix),
       ...routeConstants(spec, bias !== undefined),
       ...normOperandConstants(options, teams * lanes),
+      PLACED: placed !== undefined,
+      ...placed?.constants,
       SINGLE_SUBGROUP: teams === 1,
       TOKENS: 1,
       MAX_TOKENS: step.maxTokens,
@@ -65,6 +97,42 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
   );
   const norm = normOperandCost(options);
   const cost = { bytes: norm.bytes + matrixBytes(matrix), flops: norm.flops + 2 * tokens * matrix.rows * matrix.cols };
-  const buffers = { ...normOperandBuffers(options), weights: part.buffer, batch: step.batch, routing, ...(bias && { bias }) };
+  const buffers = {
+    ...normOperandBuffers(options),
+    weights: part.buffer,
+    batch: step.batch,
+    routing,
+    ...(bias && { bias }),
+    ...placed?.buffers,
+  };
   return [kernel.dispatch(buffers, [tokens, 1, 1], cost, label)];
+}
+
+/** @throws RangeError if buffers or layouts do not fit what is placed */
+function placedParts({ spec, tokens, halves }: GateManySpec, { grouping, to, hidden, board }: PlacedRows) {
+  const experts = spec.nRoutedExperts + spec.sharedSlots;
+  const blocks = ownBlocks({ tokens, experts });
+  const rows = FRAGMENT * blocks;
+  if (halves) throw new RangeError("Cannot write halves by token where rows are placed for experts");
+  const layouts = [to.layout, hidden.rows.layout];
+  if (grouping.blocks !== blocks || grouping.tileRows !== FRAGMENT || layouts.some((each) => each.rows !== rows || each.blocks !== true))
+    throw new RangeError(
+      `Cannot place rows of ${tokens} tokens for ${experts} experts in ${JSON.stringify(layouts)}, expected ${blocks} blocks`,
+    );
+  const { tiles, rows: pairs } = grouping;
+  const { tilesBytes } = expertTiles({ maxTokens: tokens, slots: spec.nActivatedExperts + spec.sharedSlots, experts, tileRows: FRAGMENT });
+  if (pairs.size < rows * 4 || tiles.size < tilesBytes || board.size < placeBoardBytes(experts))
+    throw new RangeError(
+      `Cannot place ${tokens} tokens: rows, tiles and board take ${pairs.size}, ${tiles.size} and ${board.size} bytes, expected ${rows * 4}, ${tilesBytes} and ${placeBoardBytes(experts)}`,
+    );
+  return {
+    constants: {
+      HALVES: true,
+      ...halvesOutputConstants(to.layout),
+      ...hiddenConstants(to, hidden),
+      EXPERT_COUNT: experts,
+      EXPERT_BLOCKS: blocks / experts,
+    },
+    buffers: { halves: to.buffer, board, rows: pairs, tiles, scales: hidden.scales, hidden: hidden.rows.buffer },
+  };
 }
