@@ -1,11 +1,12 @@
 /**
- * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn] [many|prefix|chats]`.
- * Each comparison is warmed up, and its answers are compared before its times are.
+ * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn] [many|prefix|chats] [--rounds N] [--ways none,1,2,3,choice]`.
+ * The options are for chats (chats.ts). Each comparison is warmed up, and its answers are compared before its times are.
  */
-import process from "node:process";
+import { parseArgs } from "node:util";
 import { Engine, type EngineOptions, type EngineRequest, GREEDY } from "@shoal/engine";
 import type { LocalStage } from "@shoal/model";
 import { Models, readGolden } from "@shoal/model/testing";
+import { WAYS, measureChats } from "./chats.ts";
 
 const REQUESTS = 16;
 const NEW_TOKENS = 48;
@@ -34,7 +35,14 @@ function same(a: readonly { readonly text: string }[], b: readonly { readonly te
   return `${equal} of ${a.length} answers equal`;
 }
 
-const [webgpu = "dawn", only] = Deno.args;
+const { values, positionals } = parseArgs({
+  args: Deno.args,
+  options: { rounds: { type: "string", default: "9" }, ways: { type: "string", default: Object.keys(WAYS).join() } },
+  allowPositionals: true,
+});
+const [webgpu = "dawn", only] = positionals;
+const [rounds, ways] = [Number(values.rounds), values.ways.split(",")];
+if (!Number.isSafeInteger(rounds) || rounds < 1) throw new RangeError(`Cannot measure ${values.rounds} rounds, expected at least 1`);
 if (webgpu !== "wgpu" && webgpu !== "dawn") throw new RangeError(`Cannot use '${webgpu}', expected wgpu or dawn`);
 const models = new Models(webgpu);
 const stage = await models.stage("tiny", {
@@ -107,71 +115,7 @@ async function prefix(): Promise<void> {
   });
 }
 
-// Chats, to their own ends: behind its end a model has nothing to say that could be guessed.
-const chats = await Promise.all(["capital", "story", "sum_sys", "multiturn"].map((name) => readGolden(`tiny-${name}.safetensors`)));
-const questions = chats.map((golden): EngineRequest => ({
-  promptIds: golden.ints("input_ids"),
-  maxNewTokens: golden.ints("greedy_w8a32").length,
-  sampling: GREEDY,
-  stopTokenIds: [1],
-}));
-const ROUNDS = 9;
-const WAYS = {
-  // What such a comparison is worth: the same twice.
-  "none again": false,
-  "1 draft": { least: 1, most: 1 },
-  "2 drafts": { least: 2, most: 2 },
-  "3 drafts": { least: 3, most: 3 },
-  // Last: for it no kernel is to be compiled any more, so that it is measured from its first request on.
-  "the engine's choice": {},
-} as const satisfies Record<string, NonNullable<EngineOptions["drafts"]>>;
-
-/** A question's times: on the clock, and of the processor's threads, which other work on the machine hardly changes. Of a software adapter the second is what was computed. */
-interface Times {
-  readonly ms: number;
-  readonly processorMs: number;
-}
-
-async function chatting(): Promise<void> {
-  const ask = async (engine: Engine, request: EngineRequest): Promise<Times & { readonly text: string }> => {
-    const before = process.cpuUsage();
-    const [{ text }, ms] = await timed(() => answer(engine, request));
-    const { user, system } = process.cpuUsage(before);
-    return { text, ms, processorMs: (user + system) / 1000 };
-  };
-  for (const [name, drafts] of Object.entries(WAYS)) {
-    // Both are new: an engine finds out how many steps to read at once, and is slower until it has.
-    const without = await Engine.open(stage, plain);
-    const engine = await Engine.open(stage, { drafts, prefixCache: false });
-    if (name !== "the engine's choice") for (const each of [without, engine]) for (const request of questions) await ask(each, request);
-    const before = engine.status().totals;
-    const pairs: { readonly plain: Times; readonly drafted: Times }[] = [];
-    let [equal, turn] = [0, 0];
-    for (let round = 0; round < ROUNDS; round++)
-      for (const request of questions) {
-        // Neither is always the first.
-        const engines = turn++ % 2 === 0 ? [without, engine] : [engine, without];
-        const [first, second] = [await ask(engines[0] ?? engine, request), await ask(engines[1] ?? engine, request)];
-        pairs.push(engines[0] === without ? { plain: first, drafted: second } : { plain: second, drafted: first });
-        if (first.text === second.text) equal++;
-      }
-    const { steps, completionTokens } = engine.status().totals;
-    const tokens = (completionTokens - before.completionTokens) / (steps - before.steps);
-    console.log(`chats, ${name}: ${tokens.toFixed(2)} tokens a step, prompts' steps included (${equal} of ${pairs.length} answers equal)`);
-    console.log(`  ${spread(pairs.map((pair) => pair.plain.ms / pair.drafted.ms))} times as fast as without`);
-    const byLength = questions.map(({ maxNewTokens }, question) => {
-      const own = pairs.filter((_, index) => index % questions.length === question);
-      return `${spread(own.map((pair) => pair.plain.ms / pair.drafted.ms))} of ${maxNewTokens} tokens`;
-    });
-    console.log(`    answers ${byLength.join(", ")}`);
-    const processor = pairs.map((pair) => pair.plain.processorMs / pair.drafted.processorMs);
-    console.log(`  ${spread(processor)} times as fast by the processor's time`);
-    await engine.close();
-    await without.close();
-  }
-}
-
-const SECTIONS: Readonly<Record<string, () => Promise<void>>> = { many, prefix, chats: chatting };
+const SECTIONS: Readonly<Record<string, () => Promise<void>>> = { many, prefix, chats: () => measureChats(stage, { rounds, ways }) };
 if (only !== undefined && !Object.hasOwn(SECTIONS, only))
   throw new RangeError(`Cannot measure '${only}', expected ${Object.keys(SECTIONS).join(", ")}`);
 for (const [name, section] of Object.entries(SECTIONS)) if (only === undefined || only === name) await section();

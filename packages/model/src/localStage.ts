@@ -5,6 +5,7 @@ import {
   GREEDY,
   type KvFormat,
   MAX_DRAFTS,
+  type StepBuffers,
   encodeBatch,
   encodeSamplingParams,
   isShortContext,
@@ -15,6 +16,7 @@ import {
 } from "@shoal/kernels";
 import { type Activations, RING_STEPS, createActivations } from "./activations.ts";
 import { ModelError } from "./errors.ts";
+import { HeldDrafts } from "./heldDrafts.ts";
 import { type KvBlock, KV_BLOCK_SIZE, PagedKvCache, type SequenceSlot } from "./kvCache.ts";
 import { type KvRange, type KvSnapshot, exportKv, importKv } from "./kvTransfer.ts";
 import { LogitAdjuster } from "./logitAdjuster.ts";
@@ -118,6 +120,9 @@ export class LocalStage implements Stage {
   readonly #logprobs: StepRing;
   readonly #planner: StepPlanner;
   readonly #mtpWindow: MtpWindow | undefined;
+  /** Of the first draft after a step, the second, ... */
+  readonly #draftSteps: readonly StepBuffers[];
+  readonly #held = new HeldDrafts();
   readonly #experts: ExpertShard | undefined;
   #trace: Trace | undefined;
   #step = 0;
@@ -165,7 +170,9 @@ export class LocalStage implements Stage {
       lengthOf: (sequence) => this.kv.length(sequence),
       isSettled: (sequence) => this.#settled.has(sequence),
     });
-    this.#mtpWindow = weights.mtp && new MtpWindow(gpu, this.kv);
+    const window = weights.mtp && new MtpWindow(gpu, this.kv);
+    this.#mtpWindow = window;
+    this.#draftSteps = window ? draftSteps(gpu, this.activations.step, window) : [];
     this.#programs = new Programs({
       gpu,
       config,
@@ -178,7 +185,7 @@ export class LocalStage implements Stage {
       draftSampler: this.#draftSampler,
       adjuster: this.#adjuster,
       logprobRing: this.#logprobs,
-      mtpBlockTable: this.#mtpWindow?.blockTable,
+      draftSteps: this.#draftSteps,
       settled: plan.mtp ? gpu.buffer({ label: "settled drafts", size: settledBytes(maxSequences), kind: "tables" }) : undefined,
     });
   }
@@ -219,11 +226,17 @@ export class LocalStage implements Stage {
   }
 
   exportKv(sequence: SequenceSlot, range?: KvRange): Promise<KvSnapshot> {
-    return this.#inTurn(() => exportKv(this.gpu, this.kv, sequence, range));
+    return this.#inTurn(() => {
+      this.#submitHeld();
+      return exportKv(this.gpu, this.kv, sequence, range);
+    });
   }
 
   async importKv(snapshot: KvSnapshot, onto?: SequenceSlot): Promise<SequenceSlot> {
-    const slot = await this.#inTurn(() => this.#opened(importKv(this.gpu, this.kv, snapshot, onto)));
+    const slot = await this.#inTurn(() => {
+      this.#submitHeld();
+      return this.#opened(importKv(this.gpu, this.kv, snapshot, onto));
+    });
     if (onto === undefined) await this.setSampling(slot, GREEDY);
     return slot;
   }
@@ -242,7 +255,10 @@ export class LocalStage implements Stage {
   }
 
   close(sequence: SequenceSlot): Promise<void> {
-    return this.#inTurn(() => this.kv.close(sequence));
+    return this.#inTurn(() => {
+      this.kv.close(sequence);
+      this.#held.close(sequence);
+    });
   }
 
   setSampling(sequence: SequenceSlot, parameters: SamplingParameters, history: TokenHistory = NO_HISTORY): Promise<void> {
@@ -250,6 +266,7 @@ export class LocalStage implements Stage {
       // Whatever is wrong is found before anything is set.
       this.kv.length(sequence);
       encodeSamplingParams(parameters);
+      this.#submitHeld();
       this.#adjuster.set(sequence, parameters, history);
       this.#sampler.set(sequence, parameters);
       this.#draftSampler.set(sequence, parameters);
@@ -274,8 +291,14 @@ export class LocalStage implements Stage {
     return readLogprobs(this.#logprobs, first, count);
   }
 
-  drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
+  async drafted(first: number, count: number): Promise<readonly (readonly number[])[]> {
+    await this.#inTurn(() => this.#submitHeld());
     return this.#draftSampler.read(first, count);
+  }
+
+  #submitHeld(): void {
+    const commands = this.#held.take();
+    if (commands.length > 0) this.gpu.submit(commands);
   }
 
   /** The commands of a step of that shape, for benches. */
@@ -328,6 +351,8 @@ export class LocalStage implements Stage {
       throw new ModelError("bad-batch", `Cannot draft ${drafts} tokens in a row, expected 1 to ${MAX_DRAFTS} in a step that samples`);
     // Nothing goes on where every entry is quiet.
     const further = Array.from({ length: plan.chosenRows.length > 0 ? drafts - 1 : 0 }, (_, index) => furtherDraft(plan, index + 1, chain));
+    // Their batches are about to be another's.
+    this.#submitHeld();
     const runs = moduleRuns(plan, window);
     const submitted = await this.#submit(batch, within(plan, runs), { kind: "draft", recycles: further.length > 0 }, () => {
       this.#extendFor(further);
@@ -394,14 +419,21 @@ export class LocalStage implements Stage {
     const told = { ...plan, positions: plan.places, outputRows: outputRows === plan.chosenRows ? plan.chosenPlaces : outputRows };
     const verifiedRow = (this.#previous?.step ?? 0) % RING_STEPS;
     const rows = encodeBatch({ ...told, ringRow: step % RING_STEPS, verifiedRow }, this.#plan.maxTokens);
-    this.gpu.write(this.activations.step.batch, 0, rows);
+    const buffers = kind === "draft" ? this.#draftSteps[which.depth ?? 0] : this.activations.step;
+    if (!buffers) throw new RangeError("This stage makes no such draft");
+    this.gpu.write(buffers.batch, 0, rows);
     if (shape.adjusts) this.#adjuster.mask(plan.masks);
     if (output === "sample") sampler.ring.note(step, outputRows.length);
     // Who reads several steps at once reads over those that drafted.
     if (output === "sample" && kind === "draft") for (const ring of [this.#sampler.ring, this.#logprobs]) ring.note(step, 0);
     if (output === "sample" && kind === "forward") this.#logprobs.note(step, shape.logprobs ? outputRows.length : 0);
-    if (recorded.marks.length === 0) this.gpu.submit(recorded.commands);
-    else await this.#runGiving(recorded, tokens);
+    const whole = recorded.marks.length === 0;
+    if (whole && kind === "draft" && chain) this.#held.hold(recorded.commands, plan.sequences as SequenceSlot[]);
+    else if (whole) this.gpu.submit([...this.#held.take(), ...recorded.commands]);
+    else {
+      this.#submitHeld();
+      await this.#runGiving(recorded, tokens);
+    }
     return { plan, step, shape };
   }
 
@@ -473,6 +505,15 @@ export class LocalStage implements Stage {
     this.#turn = result.catch(() => undefined);
     return result;
   }
+}
+
+/** What steps of the MTP module take that is not what the main model's do. */
+function draftSteps(gpu: GpuContext, step: StepBuffers, { blockTable }: MtpWindow): readonly StepBuffers[] {
+  return Array.from({ length: MAX_DRAFTS }, (_, depth) => ({
+    ...step,
+    batch: gpu.buffer({ label: `batch of draft ${depth + 1}`, size: step.batch.size, kind: "tables" }),
+    blockTable,
+  }));
 }
 
 /** Of a sequence: positions that the MTP module runs over in a step, and where it begins to count them. */

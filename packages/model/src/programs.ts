@@ -14,6 +14,7 @@ import {
   mtpInput,
   sample,
   settleDrafts,
+  type StepBuffers,
   type WeightMatrix,
 } from "@shoal/kernels";
 import type { Activations, Matrix2D } from "./activations.ts";
@@ -62,8 +63,8 @@ export interface ProgramParts {
   readonly draftSampler: SamplerBuffers;
   readonly adjuster: LogitAdjuster;
   readonly logprobRing: StepRing;
-  /** The MTP module's (mtpWindow.ts); absent without one. */
-  readonly mtpBlockTable: GPUBuffer | undefined;
+  /** Of the first draft after a step, the second, ...: each with a batch of its own and the MTP module's block table (mtpWindow.ts); none without an MTP module. */
+  readonly draftSteps: readonly StepBuffers[];
   /** What chained steps leave for the next; absent without an MTP module. */
   readonly settled: GPUBuffer | undefined;
 }
@@ -146,11 +147,12 @@ function chainedBuffers({ sampler: { ring }, settled }: ProgramParts): ChainedBu
 
 /** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
 function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedStep> {
-  const { gpu, config, weights, kv, mode, mtpBlockTable: blockTable } = parts;
+  const { gpu, config, weights, kv, mode, draftSteps } = parts;
   const { mtp, head, embedding: table } = weights;
   const cache = kv.layers[weights.layers.length];
-  if (!mtp || !head || !table || !cache || !blockTable) throw new RangeError("This stage has no MTP module");
-  const activations = { ...parts.activations, step: { ...parts.activations.step, blockTable } };
+  const step = draftSteps[shape.depth ?? 0];
+  if (!mtp || !head || !table || !cache || !step) throw new RangeError("This stage has no MTP module");
+  const activations = { ...parts.activations, step };
   const recorder = new Recorder(gpu, config, activations, mode, shape.tokens, shape.short);
   const { mtpEmbedding, mtpInput: joined, finalNormed, recycled, residual } = activations;
   const before = (shape.depth ?? 0) > 0 ? recycled : finalNormed;

@@ -63,13 +63,14 @@ async function decodeVerified(
   return { tokens: tokens.slice(0, count), steps };
 }
 
-/** Likewise, with steps that chain: nothing is read before all are submitted. */
+/** Likewise, with steps that chain: nothing is read before all are submitted. @param between what else is done between drafts and the step that verifies them */
 async function decodeChained(
   on: LocalStage,
   sequence: SequenceSlot,
   ids: readonly number[],
   count: number,
   drafts: number,
+  between: () => Promise<void> = async () => undefined,
 ): Promise<Verified> {
   await prefill(on, sequence, ids.slice(0, -1), { next: ids.slice(1) });
   const submitted: number[] = [];
@@ -82,6 +83,7 @@ async function decodeChained(
     await on.draft({ entries: [{ sequence, tokens: "sampled", verify }], output: "sample", drafts, chain: true });
     length += 1 + verify;
     if (drafts > 1) await on.truncate(sequence, length);
+    await between();
   }
   const tokens: number[] = [];
   let steps = 0;
@@ -155,6 +157,42 @@ export function drafting(models: Models): readonly GpuTest[] {
         refused instanceof ModelError && refused.message.includes("not chained"),
         `a draft chained to a plain step: ${String(refused)}`,
       );
+    },
+  };
+  const held: GpuTest = {
+    name: "drafts that wait for the next step are what they would be without what others do meanwhile, and are not made for a sequence that ends before it",
+    run: async () => {
+      const on = await models.stage("tiny", { mtp: true, contextTokens: 256, maxTokens: 64, maxSequences: 3 });
+      const golden = await readGolden("tiny-story.safetensors");
+      const ids = golden.ints("input_ids");
+      const decode = (between?: () => Promise<void>): Promise<Verified> =>
+        withSequence(on, (sequence) => decodeChained(on, sequence, ids, 12, 2, between));
+      const alone = await decode();
+      const others: readonly (() => Promise<void>)[] = [
+        // Takes the batch, and blocks that lie behind.
+        () =>
+          withSequence(on, async (other) => {
+            await on.setSampling(other, { ...GREEDY, temperature: 2, seed: 5n });
+            await on.forward({ entries: [{ sequence: other, tokens: ids.slice(0, 9) }], output: "sample" });
+            await on.draft({ entries: [{ sequence: other, tokens: ids.slice(1, 10) }], output: "sample" });
+          }),
+        () =>
+          withSequence(on, async (other) => {
+            await on.forward({ entries: [{ sequence: other, tokens: ids.slice(0, 9) }], output: "none" });
+            await on.close(await on.importKv(await on.exportKv(other)));
+          }),
+        // Their sequence ends, and takes nobody else's drafts with it.
+        () =>
+          withSequence(on, async (other) => {
+            await on.forward({ entries: [{ sequence: other, tokens: ids.slice(0, 9) }], output: "sample", chain: true });
+            await on.draft({ entries: [{ sequence: other, tokens: "sampled", draftFrom: 8 }], output: "sample", chain: true });
+          }),
+      ];
+      for (const between of others) {
+        const among = await decode(between);
+        check(among.tokens.join() === alone.tokens.join(), `${among.tokens.join()}, expected ${alone.tokens.join()}`);
+        check(among.steps === alone.steps, `${among.steps} steps beside others, expected ${alone.steps}: drafts differ`);
+      }
     },
   };
   const drawn: GpuTest = {
@@ -273,5 +311,5 @@ export function drafting(models: Models): readonly GpuTest[] {
       }
     },
   };
-  return [...greedy, chained, drawn, gaps, reseen, later];
+  return [...greedy, chained, held, drawn, gaps, reseen, later];
 }

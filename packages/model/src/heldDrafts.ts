@@ -1,0 +1,32 @@
+/**
+ * Drafts of chained steps, which nobody waits for before the next step: their commands are submitted together with its, for a submission of its own costs a software adapter a twentieth of a
+ * step. And they never are where their sequences end first: the last drafts of an answer are for nobody.
+ *
+ * What such commands read and write, the host leaves alone until they are submitted: their batches are buffers of their own, and whatever else writes to the device asks for them first.
+ */
+import type { Command } from "@shoal/gpu";
+import type { SequenceSlot } from "./kvCache.ts";
+
+export class HeldDrafts {
+  #commands: readonly Command[] = [];
+  readonly #sequences = new Set<SequenceSlot>();
+
+  /** Behind those that are held. */
+  hold(commands: readonly Command[], sequences: readonly SequenceSlot[]): void {
+    this.#commands = [...this.#commands, ...commands];
+    for (const sequence of sequences) this.#sequences.add(sequence);
+  }
+
+  /** To be submitted before anything else. */
+  take(): readonly Command[] {
+    const commands = this.#commands;
+    this.#commands = [];
+    this.#sequences.clear();
+    return commands;
+  }
+
+  /** The sequence's drafts are for nobody any more. */
+  close(sequence: SequenceSlot): void {
+    if (this.#sequences.delete(sequence) && this.#sequences.size === 0) this.#commands = [];
+  }
+}
