@@ -57,15 +57,27 @@ export function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCa
   recordMlp(recorder, layer);
 }
 
-function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): void {
-  const { gpu, config, activations, tokens } = recorder;
-  const { step, projected, residual } = activations;
-  const shape = mlaShape(config);
+/** All that later steps need of these rows: nothing else is computed. */
+export function recordCacheRows(recorder: Recorder, { attention }: LayerWeights, cache: KvCache): void {
+  const write = recordAttentionInput(recorder, attention, cache);
+  recorder.add(kvWrite(recorder.gpu, { ...write, exact: recorder.exact, label: "KV write" }));
+}
+
+/** The projections of the residual stream. @returns how the cache's rows are made of them */
+function recordAttentionInput(recorder: Recorder, weights: AttentionWeights, cache: KvCache): KvWriteSpec {
+  const { config, activations, tokens } = recorder;
+  const { step, projected } = activations;
   const input = residualInput(recorder, weights.inputNorm, config.rmsNormEps, "attention");
   for (const { matrix, outputStart } of weights.input.matrices) input.linear(matrix, projected, "attention input", { outputStart });
+  const [, xOffset = 0] = weights.input.starts;
+  const latent = { x: projected.buffer, xStride: projected.stride, xOffset, gamma: weights.kvNorm, epsilon: config.latentNormEps };
+  return { shape: mlaShape(config), step, cache, ...latent, tokens };
+}
 
-  const [, kvStart = 0] = weights.input.starts;
-  const latent = { x: projected.buffer, xStride: projected.stride, xOffset: kvStart, gamma: weights.kvNorm, epsilon: config.latentNormEps };
+export function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): void {
+  const { gpu, config, activations, tokens } = recorder;
+  const { projected, residual } = activations;
+  const write = recordAttentionInput(recorder, weights, cache);
 
   let query: Matrix2D = projected;
   if (weights.query) {
@@ -86,7 +98,6 @@ function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: K
   }
 
   const { attention } = activations;
-  const write = { shape, step, cache, ...latent, tokens };
   const written = attendedHalves(recorder, weights);
   const together = recordTogether(recorder, weights.kvB, write, query, written);
   if (!together) {
@@ -148,7 +159,7 @@ function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, que
   recorder.add(mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
 }
 
-function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): void {
+export function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): void {
   const { config, activations, few } = recorder;
   const { routed, fixed } = weights;
   const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP", hasLargeExperts(recorder));

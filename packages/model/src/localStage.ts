@@ -337,6 +337,7 @@ export class LocalStage implements Stage {
     if (!window) throw new ModelError("unsupported", "Cannot draft: this stage has no MTP module");
     const { drafts = 1, output, chain = false } = batch;
     const previous = this.#previous?.plan;
+    if (output === "hidden") throw new ModelError("unsupported", "Cannot draft with output 'hidden': a draft's rows go nowhere else");
     if (chain && this.#previous?.chain !== true) throw new ModelError("bad-batch", "Cannot chain a draft: the step before was not chained");
     const plan = this.#planner.plan(batch, previous);
     const fits = plan.sequences.every((sequence, row) => {

@@ -17,9 +17,9 @@ import {
   type StepBuffers,
   type WeightMatrix,
 } from "@shoal/kernels";
-import type { Activations, Matrix2D } from "./activations.ts";
+import { type Activations, DECODE_TOKENS, type Matrix2D } from "./activations.ts";
 import type { PagedKvCache } from "./kvCache.ts";
-import { recordLayer } from "./layer.ts";
+import { recordAttention, recordCacheRows, recordLayer, recordMlp } from "./layer.ts";
 import type { LogitAdjuster } from "./logitAdjuster.ts";
 import { type NumericMode, type RecordedStep, Recorder } from "./recorder.ts";
 import type { SamplerBuffers } from "./sampler.ts";
@@ -145,7 +145,10 @@ function chainedBuffers({ sampler: { ring }, settled }: ProgramParts): ChainedBu
   return { ring: ring.buffer, ringRows: ring.rows, settled };
 }
 
-/** DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. */
+/**
+ * DeepSeek-V3, arXiv 2412.19437, section 2.2, with the order of the concatenation that the published weights have: embedding first. The module is one layer: of rows that nothing is drafted
+ * after it needs what its cache has of them, and no more.
+ */
 function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedStep> {
   const { gpu, config, weights, kv, mode, draftSteps } = parts;
   const { mtp, head, embedding: table } = weights;
@@ -175,10 +178,38 @@ function recordDraft(parts: ProgramParts, shape: StepShape): Promise<RecordedSte
     }),
   );
   recorder.linear(mtp.ehProj, joined, residual, { label: "MTP projection" });
-  recordLayer(recorder, mtp.layer, cache);
-  if (shape.recycles === true) recordRecycled(recorder, parts, shape, mtp.norm);
-  if (shape.outputs > 0) recordHead(recorder, parts, shape, mtp.norm, head.projection, parts.draftSampler);
+  if (shape.outputs === 0) {
+    recordCacheRows(recorder, mtp.layer, cache);
+    return recorder.recorded();
+  }
+  recordAttention(recorder, mtp.layer.attention, cache);
+  const few = outputRows(recorder, parts, shape);
+  const [rows, left] = few ? [few, { ...shape, identity: true }] : [recorder, shape];
+  recordMlp(rows, mtp.layer);
+  if (shape.recycles === true) recordRecycled(rows, parts, left, mtp.norm);
+  recordHead(rows, parts, left, mtp.norm, head.projection, parts.draftSampler);
+  if (few) recorder.add(few.recorded().then(({ commands }) => commands));
   return recorder.recorded();
+}
+
+/**
+ * Goes on with the rows alone that something is drafted after: in place of the residual stream they lie in `activations.outputs`. Undefined where all are such rows; where they are so many
+ * that kernels ask the batch how many rows there are; and where they are wanted in their places, by experts elsewhere or as states before the norm.
+ */
+function outputRows(recorder: Recorder, { recycling, weights: { mtp } }: ProgramParts, shape: StepShape): Recorder | undefined {
+  const { gpu, config, activations, mode } = recorder;
+  const { outputs, identity, short, recycles = false } = shape;
+  const { routed } = mtp?.layer.mlp ?? {};
+  if (identity || outputs > DECODE_TOKENS || (routed && !routed.group) || (recycles && recycling === "pre-norm")) return undefined;
+  recordGather(recorder, outputs);
+  return new Recorder(gpu, config, { ...activations, residual: activations.outputs }, mode, outputs, short);
+}
+
+function recordGather(recorder: Recorder, outputs: number): void {
+  const { gpu, config, activations } = recorder;
+  const { residual: x, outputs: out, step } = activations;
+  const spec = { x: x.buffer, xStride: x.stride, cols: config.hiddenSize, out: out.buffer, outStride: out.stride };
+  recorder.add(gatherRows(gpu, { ...spec, step, outputs, label: "gather outputs" }));
 }
 
 /** The module's state in its output rows, for the next draft. */
@@ -220,18 +251,8 @@ function recordHead(
   const { gpu, config, activations } = recorder;
   const { residual, outputs: gathered, outputsNormed, logits, step } = activations;
   const { outputs, choose } = shape;
-  let rows = residual;
-  if (!shape.identity) {
-    const spec = {
-      x: residual.buffer,
-      xStride: residual.stride,
-      cols: config.hiddenSize,
-      out: gathered.buffer,
-      outStride: gathered.stride,
-    };
-    recorder.add(gatherRows(gpu, { ...spec, step, outputs, label: "gather outputs" }));
-    rows = gathered;
-  }
+  const rows = shape.identity ? residual : gathered;
+  if (!shape.identity) recordGather(recorder, outputs);
   const head = new Recorder(gpu, config, activations, parts.mode, outputs);
   const input = head.normedInput(
     { input: rows, columns: config.hiddenSize, gamma, epsilon: config.rmsNormEps, normed: outputsNormed, quantized: outputsNormed },
