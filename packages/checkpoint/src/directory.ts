@@ -41,12 +41,20 @@ export async function locationFiles(location: string, { http, hub }: Pick<OpenOp
   if (/^https?:\/\//i.test(location) && URL.canParse(location)) return httpFiles(location, http);
   if (await isDirectory(location)) return directoryFiles(location);
   if (isHubId(location)) return httpFiles(hubBaseUrl(location, hub), http);
-  throw new CheckpointError("location", location, "it", "does not exist", "a directory, an http(s) address or 'organization/name'");
+  const actual = (await exists(location)) ? "is a file" : "does not exist";
+  throw new CheckpointError("location", location, "it", actual, "a directory, an http(s) address or 'organization/name'");
 }
 
 export async function isDirectory(path: string): Promise<boolean> {
   return await stat(path).then(
     (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
     () => false,
   );
 }

@@ -169,6 +169,11 @@ describe("openDirectory()", () => {
     await expect(openLocation(join(folder, "none"))).rejects.toMatchObject({ code: "location", actual: "does not exist" });
   });
 
+  it("says that a file is none, such as one of a checkpoint's own", async () => {
+    const path = join(copyRagged(), "config.json");
+    await expect(openLocation(path)).rejects.toMatchObject({ code: "location", actual: "is a file" });
+  });
+
   it("stops when aborted", async () => {
     await expect(openDirectory(TINY_MODEL, { signal: AbortSignal.abort(new Error("enough")) })).rejects.toThrow("enough");
   });
