@@ -13,7 +13,7 @@ import type { GpuRowName } from "./rows.ts";
 import type { Measured, Run } from "./run.ts";
 import { type LoadedStage, stageRows } from "./stageRows.ts";
 import { syntheticCheckpoint } from "./synthetic.ts";
-import { profileStep } from "./timing.ts";
+import { profileStep, warmSteps } from "./timing.ts";
 import { stepWork } from "./work.ts";
 
 /** More than go through the kernels for few tokens. */
@@ -91,13 +91,15 @@ async function decodeRow(
   }
   await decodeSteps(run, stage, sequences, warmUpTokens);
   const before = promptTokens + warmUpTokens;
-  const stepMs: number[] = [];
-  for (let i = 0; i < samples; i++) {
+  const sample = async (): Promise<number> => {
     for (const sequence of sequences) await stage.truncate(sequence, before);
     const begin = performance.now();
     await decodeSteps(run, stage, sequences, decodedTokens);
-    stepMs.push((performance.now() - begin) / decodedTokens);
-  }
+    return (performance.now() - begin) / decodedTokens;
+  };
+  await warmSteps(stage.gpu, sample, run.signal);
+  const stepMs: number[] = [];
+  for (let i = 0; i < samples; i++) stepMs.push(await sample());
   const position = before + (decodedTokens >> 1);
   for (const sequence of sequences) await stage.truncate(sequence, position);
   const entries = sequences.map((sequence) => ({ sequence, tokens: "sampled" as const }));

@@ -25,6 +25,15 @@ export async function warmClocks(gpu: GpuContext, commands: readonly Command[], 
   await gpu.idle();
 }
 
+/** As `warmClocks`, by whole steps: the host's code for them is compiled meanwhile, too. */
+export async function warmSteps(gpu: GpuContext, some: () => Promise<unknown>, signal?: AbortSignal): Promise<void> {
+  const end = performance.now() + (gpu.adapter.isSoftware ? 0 : WARM_MS);
+  while (performance.now() < end) {
+    signal?.throwIfAborted();
+    await some();
+  }
+}
+
 export interface TimingOptions {
   readonly samples: number;
   /** At least as many of a sample's longer wait. */

@@ -7,7 +7,7 @@ import { verifiedTokens, verify } from "../verify.ts";
 import type { Run } from "./run.ts";
 import { type LoadedStage, stageRows } from "./stageRows.ts";
 import type { Measured } from "./run.ts";
-import { profileStep } from "./timing.ts";
+import { profileStep, warmSteps } from "./timing.ts";
 import { stepWork } from "./work.ts";
 
 export interface TinyModel {
@@ -34,13 +34,15 @@ export async function tinyRow(run: Run, { checkpoint, promptIds, expectedIds }: 
     run.phase("tiny-decode", "timing");
     await prefill(stage, sequence, promptIds, maxTokens, "sample");
     await decode(stage, sequence, warmUpTokens, run.signal);
-    const stepMs: number[] = [];
-    for (let i = 0; i < samples; i++) {
+    const sample = async (): Promise<number> => {
       await stage.truncate(sequence, before);
       const begin = performance.now();
       await decode(stage, sequence, decodedTokens, run.signal);
-      stepMs.push((performance.now() - begin) / decodedTokens);
-    }
+      return (performance.now() - begin) / decodedTokens;
+    };
+    await warmSteps(gpu, sample, run.signal);
+    const stepMs: number[] = [];
+    for (let i = 0; i < samples; i++) stepMs.push(await sample());
     const position = before + decodedTokens;
     const { routing = [] } = await stage.forward({
       entries: [{ sequence, tokens: "sampled" }],
