@@ -14,7 +14,8 @@
 // Precision: as lib/matrix_tile.wgsl. BF16 has a wider range than f16: its weights are multiplied by a power of two for 16 rows of 64 columns, chosen as they come, and lose what is less than 2^-31 of the
 // largest of them, or 2^-60 of the largest before. With GATE_UP fragments are 16 rows of gate, the same of up, and so on, and results are silu(gate) * up: 8 FRAGMENTS of them.
 // Constants: FRAGMENTS; STORED, 2 or less of them, GROUPS of which make FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of columns in turn; PIECES of a block (128 columns of fp8, 64 of bf16), STEPS = 4 chunks of 16 columns each; PRODUCTS = 1 | 2;
-// LOADS, vectors that a lane has of a fragment's piece: 2 of fp8, 4 of bf16; X_FRAGMENTS = STEPS PRODUCTS TOKEN_FRAGMENTS; CHUNKS; RAGGED_STRIP, they are no multiple of STEPS PIECES STRIP_SUBGROUPS; WEIGHT_FORMAT; GATE_UP; those of lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS = 32 STRIP_SUBGROUPS in one dimension.
+// LOADS, vectors that a lane has of a fragment's piece: 2 of fp8, 4 of bf16; WHOLE_INPUTS, all of x that a block takes is loaded together (not emulated); EARLY, an invocation has a result at most of a fragment of x and STORED of
+// weights; EARLY_RESULTS, what that is added to is loaded before the products by `fn early_result(m: u32, n: u32)`; X_FRAGMENTS = STEPS PRODUCTS TOKEN_FRAGMENTS; CHUNKS; RAGGED_STRIP, they are no multiple of STEPS PIECES STRIP_SUBGROUPS; WEIGHT_FORMAT; GATE_UP; those of lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS = 32 STRIP_SUBGROUPS in one dimension.
 // Workgroup memory: STRIP_SUBGROUPS times 2304, or 2560 bytes for two fragments.
 #include "lib/silu.wgsl"
 #include "lib/matrix_halves.wgsl"
@@ -142,6 +143,28 @@ fn total(fragment: u32, n: u32, m: u32) -> f32 {
   return sum;
 }
 
+#if EARLY
+#if GATE_UP
+const ROW_RESULTS: u32 = 16u;
+#else
+const ROW_RESULTS: u32 = 16u * STORED;
+#endif
+// Of a fragment of x, and STORED of weights.
+const RESULTS: u32 = 16u * ROW_RESULTS;
+// What an invocation's results are multiplied by.
+var<private> early_units: array<f32, TOKEN_FRAGMENTS>;
+
+// What results need besides products is loaded before these, which take as long.
+fn early(local: u32) {
+#unroll t < TOKEN_FRAGMENTS
+  early_units[t] = x_unit(16u * t + min(local / ROW_RESULTS, 15u));
+#endunroll
+#if EARLY_RESULTS
+  early_result(local / ROW_RESULTS, local % ROW_RESULTS);
+#endif
+}
+#endif
+
 // The whole of it. `blocks` is BLOCKS, or 0 for a workgroup with nothing to do: the same for all, and not known to the compiler, lest one unroll the loop.
 fn multiply_strip(local: u32, blocks: u32) {
   let lane = local % 32u;
@@ -186,6 +209,9 @@ fn multiply_strip(local: u32, blocks: u32) {
   highest_tops[f] = LEAST_TOP;
 #endif
 #endunroll
+#if EARLY
+  early(local);
+#endif
   for (var turn = 0u; turn < blocks; turn += STRIP_SUBGROUPS) {
     let block = min(turn + subgroup, BLOCKS - 1u);
     let next = (turn + subgroup + STRIP_SUBGROUPS) * BLOCK_CHUNKS * CHUNK_VECTORS + vector;
@@ -209,12 +235,30 @@ fn multiply_strip(local: u32, blocks: u32) {
 #endunroll
 #endunroll
 #endif
+#if WHOLE_INPUTS
+    // [PIECES, TOKEN_FRAGMENTS, PRODUCTS, STEPS]
+    var whole_x: array<Right, PIECES * X_FRAGMENTS>;
+#unroll piece < PIECES
+#unroll t < TOKEN_FRAGMENTS
+#unroll product < PRODUCTS
+#unroll k < STEPS
+    whole_x[piece * X_FRAGMENTS + (t * PRODUCTS + product) * STEPS + k] = load_right_stored(x_place + (block * BLOCK_CHUNKS + piece * STEPS + k) * X_FRAGMENT + t * X_BLOCK + (PRODUCTS - 1u - product) * HALVES_REST);
+#endunroll
+#endunroll
+#endunroll
+#endunroll
+#endif
 #unroll piece < PIECES
     // The rest of x first, its products being the smaller ones.
     let x_piece = x_place + (block * BLOCK_CHUNKS + piece * STEPS) * X_FRAGMENT;
 #if SUBGROUP_MATRIX == hardware
     // [TOKEN_FRAGMENTS, PRODUCTS, STEPS], kept for all fragments of weights.
     var x: array<Right, X_FRAGMENTS>;
+#if WHOLE_INPUTS
+#unroll i < X_FRAGMENTS
+    x[i] = whole_x[piece * X_FRAGMENTS + i];
+#endunroll
+#else
 #unroll t < TOKEN_FRAGMENTS
 #unroll product < PRODUCTS
 #unroll k < STEPS
@@ -222,6 +266,7 @@ fn multiply_strip(local: u32, blocks: u32) {
 #endunroll
 #endunroll
 #endunroll
+#endif
 #endif
 #unroll f < FRAGMENTS
     // The last products are done with the tile.
@@ -290,6 +335,18 @@ fn multiply_strip(local: u32, blocks: u32) {
   store_sum(area + f * SUM_PLACES, scale_sum(sums[number * TOKEN_FRAGMENTS + t], units[number]), lane);
 #endunroll
   workgroupBarrier();
+#if EARLY
+  // Each invocation has a result at most.
+  if (local < RESULTS) {
+    let m = local / ROW_RESULTS;
+    let n = local % ROW_RESULTS;
+#if GATE_UP
+    write_result(16u * t + m, ROW_RESULTS * group + n, silu(total(0u, n, m) * early_units[t]) * (total(1u, n, m) * early_units[t]));
+#else
+    write_result(16u * t + m, ROW_RESULTS * group + n, total(n / 16u, n % 16u, m) * early_units[t]);
+#endif
+  }
+#else
 #if GATE_UP
   for (var i = local; i < times(256u); i += THREADS) {
     let m = i / 16u;
@@ -302,6 +359,7 @@ fn multiply_strip(local: u32, blocks: u32) {
     let n = i % (16u * STORED);
     write_result(16u * t + m, 16u * STORED * group + n, total(n / 16u, n % 16u, m) * x_unit(16u * t + m));
   }
+#endif
 #endif
 #endunroll
 #endunroll

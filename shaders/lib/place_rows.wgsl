@@ -12,7 +12,7 @@
 //   @group(0) @binding(n) var<storage, read> scales: array<f32>;                [EXPERT_COUNT, 2, SCALES] of gate and up
 //   @group(0) @binding(n) var<storage, read_write> hidden: array<vec4<u32>>;    powers of two from element HIDDEN_POWERS on
 //
-// Constants: EXPERT_COUNT = EXPERTS + SHARED_SLOTS, EXPERT_BLOCKS of each, SCALES, HIDDEN_POWERS, INPUTS.
+// Constants: EXPERT_COUNT = EXPERTS + SHARED_SLOTS, EXPERT_BLOCKS of each, SCALES, SCALES_AHEAD, HIDDEN_POWERS, INPUTS.
 //
 // Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so what they tell each other is in atomic words. Whoever counts among all has counted among its expert's just
 // before, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that.
@@ -20,12 +20,10 @@
 
 const MOST_LOOKS: u32 = 65536u;
 const COUNT_ROOM: u32 = (EXPERT_COUNT + STRETCH - 1u) / STRETCH * STRETCH;
-// Of each slot, of gate and of up.
-const MATRICES: u32 = 2u * SLOTS;
 
 var<workgroup> slot_rows: array<u32, SLOTS>;
-// Numbers that are not negative sort as their bits do.
-var<workgroup> largest_scales: array<atomic<u32>, MATRICES>;
+// The largest of the expert's gate times the largest of its up.
+var<workgroup> slot_scales: array<f32, SLOTS>;
 var<workgroup> is_last: u32;
 // Rows of each expert, and of all.
 var<workgroup> counts: array<u32, COUNT_ROOM>;
@@ -40,8 +38,9 @@ fn tiles_of(count: u32) -> u32 {
   return (count + 15u) / 16u;
 }
 
+// By the last invocations, while the first teams find scales.
 fn take_places(token: u32, local: u32) {
-  for (var slot = local; slot < SLOTS; slot += WORKGROUP) {
+  for (var slot = WORKGROUP - 1u - local; slot < SLOTS; slot += WORKGROUP) {
     let expert = slot_expert(slot);
     let place = min(atomicAdd(&board[expert], 1u), 16u * EXPERT_BLOCKS - 1u);
     let before = atomicAdd(&board[EXPERT_COUNT], 1u);
@@ -54,17 +53,48 @@ fn take_places(token: u32, local: u32) {
   }
 }
 
-// Each team has a matrix at a time.
+// The largest of a team's lanes, in every lane.
+fn lanes_max(value: f32) -> f32 {
+#if WHOLE_SUBGROUP
+  return subgroupMax(value);
+#else
+  var most = value;
+  for (var mask = 1u; mask < LANES; mask <<= 1u) {
+    most = max(most, subgroupShuffleXor(most, mask));
+  }
+  return most;
+#endif
+}
+
+// The largest of an expert's scales that a lane finds, of gate and of up.
+fn own_scales(expert: u32, team_lane: u32) -> vec2<f32> {
+  let base = expert * 2u * SCALES;
+  var most = vec2<f32>(0.0);
+  for (var start = team_lane; start < SCALES; start += LANES * SCALES_AHEAD) {
+    // All of them are under way before the first is looked at.
+    var loaded: array<vec2<f32>, SCALES_AHEAD>;
+#unroll i < SCALES_AHEAD
+    let at = base + min(start + i * LANES, SCALES - 1u);
+    loaded[i] = vec2<f32>(scales[at], scales[at + SCALES]);
+#endunroll
+#unroll i < SCALES_AHEAD
+    most = max(most, abs(loaded[i]));
+#endunroll
+  }
+  return most;
+}
+
+// Each team has a slot at a time.
 fn find_scales(local: u32) {
-  for (var first = 0u; first < MATRICES; first += TEAMS) {
-    let matrix = first + local / LANES;
-    if (matrix < MATRICES) {
-      let base = (slot_expert(matrix / 2u) * 2u + matrix % 2u) * SCALES;
-      var most = 0.0;
-      for (var i = local % LANES; i < SCALES; i += LANES) {
-        most = max(most, abs(scales[base + i]));
-      }
-      atomicMax(&largest_scales[matrix], bitcast<u32>(most));
+  for (var first = 0u; first < SLOTS; first += TEAMS) {
+    let slot = first + local / LANES;
+    var most = vec2<f32>(0.0);
+    if (slot < SLOTS) {
+      most = own_scales(slot_expert(slot), local % LANES);
+    }
+    let scale = lanes_max(most.x) * lanes_max(most.y);
+    if (slot < SLOTS && local % LANES == 0u) {
+      slot_scales[slot] = scale;
     }
   }
 }
@@ -80,8 +110,7 @@ fn write_rows(local: u32, exponent: u32) {
   }
   for (var slot = local; slot < SLOTS; slot += WORKGROUP) {
     let row = slot_rows[slot];
-    let most = bitcast<f32>(atomicLoad(&largest_scales[2u * slot])) * bitcast<f32>(atomicLoad(&largest_scales[2u * slot + 1u]));
-    let of_hidden = hidden_exponent(most, own_squares);
+    let of_hidden = hidden_exponent(slot_scales[slot], own_squares);
     halves[HALVES_POWERS + row] = vec4<u32>(bitcast<u32>(power_of_two(254u - exponent)), bitcast<u32>(own_squares), of_hidden, 0u);
     hidden[HIDDEN_POWERS + row] = hidden_power(of_hidden);
   }
@@ -91,10 +120,6 @@ fn write_rows(local: u32, exponent: u32) {
 fn find_counts(local: u32) {
   let all = token_count() * SLOTS;
   for (var looks = 0u; looks < MOST_LOOKS; looks++) {
-    if (local == 0u) {
-      atomicStore(&found, 0u);
-    }
-    workgroupBarrier();
     for (var expert = local; expert < EXPERT_COUNT; expert += WORKGROUP) {
       counts[expert] = atomicLoad(&board[expert]);
       atomicAdd(&found, counts[expert]);
@@ -106,6 +131,10 @@ fn find_counts(local: u32) {
     if (workgroupUniformLoad(&all_found) == all) {
       break;
     }
+    if (local == 0u) {
+      atomicStore(&found, 0u);
+    }
+    workgroupBarrier();
   }
 }
 

@@ -42,15 +42,28 @@ fn block_scale(fragment: u32, block: u32) -> f32 {
 }
 #endif
 
+#if EARLY_RESULTS
+var<private> early_y: f32;
+
+// Of an invocation that writes one result: what it adds that to.
+fn early_result(m: u32, n: u32) {
+  early_y = y[min((first_token + m) * Y_STRIDE + ROW_START + first_row + n, arrayLength(&y) - 1u)];
+}
+#endif
+
 fn write_result(m: u32, n: u32, value: f32) {
   let token = first_token + m;
   let row = first_row + n;
   if (token < count && row < ROW_COUNT) {
     let index = token * Y_STRIDE + ROW_START + row;
+#if EARLY_RESULTS
+    y[index] = early_y + value;
+#else
 #if RESIDUAL
     y[index] += value;
 #else
     y[index] = value;
+#endif
 #endif
   }
 }

@@ -48,20 +48,28 @@ fn router_logit(token: u32, expert: u32) -> f32 {
   return logits[expert];
 }
 
-// Of the team's rows from `first` on; those past the last repeat it.
-fn put_logits(first: u32, team_lane: u32) {
+// Of the team's rows from `first` on, units from `start` on; those past the last repeat it.
+fn row_words(first: u32, start: u32) -> array<Unit, UNROLL * ROWS> {
   var at: array<u32, ROWS>;
 #unroll r < ROWS
   at[r] = min(first + r, EXPERTS - 1u) * UNITS;
 #endunroll
-  var sums: array<f32, SUMS>;
-  for (var start = team_lane; start < UNITS; start += STEP * UNROLL) {
-    var words: array<Unit, UNROLL * ROWS>;
+  var words: array<Unit, UNROLL * ROWS>;
 #unroll u < UNROLL
 #unroll r < ROWS
-    words[u * ROWS + r] = weights[at[r] + min(start + u * STEP, UNITS - 1u)];
+  words[u * ROWS + r] = weights[at[r] + min(start + u * STEP, UNITS - 1u)];
 #endunroll
 #endunroll
+  return words;
+}
+
+// @param words the first of the rows from `first` on
+fn put_logits(first: u32, team_lane: u32, first_words: array<Unit, UNROLL * ROWS>) {
+  var words = first_words;
+  var sums: array<f32, SUMS>;
+  for (var start = team_lane; start < UNITS; start += STEP * UNROLL) {
+    // Under way while these are multiplied.
+    let next_words = row_words(first, start + STEP * UNROLL);
 #unroll u < UNROLL
     let unit = min(start + u * STEP, UNITS - 1u);
     var own_words: array<Unit, ROWS>;
@@ -79,6 +87,7 @@ fn put_logits(first: u32, team_lane: u32) {
 #endif
 #endunroll
 #endunroll
+    words = next_words;
   }
 #unroll r < ROWS
   let logit = lanes_sum(sums[r]);
@@ -101,6 +110,9 @@ fn main(
   if (token >= token_count()) {
     return;
   }
+  let team_lane = local % LANES;
+  // Under way while the row is normalized.
+  var words = row_words(local / LANES * ROWS, team_lane);
   norm_row(token, local);
 #unroll i < OWN_VECTORS
   if (vector_of(i, local) < 2u * OCTETS) {
@@ -115,7 +127,11 @@ fn main(
 #endif
   workgroupBarrier();
   for (var turn = 0u; turn < TURNS; turn++) {
-    put_logits((turn * TEAMS + local / LANES) * ROWS, local % LANES);
+    let first = (turn * TEAMS + local / LANES) * ROWS;
+    if (turn > 0u) {
+      words = row_words(first, team_lane);
+    }
+    put_logits(first, team_lane, words);
   }
   workgroupBarrier();
   route(token, local);

@@ -1,5 +1,5 @@
 /** A step's (token, slot) pairs sorted by expert and cut into tiles, on the GPU (shaders/experts/group_tokens.wgsl). */
-import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
+import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import { type HalvesLayout, type HalvesRows, halvesOctets, halvesOutputConstants, sameLayout } from "../matrix/halves.ts";
 import { SCALE_BLOCK } from "../weights.ts";
@@ -118,7 +118,7 @@ function gatherParts({ tokens, tileRows }: GroupTokensSpec, { from, to, hidden }
 }
 
 /** Of whoever settles the powers of two of `hidden`, made of the rows of `to`. */
-export function hiddenConstants({ layout: { columns: inputs } }: HalvesRows, { rows: { layout } }: HiddenHalves): ShaderConstants {
+export function hiddenConstants({ layout: { columns: inputs } }: HalvesRows, { rows: { layout } }: HiddenHalves) {
   return {
     SCALES: Math.ceil(layout.columns / SCALE_BLOCK) * Math.ceil(inputs / SCALE_BLOCK),
     INPUTS: inputs,

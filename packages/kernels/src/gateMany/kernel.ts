@@ -21,6 +21,8 @@ const MOST_TOKENS = 128;
 /** Of workgroup memory, for what lib/route.wgsl keeps and sums. */
 const ROUTE_BYTES = 8192;
 
+/** Pairs of scales that an invocation has under way at once. */
+const MOST_SCALES_AHEAD = 8;
 /** Bindings of a gate that places rows. */
 const PLACED_BINDINGS = 13;
 
@@ -79,7 +81,7 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
   const lanes = Math.min(32, gpu.dialect.subgroupSize);
   const teams = Math.min(MOST_TEAMS, Math.floor(gpu.limits.maxComputeInvocationsPerWorkgroup / lanes));
   const shape: RowTeams = { ...SHAPE, lanes, teams };
-  const placed = options.placed && placedParts(options, options.placed);
+  const placed = options.placed && placedParts(options, options.placed, lanes);
   const kernel = await gpu.kernel(
     "router/gate_many.wgsl",
     {
@@ -109,7 +111,7 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
 }
 
 /** @throws RangeError if buffers or layouts do not fit what is placed */
-function placedParts({ spec, tokens, halves }: GateManySpec, { grouping, to, hidden, board }: PlacedRows) {
+function placedParts({ spec, tokens, halves }: GateManySpec, { grouping, to, hidden, board }: PlacedRows, lanes: number) {
   const experts = spec.nRoutedExperts + spec.sharedSlots;
   const blocks = ownBlocks({ tokens, experts });
   const rows = FRAGMENT * blocks;
@@ -125,11 +127,13 @@ function placedParts({ spec, tokens, halves }: GateManySpec, { grouping, to, hid
     throw new RangeError(
       `Cannot place ${tokens} tokens: rows, tiles and board take ${pairs.size}, ${tiles.size} and ${board.size} bytes, expected ${rows * 4}, ${tilesBytes} and ${placeBoardBytes(experts)}`,
     );
+  const settled = hiddenConstants(to, hidden);
   return {
     constants: {
       HALVES: true,
       ...halvesOutputConstants(to.layout),
-      ...hiddenConstants(to, hidden),
+      ...settled,
+      SCALES_AHEAD: Math.min(MOST_SCALES_AHEAD, Math.ceil(settled.SCALES / lanes)),
       EXPERT_COUNT: experts,
       EXPERT_BLOCKS: blocks / experts,
     },

@@ -89,6 +89,7 @@ export async function matmul(gpu: GpuContext, spec: MatmulSpec): Promise<readonl
         X_OFFSET: xOffset,
         Y_STRIDE: yStride,
         RESIDUAL: residual,
+        ...(variant.earlyResults !== undefined && { EARLY_RESULTS: residual && variant.earlyResults }),
       },
       label,
     );

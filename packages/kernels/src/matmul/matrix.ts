@@ -19,7 +19,7 @@ import {
   supportsMatrixTile,
   weightRows,
 } from "../matrix/tiles.ts";
-import { FRAGMENT, type MatrixStrip, stripConstants, stripFormat, supportsStrip } from "../matrix/strips.ts";
+import { FRAGMENT, type MatrixStrip, stripConstants, stripFormat, supportsStrip, writesOnce } from "../matrix/strips.ts";
 import type { MatmulShape, MatmulVariant } from "./variant.ts";
 
 /** Workgroups that keep a large GPU busy: more than one to a processor, for they hide each other's loads. */
@@ -29,12 +29,12 @@ const TILES = [TILE_128X64, TILE_64X64, TILE_128X32, TILE_128X128, TILE_128X16] 
 
 /** Where reading weights takes longest. */
 const MOST_STRIP_TOKENS = 32;
-/** Few rows want their columns in many parts. Up to so many rows each was fastest on an H100, at 32 tokens. */
-const STRIPS = [
-  { rows: 2048, fragments: 1, subgroups: 8, lines: true },
-  { rows: 4096, fragments: 2, subgroups: 8, lines: false },
+/** Few rows want their columns in many parts, and workgroups of 16 tokens each: there are twice as many. Up to so many rows each was fastest on an H100, at 32 tokens. */
+const STRIPS: readonly (Omit<MatrixStrip, "inputs"> & { readonly rows: number; readonly inputs?: 1 })[] = [
+  { rows: 2048, fragments: 1, subgroups: 8, inputs: 1, wholeInputs: true },
+  { rows: 4096, fragments: 2, subgroups: 8, inputs: 1, wholeInputs: true },
   { rows: Number.POSITIVE_INFINITY, fragments: 2, subgroups: 4, lines: true },
-] as const;
+];
 
 /** Of BF16, whose tokens' share of the memory traffic is smaller. The first was fastest on an H100, for a head of 102,400 rows and 32 tokens. */
 const BF16_STRIPS: readonly Omit<MatrixStrip, "inputs">[] = [
@@ -63,10 +63,10 @@ export function matmulMatrixVariants(gpu: GpuContext, shape: MatmulShape): reado
   const modes = matrixModes(gpu);
   const large = modes.flatMap((mode) => tiles.map((tile) => variant(mode, tile, shape)));
   if (!stripFormat(shape.format)) return large;
-  const [first = STRIPS[0]] = STRIPS.filter(({ rows }) => shape.rows <= rows);
+  const first = STRIPS.filter(({ rows }) => shape.rows <= rows).slice(0, 1);
   const inputs = stripInputs(shape);
   const strips = modes.flatMap((mode) =>
-    [first, ...STRIPS.filter((each) => each !== first)].map((each) => strip(mode, { ...each, inputs })),
+    [...first, ...STRIPS.filter((each) => !first.includes(each))].map((each) => strip(mode, { inputs, ...each })),
   );
   return shape.tokens <= MOST_STRIP_TOKENS ? [...strips, ...large] : [...large, ...strips];
 }
@@ -83,7 +83,7 @@ export function matmulMatrixTrials(gpu: GpuContext, shape: MatmulShape): readonl
   const fast = matrixModes(gpu).includes("fast") ? [] : TILES.map((tile) => variant("fast", tile, shape));
   const strips = stripFormat(shape.format)
     ? [
-        strip("emulated", { fragments: 1, subgroups: 4, inputs: 1 }),
+        strip("emulated", { fragments: 1, subgroups: 8, inputs: 1 }),
         strip("emulated", { fragments: 2, subgroups: 1, inputs: 2, lines: true }),
       ]
     : [];
@@ -105,13 +105,14 @@ function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): M
 }
 
 function strip(mode: MatrixMode, shape: MatrixStrip): MatmulVariant {
-  const { fragments, inputs, subgroups, lines = false } = shape;
+  const { fragments, inputs, subgroups, lines = false, wholeInputs = false } = shape;
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}x${FRAGMENT * inputs}-s${subgroups}${lines ? "-lines" : ""}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}x${FRAGMENT * inputs}-s${subgroups}${lines ? "-lines" : ""}${wholeInputs ? "-inputs" : ""}`,
     shader: "matmul/strip.wgsl",
     tileRows: FRAGMENT * fragments,
     tileTokens: FRAGMENT * inputs,
     tokensFirst: true,
+    earlyResults: inputs === 1 && fragments <= 2 && writesOnce(shape),
     halves: "blocks",
     products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],

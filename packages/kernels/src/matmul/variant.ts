@@ -15,6 +15,8 @@ export interface MatmulVariant extends Variant {
   readonly tokensFirst?: boolean;
   /** x is split first, into `MatmulSpec.halves`; "blocks": in blocks of 16 rows. */
   readonly halves?: boolean | "blocks";
+  /** Of strips: whether an invocation has one result at most, so that what that is added to can be loaded before the products. */
+  readonly earlyResults?: boolean;
   /** f16 numbers that x is then the sum of. */
   readonly products?: 1 | 2;
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */

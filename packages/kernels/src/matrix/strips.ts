@@ -13,6 +13,8 @@ export interface MatrixStrip {
   readonly subgroups: number;
   /** Both halves of a block's columns are loaded together: of FP8 whole lines of memory, for twice the registers. */
   readonly lines?: boolean;
+  /** All of a block's activations are loaded together, for twice the registers. */
+  readonly wholeInputs?: boolean;
 }
 
 /** Columns that are staged at a time, and that a subgroup takes before its next turn: of BF16 64 make a line of memory, of FP8 128. */
@@ -23,9 +25,14 @@ export function stripFormat(format: WeightFormat): boolean {
   return BLOCK_COLUMNS[format] !== undefined;
 }
 
+/** Whether each invocation has one result at most of 16 rows of activations and 16 or 32 of weights. */
+export function writesOnce({ fragments, subgroups }: Pick<MatrixStrip, "fragments" | "subgroups">): boolean {
+  return 32 * subgroups >= FRAGMENT * FRAGMENT * Math.min(2, fragments);
+}
+
 /** @throws RangeError for a format that there are no strips of */
 export function stripConstants(
-  { fragments, inputs, subgroups, lines = false }: MatrixStrip,
+  { fragments, inputs, subgroups, lines = false, wholeInputs = false }: MatrixStrip,
   mode: MatrixMode,
   { format, stride }: { readonly format: WeightFormat; readonly stride: number },
 ): ShaderConstants {
@@ -38,6 +45,9 @@ export function stripConstants(
     STORED_OPERANDS: true,
     FRAGMENTS: fragments,
     WHOLE_LINES: lines,
+    WHOLE_INPUTS: wholeInputs && mode !== "emulated",
+    EARLY: writesOnce({ fragments, subgroups }),
+    EARLY_RESULTS: false,
     STORED: Math.min(2, fragments),
     GROUPS: Math.ceil(fragments / 2),
     TOKEN_FRAGMENTS: inputs,
