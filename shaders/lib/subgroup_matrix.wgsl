@@ -7,6 +7,7 @@
 // An operand's 16 rows of 16 halves lie OPERAND_STRIDE elements apart, those of the right one being the columns of its matrix; a result's 16 rows of 16 floats
 // SUM_STRIDE elements. Both are constants of the including shader. All places are in elements, and the same for the whole subgroup.
 // With STORED_OPERANDS right ones are also loaded from `var<storage, read> halves: array<vec4<u32>>`, where a fragment's 16 columns of 16 halves lie one after the other.
+// With STORED_SUMS results may go to `var<storage, read_write> partial: array<vec4<f32>>`, rows so many vectors apart as is said.
 // With OPERAND_STRIDES operands say how far apart their rows lie, and those of a right one may be its matrix's rows.
 // With EMULATED_SUBGROUPS, how many a workgroup has, `subgroup_most` is emulated too.
 // Constants: SUBGROUP_MATRIX = "hardware" (Dialect.subgroupMatrix), or "emulated": the same on any device, slowly, so that what is built on it can be tested there.
@@ -59,6 +60,12 @@ fn scale_sum(sum: Sum, factor: f32) -> Sum {
 fn store_sum(place: u32, sum: Sum, lane: u32) {
   subgroupMatrixStore<row_major>(&tile, place, sum, SUM_STRIDE);
 }
+
+#if STORED_SUMS
+fn store_sum_stored(place: u32, stride: u32, sum: Sum, lane: u32) {
+  subgroupMatrixStore<row_major>(&partial, place, sum, stride);
+}
+#endif
 
 // The largest of a subgroup's values.
 fn subgroup_most(value: u32) -> u32 {
@@ -204,6 +211,17 @@ fn store_sum(place: u32, sum: Sum, lane: u32) {
     tile[row + 8u * SUM_STRIDE][column % 4u] = bitcast<u32>(sum.lower[i]);
   }
 }
+
+#if STORED_SUMS
+fn store_sum_stored(place: u32, stride: u32, sum: Sum, lane: u32) {
+  let column = lane % 16u;
+  for (var i = 0u; i < times(4u); i++) {
+    let row = place + (lane / 16u + 2u * i) * stride + column / 4u;
+    partial[row][column % 4u] = sum.upper[i];
+    partial[row + 8u * stride][column % 4u] = sum.lower[i];
+  }
+}
+#endif
 
 fn subgroup_number(local: u32) -> u32 {
   emulated_lane = local % 32u;

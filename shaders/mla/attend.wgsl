@@ -5,9 +5,7 @@
 // x       [tokens, X_STRIDE] f32, from column X_OFFSET on: the step's latents and key parts, of which rows are made as in lib/kv_values.wgsl
 // weights kv_b_proj [HEADS * (NOPE + VALUE), 16 CHUNKS] in WEIGHT_FORMAT; scales [ceil(rows / 128), SCALE_COLUMNS] f32, for fp8
 // cache   [blocks, BLOCK_SIZE, 4 CACHE_ROW] in CACHE_FORMAT; the step's rows are written, those before are read
-// out     [tokens, OUT_STRIDE] f32, per head VALUE; with HALVES rows as lib/matrix_halves.wgsl lays them out (HALVES_BLOCKS, HALVES_OCTETS a row, fp8's order of columns), rounded to f16
-//
-// With HALVES a row's power of two goes by what values cannot exceed, for no workgroup knows all of a row: a weight is at most 448 scales, and a latent's squares add up to those of gamma at most.
+// out     [tokens, OUT_STRIDE] f32, per head VALUE; with HALVES rows of halves, as lib/put_value.wgsl has them
 //
 // Dispatch: (HEADS, ceil(tokens / TOKENS)) workgroups of WORKGROUP, which decode a head's weights once for TOKENS tokens. Every one computes the rows of the step that its tokens
 // attend to by itself: no other workgroup's writes are waited for. Tokens attend to at most MOST_POSITIONS positions, of which at most OWN_ROWS, the last, are the step's; rows of a
@@ -27,9 +25,7 @@
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
 #include "lib/weights.wgsl"
-#if HALVES
-#include "lib/matrix_halves.wgsl"
-#endif
+#include "lib/put_value.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -154,25 +150,6 @@ fn team_sums(values: vec4<f32>, lane: u32) -> f32 {
   return sum;
 }
 
-#if HALVES
-// The biased exponent of the power of two that brings values to less than 2^15. @param most what they cannot exceed
-fn out_exponent(most: f32) -> u32 {
-  return min(267u - (bitcast<u32>(most) >> 23u), 151u);
-}
-#endif
-
-fn put(token: u32, column: u32, value: f32, power: f32) {
-#if HALVES
-  let octet = column / 8u;
-  // Of columns of four the second and the third change places, as in lib/write_halves.wgsl.
-  let place = token / 16u * (16u * HALVES_OCTETS) + octet / 2u * 32u + token % 16u * 2u + octet % 2u;
-  // A cache may hold what no norm made.
-  out[place * 8u + (column & 4u) + ((column & 1u) << 1u) + ((column & 2u) >> 1u)] = f16(clamp(value * power, -65504.0, 65504.0));
-#else
-  out[token * OUT_STRIDE + column] = value;
-#endif
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let head = group.x;
@@ -223,7 +200,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var i = lane; i < SCALES; i += LANES) {
     most_scale = max(most_scale, abs(scales[i]));
   }
-  let exponent = out_exponent(448.0 * subgroupMax(most_scale) * f32(LATENT) * subgroupMax(most_gamma));
+  let exponent = out_exponent(subgroupMax(most_scale), subgroupMax(most_gamma));
   power = bitcast<f32>(exponent << 23u);
 #endif
   let count = token_count();
@@ -257,10 +234,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 #if HALVES
   if (head == 0u && local < TOKENS && first_token + local < count) {
-    // 1 / the power of two, as f32 of which the lower half is zero; the upper one, taken for f16, is an ordinary number.
-    let element = (HALVES_POWERS + first_token + local) * 8u;
-    out[element] = 0.0h;
-    out[element + 1u] = f16(unpack2x16float((254u - exponent) << 7u).x);
+    put_power(first_token + local, exponent);
   }
 #endif
 
@@ -578,7 +552,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let its = first_token + place_of_four % TOKENS;
         let its_value = first + team + place_of_four / TOKENS * VALUE_TEAMS;
         if (value_lane < 4u && place_of_four < VALUE_ROWS * TOKENS && its_value < VALUE && its < count) {
-          put(its, head * VALUE + its_value, sum, power);
+          put_value(its, head * VALUE + its_value, sum, power);
         }
       } else {
         var all = sums;
@@ -589,7 +563,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           let its = first_token + (first_of_four + k) % TOKENS;
           let its_value = first + team + (first_of_four + k) / TOKENS * VALUE_TEAMS;
           if (value_lane == 0u && first_of_four + k < VALUE_ROWS * TOKENS && its_value < VALUE && its < count) {
-            put(its, head * VALUE + its_value, all[k], power);
+            put_value(its, head * VALUE + its_value, all[k], power);
           }
         }
       }

@@ -13,10 +13,12 @@ export {
   tokenFromRing,
 } from "./batch.ts";
 export { type SettleDraftsSpec, settleDrafts, settledBytes } from "./settle/kernel.ts";
-export { type AttendedRows, type MlaAttendSpec, attendsInHalves, attendsTogether, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
+export { type AttendedRows, attendsTogether, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
+export type { MlaAttendSpec } from "./mlaAttend/spec.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";
 export { type SplitsRequest, attentionPartialRows, attentionSplits } from "./mlaAttention/splits.ts";
-export { type MlaOutputSpec, mlaOutput } from "./mlaOutput/kernel.ts";
+export { attendsInHalves } from "./mlaOutput/halves.ts";
+export { type MlaOutputSpec, type ValueHalves, mlaOutput, outputsInHalves } from "./mlaOutput/kernel.ts";
 export { type QAbsorbSpec, qAbsorb } from "./qAbsorb/kernel.ts";
 export { type KvWriteSpec, kvWrite } from "./kvWrite/kernel.ts";
 export type { KvCache, MlaShape, StepBuffers } from "./mla.ts";

@@ -40,6 +40,8 @@ import {
   mlaAttention,
   mlaOutput,
   ownBlocks,
+  outputsInHalves,
+  type ValueHalves,
   type ExpertGroup,
   type KvCache,
   type WeightMatrix,
@@ -99,10 +101,10 @@ export function recordAttention(recorder: Recorder, weights: AttentionWeights, c
 
   const { attention } = activations;
   const written = attendedHalves(recorder, weights);
-  const together = recordTogether(recorder, weights.kvB, write, query, written);
-  if (!together) {
+  let inHalves = written !== undefined;
+  if (!recordTogether(recorder, weights.kvB, write, query, written)) {
     recorder.add(kvWrite(gpu, { ...write, exact: recorder.exact, label: "KV write" }));
-    recordAttend(recorder, weights.kvB, cache, query);
+    inHalves = recordAttend(recorder, weights.kvB, cache, query, written && { ...written, gamma: weights.kvNorm });
   }
 
   if (recorder.quantizes(weights.output.format))
@@ -110,11 +112,11 @@ export function recordAttention(recorder: Recorder, weights: AttentionWeights, c
   recorder.linear(weights.output, attention, residual, {
     residual: true,
     label: "attention output",
-    written: together ? written : undefined,
+    written: inHalves ? written : undefined,
   });
 }
 
-/** Where attention in one dispatch can write its values as the output projection wants them. */
+/** Where attention can write its values as the output projection wants them, if what runs does. */
 function attendedHalves(recorder: Recorder, { kvB, output }: AttentionWeights): HalvesRows | undefined {
   const buffer = recorder.activations.halves;
   const layout = recorder.wants(output);
@@ -130,16 +132,17 @@ function recordTogether(
   halves: HalvesRows | undefined,
 ): boolean {
   const { gpu, config, activations, exact, short } = recorder;
-  const { attention } = activations;
+  const { attention, absorbed, partial } = activations;
+  const scratch = { absorbed: absorbed.buffer, partial };
   const attend = { q: query.buffer, qStride: query.stride, softmaxScale: softmaxScale(config), kvB };
-  const spec = { ...write, ...attend, out: attention.buffer, outStride: attention.stride, halves, label: "attention" };
+  const spec = { ...write, ...attend, out: attention.buffer, outStride: attention.stride, halves, scratch, label: "attention" };
   if (exact || !short || !attendsTogether(gpu, spec)) return false;
   recorder.add(mlaAttend(gpu, spec));
   return true;
 }
 
-/** From the queries to the heads' values, in `activations.attention`. */
-function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, query: Matrix2D): void {
+/** From the queries to the heads' values, in `activations.attention` or as halves. @returns which */
+function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, query: Matrix2D, halves: ValueHalves | undefined): boolean {
   const { gpu, config, activations, tokens, exact } = recorder;
   const { step, absorbed, partial, attention } = activations;
   const shape = mlaShape(config);
@@ -151,12 +154,14 @@ function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, que
     recorder.add(exactQAbsorb(gpu, { ...absorb, ...labels[0] }));
     recorder.add(exactAttention(gpu, { ...attend, attended: partial, ...labels[1] }));
     recorder.add(exactOutput(gpu, { ...project, attended: partial, ...labels[2] }));
-    return;
+    return false;
   }
   const splits = activations.splits(tokens);
   recorder.add(qAbsorb(gpu, { ...absorb, ...labels[0] }));
   recorder.add(mlaAttention(gpu, { ...attend, partial, splits, ...labels[1] }));
-  recorder.add(mlaOutput(gpu, { ...project, partial, splits, ...labels[2] }));
+  const inHalves = halves !== undefined && outputsInHalves(gpu, { ...project, splits }, halves.layout);
+  recorder.add(mlaOutput(gpu, { ...project, partial, splits, halves: inHalves ? halves : undefined, ...labels[2] }));
+  return inHalves;
 }
 
 export function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): void {

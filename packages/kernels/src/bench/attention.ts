@@ -49,7 +49,7 @@ export const attentionCases: BenchCases = ({ mla, contextTokens, tokens }, gpu) 
   const projected = [...shapes.flatMap((shape) => [1, tokens].map((count) => ({ shape, tokens: count, context: 8192 }))), ...batches];
   return [
     ...projected.flatMap((item) =>
-      few(gpu, supportedVariants(gpu, qAbsorbVariants(gpu, item.tokens))).map(({ name }) => ({
+      few(gpu, supportedVariants(gpu, qAbsorbVariants(gpu, { tokens: item.tokens, nope: item.shape.qkNopeHeadDim }))).map(({ name }) => ({
         op: "qAbsorb",
         name: `${what(item)}, fp8, ${name}`,
         prepare: (device: GpuContext, keep: Keep, random: Random) => absorb(device, keep, random, item, name),
@@ -63,7 +63,13 @@ export const attentionCases: BenchCases = ({ mla, contextTokens, tokens }, gpu) 
       })),
     ),
     ...projected.flatMap((item) => {
-      const shape = { tokens: item.tokens, splits: splitsOf(gpu, item), stride: item.shape.kvLoraRank };
+      const shape = {
+        tokens: item.tokens,
+        splits: splitsOf(gpu, item),
+        stride: item.shape.kvLoraRank,
+        value: item.shape.vHeadDim,
+        format: "fp8",
+      } as const;
       return few(gpu, supportedVariants(gpu, mlaOutputVariants(gpu, shape))).map(({ name }) => ({
         op: "mlaOutput",
         name: `${what(item)}, ${shape.splits} ranges, fp8, ${name}`,

@@ -1,22 +1,12 @@
 /** All of attention but its projections in one dispatch, for a few tokens after a short context (shaders/mla/attend.wgsl). */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
-import type { KvWriteSpec } from "../kvWrite/kernel.ts";
 import { headConstants, kvCacheConstants, wholeKvB } from "../mla.ts";
-import type { MlaOutputSpec } from "../mlaOutput/kernel.ts";
-import { type HalvesLayout, type HalvesRows, halvesConstants } from "../matrix/halves.ts";
-import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightMatrix, formatConstants } from "../weights.ts";
-import { ATTEND_OWN_ROWS, ATTEND_POSITIONS, attendConstants, attendVariant } from "./variants.ts";
-
-export interface MlaAttendSpec extends Omit<KvWriteSpec, "exact">, Pick<MlaOutputSpec, "kvB" | "out" | "outStride"> {
-  /** q [tokens, qStride] f32, per head [qkNopeHeadDim | qkRopeHeadDim]. */
-  readonly q: GPUBuffer;
-  readonly qStride: number;
-  readonly softmaxScale: number;
-  /** Where values are written as halves, in place of `out`, if `attendsInHalves`. */
-  readonly halves?: HalvesRows | undefined;
-  /** By name, of attendVariants(). */
-  readonly variant?: string;
-}
+import { attendsInHalves, valueHalvesConstants } from "../mlaOutput/halves.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, formatConstants } from "../weights.ts";
+import { attendByMatrices, hasRoom } from "./matrices.ts";
+import type { MlaAttendSpec } from "./spec.ts";
+import { ATTEND_OWN_ROWS, ATTEND_POSITIONS, type AttendShape } from "./variant.ts";
+import { attendConstants, attendVariant } from "./variants.ts";
 
 /** Where the rows of a step lie: they decide whether it can attend in one dispatch. */
 export interface AttendedRows {
@@ -34,22 +24,18 @@ export function isShortContext({ sequences, positions }: AttendedRows): boolean 
   });
 }
 
-/** Whether the device does better with one dispatch than with several. @throws RangeError if a variant is asked for that the device cannot run */
-export function attendsTogether(gpu: GpuContext, { shape, cache, kvB, tokens, variant }: MlaAttendSpec): boolean {
-  return attendVariant(gpu, { shape, kvFormat: cache.format, format: kvB.format, tokens }, variant).teams !== undefined;
+/** Whether the device does better with this than with kvWrite, qAbsorb, mlaAttention and mlaOutput. @throws RangeError if a variant is asked for that the device cannot run */
+export function attendsTogether(gpu: GpuContext, spec: MlaAttendSpec): boolean {
+  const { teams, matrices } = attendVariant(gpu, attendShape(spec), spec.variant);
+  return teams !== undefined || matrices !== undefined;
+}
+
+export function attendShape({ shape, cache, kvB, tokens, scratch }: MlaAttendSpec): AttendShape {
+  return { shape, kvFormat: cache.format, format: kvB.format, tokens, hasRoom: hasRoom(shape, tokens, scratch) };
 }
 
 /**
- * Whether values can be written in such a layout: for strips that read one f16 number of each. Their powers of two go by what they cannot exceed, some 2^12 times what they are, for which f16 has room, but
- * not for a second number.
- */
-export function attendsInHalves({ dialect }: GpuContext, { format }: WeightMatrix, layout: HalvesLayout): boolean {
-  const { blocks = false, columns, products } = layout;
-  return dialect.f16 && format === "fp8" && layout.format === "fp8" && blocks && products === 1 && columns % SCALE_BLOCK === 0;
-}
-
-/**
- * The dispatch, for steps that `isShortContext` holds for, where `attendsTogether`.
+ * The dispatch, or the few, for steps that `isShortContext` holds for, where `attendsTogether`.
  * @throws RangeError if kvB has another shape, or several parts, or the device does better with several, or a variant is asked for that it cannot run
  */
 export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<readonly Dispatch[]> {
@@ -71,8 +57,9 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
     tokens,
     label = "mlaAttend",
   } = spec;
-  const key = { shape, kvFormat: cache.format, format: kvB.format, tokens };
-  const { teams } = attendVariant(gpu, key, spec.variant);
+  const key = attendShape(spec);
+  const { teams, matrices } = attendVariant(gpu, key, spec.variant);
+  if (matrices) return attendByMatrices(gpu, spec, matrices);
   if (teams === undefined) throw new RangeError("Cannot attend in one dispatch: this device does better with several");
   if (halves && (halves.layout.rows !== tokens || !attendsInHalves(gpu, kvB, halves.layout)))
     throw new RangeError(`Cannot write ${tokens} tokens' values as ${JSON.stringify(halves.layout)}`);
@@ -92,10 +79,7 @@ export async function mlaAttend(gpu: GpuContext, spec: MlaAttendSpec): Promise<r
       Q_STRIDE: qStride,
       OUT_STRIDE: outStride,
       HALVES: halves !== undefined,
-      ...(halves && {
-        ...halvesConstants(halves.layout),
-        SCALES: Math.ceil(kvB.rows / SCALE_BLOCK) * Math.ceil(kvB.cols / SCALE_BLOCK),
-      }),
+      ...(halves && valueHalvesConstants(kvB, halves.layout)),
       SCALE: { f32: spec.softmaxScale },
     },
     label,

@@ -1,35 +1,12 @@
 /** Whether attention over a short context runs as one dispatch, how wide its workgroups are, and for how many tokens they decode their weights once. */
 import type { GpuContext } from "@shoal/gpu";
-import { type KvFormat, kvRowElements } from "../kvRow.ts";
+import { kvRowElements } from "../kvRow.ts";
 import type { MlaShape } from "../mla.ts";
 import { sizeClass } from "../rowTeams.ts";
-import { type Variant, chooseVariant } from "../variants.ts";
-import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat } from "../weights.ts";
-
-/** Positions that a token attends to at most, and of them those of its own step. */
-export const ATTEND_POSITIONS = 512;
-export const ATTEND_OWN_ROWS = 4;
-
-export interface AttendShape {
-  readonly shape: MlaShape;
-  readonly kvFormat: KvFormat;
-  /** Of kv_b_proj. */
-  readonly format: WeightFormat;
-  /** Of the step. */
-  readonly tokens: number;
-}
-
-export interface AttendTeams {
-  /** Invocations of a workgroup. */
-  readonly workgroup: number;
-  /** That a workgroup decodes its head's weights once for. */
-  readonly tokens: 1 | 2 | 4;
-}
-
-export interface AttendVariant extends Variant {
-  /** Absent: not in one dispatch, but as kvWrite, qAbsorb, mlaAttention and mlaOutput have it. */
-  readonly teams?: AttendTeams;
-}
+import { matrices } from "./matrices.ts";
+import { ATTEND_OWN_ROWS, ATTEND_POSITIONS, type AttendShape, type AttendTeams, type AttendVariant } from "./variant.ts";
+import { chooseVariant } from "../variants.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK } from "../weights.ts";
 
 /** Loads that hide each other's time: of a subgroup's lane in rows of the cache, and of an invocation in weights, in words and in vectors of 16 bytes. */
 const AHEAD = { rows: 2, rowLoads: 20, absorbWords: 8, valueVectors: 4 };
@@ -73,6 +50,9 @@ function together(workgroup: number, tokens: AttendTeams["tokens"], key: AttendS
  */
 const AT_ONCE = 144;
 
+/** From so many tokens on heads had better share the cache's rows than tokens the weights: 32 of 16 heads after 224 positions, within the 16B model, took an H100 10 us a layer less so. */
+const MATRIX_TOKENS = 16;
+
 /** The best guess for the device first. Software adapters have dispatches that cost nothing, and few threads to wait together. */
 export function attendVariants(gpu: GpuContext, key: AttendShape): readonly AttendVariant[] {
   const workgroups = key.shape.nHeads * key.tokens;
@@ -80,17 +60,28 @@ export function attendVariants(gpu: GpuContext, key: AttendShape): readonly Atte
   const wide = ([1, 2, 4] as const).filter((tokens) => tokens < 2 * key.tokens).map((tokens) => together(512, tokens, key));
   const rank = ({ teams }: AttendVariant): number => Math.abs(Math.log2((teams?.tokens ?? 1) / shared));
   const all = [...wide.toSorted((a, b) => rank(a) - rank(b)), together(256, 1, key)];
+  if (key.hasRoom && shared === 4 && key.tokens >= MATRIX_TOKENS) all.unshift(matrices("hardware", key));
   return gpu.adapter.isSoftware ? [APART, ...all] : [...all, APART];
+}
+
+/** To be had by name only. */
+export function attendTrials(key: AttendShape): readonly AttendVariant[] {
+  return key.hasRoom ? [matrices("hardware", key), matrices("emulated", key)] : [];
 }
 
 /** @throws RangeError if one is asked for that the device cannot run */
 export function attendVariant(gpu: GpuContext, key: AttendShape, asked?: string): AttendVariant {
   const operation = `mlaAttend/${sizeClass(key.shape.nHeads)}${key.tokens > 1 ? "/several" : ""}`;
-  return chooseVariant(gpu, operation, attendVariants(gpu, key), asked);
+  const variants = attendVariants(gpu, key);
+  return chooseVariant(gpu, operation, asked === undefined ? variants : [...variants, ...attendTrials(key)], asked);
 }
 
 /** Constants of a variant for the shape (shaders/mla/attend.wgsl), on a device with subgroups of `lanes`. */
-export function attendConstants(lanes: number, { workgroup, tokens }: AttendTeams, { shape, format }: Omit<AttendShape, "tokens">) {
+export function attendConstants(
+  lanes: number,
+  { workgroup, tokens }: AttendTeams,
+  { shape, format }: Pick<AttendShape, "shape" | "format">,
+) {
   const { kvLoraRank, qkNopeHeadDim, vHeadDim } = shape;
   const ahead = lanes > NARROW ? AHEAD : NARROW_AHEAD;
   const chunks = kvLoraRank / CHUNK;

@@ -1,13 +1,16 @@
 /** The shaders of mlaOutput, and which of them suits how many tokens. */
 import type { GpuContext } from "@shoal/gpu";
-import { prefersWholeRows, sharesPipelines } from "../rowTeams.ts";
+import { SMALLEST_TEAM, prefersWholeRows, sharesPipelines } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
+import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat } from "../weights.ts";
 
 export interface OutputVariant extends Variant {
   readonly shader: string;
   /** Of a workgroup: grids are made of them. */
   readonly tileTokens: number;
   readonly tileValues: number;
+  /** Whether values may be written as halves. */
+  readonly halves?: boolean;
 }
 
 export interface OutputShape {
@@ -15,6 +18,10 @@ export interface OutputShape {
   readonly splits: number;
   /** Elements of a latent, rounded up to 16. */
   readonly stride: number;
+  /** vHeadDim. */
+  readonly value: number;
+  /** Of kv_b_proj. */
+  readonly format: WeightFormat;
 }
 
 /** Up to so many tokens each group of four reads the weights again, which costs less than to stage them. */
@@ -78,6 +85,46 @@ function few(workgroup: 128 | 256, { splits, stride }: OutputShape): OutputVaria
   };
 }
 
+/** Rows and ranges whose loads are in flight together: of an invocation, in vectors of 16 bytes. */
+const SEVERAL = { tokens: 64, workgroup: 512, vectors: 1, merged: 4, touch: true };
+
+/** For steps of many sequences, on devices with subgroups: a workgroup for each head and each four tokens. The only one that can write halves. */
+function several(gpu: GpuContext, { tokens, splits, stride, value, format }: OutputShape): OutputVariant {
+  const { workgroup } = SEVERAL;
+  const { dialect } = gpu;
+  const own = tokens === 1 ? 1 : tokens === 2 ? 2 : GROUP_TOKENS;
+  const chunks = stride / CHUNK;
+  const words = FORMAT_BYTES[format];
+  const lanes = Math.max(SMALLEST_TEAM, Math.min(dialect.subgroupSize, 2 ** Math.ceil(Math.log2(chunks))));
+  const loads = Math.ceil(chunks / lanes) * words;
+  return {
+    name: "several",
+    shader: "mla/output_several.wgsl",
+    tileTokens: own,
+    tileValues: value,
+    halves: true,
+    constants: {
+      WORKGROUP: workgroup,
+      VALUES: value,
+      TOKENS: own,
+      WORDS: words,
+      VALUE_LANES: lanes,
+      VALUE_CHUNKS: loads / words,
+      VALUE_LOADS: loads,
+      VALUE_ROWS: Math.max(1, Math.min(Math.ceil((value * lanes) / workgroup), Math.floor(SEVERAL.vectors / loads))),
+      TOUCH: SEVERAL.touch ? Math.ceil((value * lanes) / workgroup) * (loads / words) : 0,
+      VALUE_BLOCKS: Math.ceil(value / SCALE_BLOCK) + 1,
+      MERGED: Math.min(splits, SEVERAL.merged),
+    },
+    supported: ({ limits }) =>
+      dialect.subgroups !== "none" &&
+      dialect.subgroupSize >= SMALLEST_TEAM &&
+      limits.maxComputeInvocationsPerWorkgroup >= workgroup &&
+      limits.maxComputeWorkgroupSizeX >= workgroup &&
+      limits.maxComputeWorkgroupStorageSize >= own * stride * 4,
+  };
+}
+
 function tiled({ splits }: OutputShape): OutputVariant {
   return {
     name: "tiled",
@@ -92,7 +139,13 @@ function tiled({ splits }: OutputShape): OutputVariant {
 /** Any of them is right for any number of tokens; the best guess for the device comes first. */
 export function mlaOutputVariants(gpu: GpuContext, shape: OutputShape): readonly OutputVariant[] {
   const fews = [few(256, shape), few(128, shape)];
-  const ordered = shape.tokens <= FEW_TOKENS ? [...fews, tiled(shape)] : [tiled(shape), ...fews];
+  const some = several(gpu, shape);
+  const ordered =
+    shape.tokens <= FEW_TOKENS
+      ? [...fews, some, tiled(shape)]
+      : shape.tokens <= SEVERAL.tokens
+        ? [some, tiled(shape), ...fews]
+        : [tiled(shape), some, ...fews];
   return gpu.adapter.isSoftware
     ? [whole(gpu, shape), rows(gpu, shape), plain(gpu, shape), ...ordered]
     : [...ordered, plain(gpu, shape), rows(gpu, shape)];
@@ -100,5 +153,6 @@ export function mlaOutputVariants(gpu: GpuContext, shape: OutputShape): readonly
 
 /** @throws RangeError if one is asked for that there is not, or that does not fit workgroup memory */
 export function mlaOutputVariant(gpu: GpuContext, shape: OutputShape, asked?: string): OutputVariant {
-  return chooseVariant(gpu, `mlaOutput/${shape.tokens <= FEW_TOKENS ? "few" : "many"}`, mlaOutputVariants(gpu, shape), asked);
+  const size = shape.tokens <= FEW_TOKENS ? "few" : shape.tokens <= SEVERAL.tokens ? "several" : "many";
+  return chooseVariant(gpu, `mlaOutput/${size}`, mlaOutputVariants(gpu, shape), asked);
 }

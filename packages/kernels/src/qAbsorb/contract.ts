@@ -64,7 +64,11 @@ async function check(gpu: GpuContext, { sizes, tokens, format }: Case, seed: num
     const qBuffer = keep(gpu.upload("q", padded(q, tokens, inWidth, qStride), "activations"));
     const spec = { shape, step, q: qBuffer, qStride, kvB: matrix, outStride, tokens: tokens === 1 ? 1 : tokens + 1 };
     const runs = [];
-    for (const { name } of oneIn(gpu.adapter.isSoftware ? 3 : 1, supportedVariants(gpu, qAbsorbVariants(gpu, spec.tokens)), seed)) {
+    for (const { name } of oneIn(
+      gpu.adapter.isSoftware ? 3 : 1,
+      supportedVariants(gpu, qAbsorbVariants(gpu, { tokens: spec.tokens, nope: qkNopeHeadDim })),
+      seed,
+    )) {
       const out = keep(gpu.upload("out", new Float32Array((tokens + 1) * outStride).fill(7), "activations"));
       runs.push({ name, out, dispatches: await qAbsorb(gpu, { ...spec, out, variant: name }) });
     }

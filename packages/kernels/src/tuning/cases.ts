@@ -31,7 +31,7 @@ export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly Tun
   for (const context of contexts) if (cacheBytes(mla, context) <= largest) cases.push(attentionCase(name, mla, context, 1));
   cases.push(attendCase(name, mla, SHORT_CONTEXT));
   cases.push(attentionCase(name, mla, prefillTokens, prefillTokens));
-  for (const tokens of [1, prefillTokens]) {
+  for (const tokens of new Set([1, ...manyTokens.filter((count) => count <= BATCH_TOKENS), prefillTokens])) {
     cases.push(absorbCase(name, mla, tokens));
     cases.push(outputCase(name, mla, Math.max(...contexts), tokens));
   }
