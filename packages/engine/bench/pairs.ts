@@ -24,15 +24,20 @@ const DOUBT = 0.05;
 export function speedup(pairs: readonly Pair[]): Speedup {
   const ratios = pairs.map(({ before, after }) => before / after).toSorted((a, b) => a - b);
   const count = ratios.length;
-  const middle = (count - 1) / 2;
-  const median = ((ratios[Math.floor(middle)] ?? Number.NaN) + (ratios[Math.ceil(middle)] ?? Number.NaN)) / 2;
   const outside = ranksOutside(count);
   return {
-    median,
+    median: median(ratios),
     low: ratios[outside - 1] ?? Number.NEGATIVE_INFINITY,
     high: outside > 0 ? (ratios[count - outside] ?? Number.POSITIVE_INFINITY) : Number.POSITIVE_INFINITY,
     pairs: count,
   };
+}
+
+/** NaN of none. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return ((sorted[Math.floor(middle)] ?? Number.NaN) + (sorted[Math.ceil(middle)] ?? Number.NaN)) / 2;
 }
 
 /** The largest k for which fewer than k of `count` tosses of a coin are heads, or fewer than k tails, with no more than the doubt allowed; 0 for none. */

@@ -1,5 +1,5 @@
 /**
- * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn] [many|prefix|chats] [--rounds N] [--ways none,1,2,3,choice]`.
+ * What serving many requests at once brings, as ratios measured in one run on the embedded model: `deno run -A packages/engine/bench/requests.ts [wgpu|dawn] [many|prefix|chats] [--sets N] [--rounds N] [--ways none,1,2,3,choice]`.
  * The options are for chats (chats.ts). Each comparison is warmed up, and its answers are compared before its times are.
  */
 import { parseArgs } from "node:util";
@@ -37,11 +37,16 @@ function same(a: readonly { readonly text: string }[], b: readonly { readonly te
 
 const { values, positionals } = parseArgs({
   args: Deno.args,
-  options: { rounds: { type: "string", default: "9" }, ways: { type: "string", default: Object.keys(WAYS).join() } },
+  options: {
+    sets: { type: "string", default: "3" },
+    rounds: { type: "string", default: "9" },
+    ways: { type: "string", default: Object.keys(WAYS).join() },
+  },
   allowPositionals: true,
 });
 const [webgpu = "dawn", only] = positionals;
-const [rounds, ways] = [Number(values.rounds), values.ways.split(",")];
+const [sets, rounds, ways] = [Number(values.sets), Number(values.rounds), values.ways.split(",")];
+if (!Number.isSafeInteger(sets) || sets < 1) throw new RangeError(`Cannot measure ${values.sets} sets, expected at least 1`);
 if (!Number.isSafeInteger(rounds) || rounds < 1) throw new RangeError(`Cannot measure ${values.rounds} rounds, expected at least 1`);
 if (webgpu !== "wgpu" && webgpu !== "dawn") throw new RangeError(`Cannot use '${webgpu}', expected wgpu or dawn`);
 const models = new Models(webgpu);
@@ -115,7 +120,7 @@ async function prefix(): Promise<void> {
   });
 }
 
-const SECTIONS: Readonly<Record<string, () => Promise<void>>> = { many, prefix, chats: () => measureChats(stage, { rounds, ways }) };
+const SECTIONS: Readonly<Record<string, () => Promise<void>>> = { many, prefix, chats: () => measureChats(stage, { sets, rounds, ways }) };
 if (only !== undefined && !Object.hasOwn(SECTIONS, only))
   throw new RangeError(`Cannot measure '${only}', expected ${Object.keys(SECTIONS).join(", ")}`);
 for (const [name, section] of Object.entries(SECTIONS)) if (only === undefined || only === name) await section();
