@@ -5,11 +5,11 @@
 //   x [tokens, X_STRIDE] f32, from column X_OFFSET on latent and key part; gamma [LATENT or more] f32; cache in CACHE_FORMAT, f32 or f16; block_table
 // A head's power of two goes by what its numbers cannot exceed, since no workgroup knows all of them: a weight is at most 448 scales.
 //
-// Dispatch: (ceil(CHUNKS / 4), HEADS, ceil(tokens / 32)) workgroups of 256: 32 tokens by 4 chunks (64 columns); with SPLIT as many more as another head has, which write the cache.
+// Dispatch: (ceil(CHUNKS / 4), HEADS, ceil(tokens / 32)) workgroups of 256: 32 tokens by 4 chunks (64 columns); with SPLIT some more in the second dimension, which write the cache, a row at a time.
 // ROWS rows of weights at a time are in workgroup memory (24 KiB with the queries); an invocation has four tokens and four columns, of half of the rows. An fp8 weight times its scale is rounded once
 // to f32; sums are f32.
 //
-// Constants, besides shapes: ROUNDS (ceil(NOPE / 64)); WORDS (bytes of a weight); Q_VECTORS (heads of q start at multiples of four, and so do their rotated parts), OUT_VECTORS (the same of out).
+// Constants, besides shapes: ROUNDS (ceil(NOPE / 64)); WORDS (bytes of a weight); with SPLIT LANES (a subgroup's size); Q_VECTORS (heads of q start at multiples of four, and so do their rotated parts), OUT_VECTORS (the same of out).
 #include "lib/batch.wgsl"
 #include "lib/weights.wgsl"
 
@@ -93,8 +93,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     return;
   }
 #if SPLIT
-  if (group.y == HEADS) {
-    write_rows(first, min(TILE_TOKENS, count - first), group.x, groups.x, local);
+  if (group.y >= HEADS) {
+    let writers = groups.x * (groups.y - HEADS);
+    for (var t = (group.y - HEADS) * groups.x + group.x; t < min(TILE_TOKENS, count - first); t += writers) {
+      write_row(first + t, local);
+    }
     return;
   }
 #endif
@@ -311,36 +314,33 @@ fn rotate_parts(first: u32, tokens: u32, head: u32, index: u32, step: u32) {
 #endif
 
 #if SPLIT
-// The cache's rows of some of the tokens, four at a time: 64 invocations each.
-fn write_rows(first: u32, tokens: u32, part: u32, parts: u32, local: u32) {
-  let member = local % 64u;
-  for (var at = part * 4u; at < tokens; at += parts * 4u) {
-    let token = first + min(at + local / 64u, tokens - 1u);
-    let base = token * X_STRIDE + X_OFFSET;
-    var squares = 0.0;
-    for (var column = member; column < LATENT; column += 64u) {
-      squares += x[base + column] * x[base + column];
-    }
-    workgroupBarrier();
-    q_bounds[local] = squares;
-    workgroupBarrier();
-    var sum = 0.0;
-    for (var i = 0u; i < 64u; i++) {
-      sum += q_bounds[local / 64u * 64u + i];
-    }
-    let factor = inverseSqrt(sum / f32(LATENT) + EPSILON);
-    let position = token_position(token);
-    let row = cache_row(token_sequence(token), position) * 2u;
-    if (at + local / 64u < tokens) {
-      for (var pair = member; pair < CACHE_ROW * 2u; pair += 64u) {
-        let values = vec2<f32>(value_of(pair * 2u, base, position, factor), value_of(pair * 2u + 1u, base, position, factor));
+// A token's row of the cache. What does not depend on the sum is asked for first.
+fn write_row(token: u32, local: u32) {
+  let base = token * X_STRIDE + X_OFFSET;
+  let position = token_position(token);
+  let row = cache_row(token_sequence(token), position) * 2u;
+  var squares = 0.0;
+  for (var column = local; column < LATENT; column += 256u) {
+    squares += x[base + column] * x[base + column];
+  }
+  let some = subgroupAdd(squares);
+  workgroupBarrier();
+  if (local % LANES == 0u) {
+    q_bounds[local / LANES] = some;
+  }
+  workgroupBarrier();
+  var sum = 0.0;
+  for (var i = 0u; i < 256u / LANES; i++) {
+    sum += q_bounds[i];
+  }
+  let factor = inverseSqrt(sum / f32(LATENT) + EPSILON);
+  for (var pair = local; pair < CACHE_ROW * 2u; pair += 256u) {
+    let values = vec2<f32>(value_of(pair * 2u, base, position, factor), value_of(pair * 2u + 1u, base, position, factor));
 #if CACHE_FORMAT == f16
-        cache[row + pair] = pack2x16float(clamp(values, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+    cache[row + pair] = pack2x16float(clamp(values, vec2<f32>(-65504.0), vec2<f32>(65504.0)));
 #else
-        cache[row + pair] = values;
+    cache[row + pair] = values;
 #endif
-      }
-    }
   }
 }
 #endif

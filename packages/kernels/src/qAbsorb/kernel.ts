@@ -11,6 +11,9 @@ export interface AbsorbedHalves extends Pick<KvWriteSpec, "cache" | "x" | "xStri
   readonly room: number;
 }
 
+/** Times as many workgroups as a head has, which write the rows: one each for 32 tokens, where a head has 8. */
+const WRITERS = 4;
+
 /** Bytes of such queries. */
 export function absorbedHalvesBytes({ nHeads, kvLoraRank, qkRopeHeadDim }: MlaShape, tokens: number): number {
   return tokens * nHeads * ((kvLoraRank + qkRopeHeadDim) * 4 + 8);
@@ -61,6 +64,7 @@ export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<reado
         X_OFFSET: halves.xOffset ?? 0,
         EPSILON: { f32: halves.epsilon },
         EXACT: false,
+        LANES: gpu.dialect.subgroupSize,
         SCALE_BLOCKS: Math.ceil(shape.qkNopeHeadDim / SCALE_BLOCK) + 1,
       }),
       CHUNKS: chunks,
@@ -87,7 +91,7 @@ export async function qAbsorb(gpu: GpuContext, spec: QAbsorbSpec): Promise<reado
   return [
     kernel.dispatch(
       buffers,
-      [Math.ceil(chunks / tileChunks), shape.nHeads + (halves ? 1 : 0), Math.ceil(tokens / tileTokens)],
+      [Math.ceil(chunks / tileChunks), shape.nHeads + (halves ? WRITERS : 0), Math.ceil(tokens / tileTokens)],
       cost,
       label,
     ),
