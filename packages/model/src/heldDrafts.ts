@@ -1,6 +1,6 @@
 /**
- * Drafts of chained steps, which nobody waits for before the next step: their commands are submitted together with its, for a submission of its own costs a software adapter a twentieth of a
- * step. And they never are where their sequences end first: the last drafts of an answer are for nobody.
+ * Drafts of chained steps, which nobody waits for before the next step: their commands are submitted together with its, one submission
+ * a step instead of two. And they never are where their sequences end first: the last drafts of an answer are for nobody.
  *
  * What such commands read and write, the host leaves alone until they are submitted: their batches are buffers of their own, and whatever else writes to the device asks for them first.
  */
