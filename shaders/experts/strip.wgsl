@@ -5,9 +5,13 @@
 // (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS; surplus workgroups, and those whose expert is not bound, exit.
 // 16 FRAGMENTS divides 128, so that a strip's rows, of gate and of up, have one scale for 128 columns.
 // With HALVES_OUTPUT outputs are written as down's halves instead (lib/matrix_halves.wgsl: HALVES_BLOCKS, OUTPUT_OCTETS a row, fp8's order of columns), rounded to f16, times powers of two that were settled before (lib/hidden_power.wgsl).
-// Constants: those of many.wgsl and of lib/matrix_strip.wgsl; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is even.
+// With FEW tiles of up to FEW_ROWS rows are multiplied by loops (lib/few_rows.wgsl).
+// Constants: those of many.wgsl and of lib/matrix_strip.wgsl; with FEW those of lib/few_rows.wgsl, and TEAM_LOADS = TEAM_ROWS / LOADS; TOKEN_FRAGMENTS is 1. With GATE_UP FRAGMENTS is even.
 #include "lib/expert_units.wgsl"
 #include "lib/matrix_strip.wgsl"
+#if FEW
+#include "lib/few_rows.wgsl"
+#endif
 
 @group(0) @binding(0) var<storage, read> tiles: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> rows: array<u32>;
@@ -40,6 +44,24 @@ fn weight_row(fragment: u32, n: u32) -> u32 {
 fn weight_vectors(at: array<u32, LOADS>) -> array<Unit, LOADS> {
   return page_units(page, at);
 }
+
+#if FEW
+// All loads at once.
+fn few_vectors(at: array<u32, TEAM_ROWS>) -> array<Unit, TEAM_ROWS> {
+  var words: array<Unit, TEAM_ROWS>;
+#unroll part < TEAM_LOADS
+  var own: array<u32, LOADS>;
+#unroll i < LOADS
+  own[i] = at[part * LOADS + i];
+#endunroll
+  let loaded = page_units(page, own);
+#unroll i < LOADS
+  words[part * LOADS + i] = loaded[i];
+#endunroll
+#endunroll
+  return words;
+}
+#endif
 
 fn first_block() -> u32 {
   return tile_block;
@@ -85,5 +107,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   page = expert_page(expert);
   place = expert_in_page(expert);
   first_column = group.x * (16u * FRAGMENTS / MATRICES);
+#if FEW
+  if (tile_entry.z <= FEW_ROWS) {
+    multiply_few(local, tile_entry.z, select(0u, ROW_VECTORS, tile_entry.z > 0u), select(0u, 2u, tile_entry.z > 0u));
+    return;
+  }
+#endif
   multiply_strip(local, select(0u, BLOCKS, tile_entry.z > 0u));
 }

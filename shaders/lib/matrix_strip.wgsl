@@ -13,7 +13,7 @@
 //
 // Precision: as lib/matrix_tile.wgsl. BF16 has a wider range than f16: its weights are multiplied by a power of two for 16 rows of 64 columns, chosen as they come, and lose what is less than 2^-31 of the
 // largest of them, or 2^-60 of the largest before. With GATE_UP fragments are 16 rows of gate, the same of up, and so on, and results are silu(gate) * up: 8 FRAGMENTS of them.
-// Constants: FRAGMENTS; STORED, 2 or less of them, GROUPS of which make FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of columns in turn; PIECES of a block (128 columns of fp8, 64 of bf16), STEPS = 4 chunks of 16 columns each; PRODUCTS = 1 | 2;
+// Constants: FRAGMENTS; STORED, 2 or less of them, GROUPS of which make FRAGMENTS; TOKEN_FRAGMENTS; STRIP_SUBGROUPS, which take blocks of columns in turn; PIECES of a block (128 columns of fp8 or half of them, 64 of bf16), STEPS = 4 chunks of 16 columns each; PRODUCTS = 1 | 2;
 // LOADS, vectors that a lane has of a fragment's piece: 2 of fp8, 4 of bf16; WHOLE_INPUTS, all of x that a block takes is loaded together (not emulated); EARLY, an invocation has a result at most of a fragment of x and STORED of
 // weights; EARLY_RESULTS, what that is added to is loaded before the products by `fn early_result(m: u32, n: u32)`; X_FRAGMENTS = STEPS PRODUCTS TOKEN_FRAGMENTS; CHUNKS; RAGGED_STRIP, they are no multiple of STEPS PIECES STRIP_SUBGROUPS; WEIGHT_FORMAT; GATE_UP; those of lib/matrix_halves.wgsl. Dispatch: workgroups of THREADS = 32 STRIP_SUBGROUPS in one dimension.
 // Workgroup memory: STRIP_SUBGROUPS times 2304, or 2560 bytes for two fragments.
@@ -202,7 +202,7 @@ fn multiply_strip(local: u32, blocks: u32) {
 #endunroll
 #unroll f < FRAGMENTS
 #if WEIGHT_FORMAT == fp8
-  next_units[f] = unit_of(f, min(subgroup, BLOCKS - 1u));
+  next_units[f] = unit_of(f, min(subgroup, BLOCKS - 1u) * BLOCK_CHUNKS / 8u);
   units[f] = next_units[f];
 #else
   tops[f] = LEAST_TOP;
@@ -229,7 +229,7 @@ fn multiply_strip(local: u32, blocks: u32) {
     let unit = next_units[f];
     let factor = units[f] / unit;
     units[f] = unit;
-    next_units[f] = unit_of(f, min(block + STRIP_SUBGROUPS, BLOCKS - 1u));
+    next_units[f] = unit_of(f, min(block + STRIP_SUBGROUPS, BLOCKS - 1u) * BLOCK_CHUNKS / 8u);
 #unroll t < TOKEN_FRAGMENTS
     sums[f * TOKEN_FRAGMENTS + t] = scale_sum(sums[f * TOKEN_FRAGMENTS + t], factor);
 #endunroll

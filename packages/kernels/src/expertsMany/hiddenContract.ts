@@ -39,7 +39,7 @@ interface Shape {
 }
 
 const SHAPES: readonly Shape[] = [
-  { count: 4, hidden: 300, width: 256, slots: 3, tokens: 7, scale: 3e4 },
+  { count: 9, hidden: 300, width: 256, slots: 3, tokens: 7, scale: 3e4 },
   { count: 5, hidden: 130, width: 128, slots: 5, tokens: 17, scale: 1e-5 },
 ];
 const TILE_ROWS = 16;

@@ -21,6 +21,7 @@ import {
   weightRows,
 } from "../matrix/tiles.ts";
 import { FRAGMENT, type MatrixStrip, stripConstants, stripFormat, supportsStrip } from "../matrix/strips.ts";
+import { CHUNK } from "../weights.ts";
 import type { ExpertsManyShape, ExpertsManyVariant } from "./variant.ts";
 
 /** Takes tiles of up to 128 rows. */
@@ -40,22 +41,36 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
   const slim = [TILE_64X32, TILE_64X64_SLIM].find((tile) => shape.tileRows <= inputRows(tile));
   const fast = matrixModes(gpu).includes("fast") ? [] : [variant("fast", tileFor(gpu, "fast", shape), shape)];
   const strips = stripFormat(shape.format)
-    ? [strip("emulated", { fragments: 2, subgroups: 1, lines: true }, shape), strip("emulated", { fragments: 4, subgroups: 2 }, shape)]
+    ? [
+        strip("emulated", { fragments: 2, subgroups: 1, lines: true }, shape),
+        strip("emulated", { fragments: 4, subgroups: 2, short: true, few: true }, shape),
+      ]
     : [];
   return [...fast, ...(slim ? [variant("emulated", slim, shape)] : []), ...strips];
 }
 
-type ExpertsStrip = Omit<MatrixStrip, "inputs">;
+interface ExpertsStrip extends Omit<MatrixStrip, "inputs"> {
+  /** Tiles of up to FEW_ROWS rows are multiplied by loops (shaders/lib/few_rows.wgsl). */
+  readonly few?: boolean;
+}
+
+const FEW_ROWS = 2;
+/** Rows of weights that a subgroup multiplies them with at a time. */
+const TEAM_ROWS = 8;
+/** Lanes, each with a chunk of a row at a time, and vectors that are loaded by one call. */
+const TEAM_LANES = 32;
+const STRIP_LOADS = 2;
+const TEAM = { FEW_ROWS, TEAM_ROWS, TEAM_SUMS: TEAM_ROWS * FEW_ROWS, HALF_SUMS: (TEAM_ROWS * FEW_ROWS) / 2 };
 
 const GATE_UP_STRIPS: readonly ExpertsStrip[] = [
+  { fragments: 4, subgroups: 2, short: true, few: true },
   { fragments: 2, subgroups: 2, lines: true },
   { fragments: 4, subgroups: 1 },
-  { fragments: 2, subgroups: 4 },
 ];
 const DOWN_STRIPS: readonly ExpertsStrip[] = [
+  { fragments: 4, subgroups: 2, short: true, few: true },
   { fragments: 2, subgroups: 1, lines: true },
   { fragments: 2, subgroups: 1 },
-  { fragments: 2, subgroups: 4 },
 ];
 
 /** The one first that was fastest on an H100, at 32 tokens of DeepSeek-V2-Lite's experts. */
@@ -64,18 +79,22 @@ function stripsFor({ gateUp }: ExpertsManyShape): readonly ExpertsStrip[] {
 }
 
 /** So many rows of weights, with gate-up half of them gate's; the columns in so many parts. */
-function strip(mode: MatrixMode, { fragments, subgroups, lines = false }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
-  const shape: MatrixStrip = { fragments, inputs: 1, subgroups, lines };
+function strip(mode: MatrixMode, { few = false, ...made }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
+  const shape: MatrixStrip = { ...made, inputs: 1 };
+  const { fragments, subgroups, lines = false, short = false } = shape;
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${lines ? "-lines" : ""}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${short ? "-short" : ""}${lines ? "-lines" : ""}${few ? "-few" : ""}`,
     shader: "experts/strip.wgsl",
     weightRows: FRAGMENT * shape.fragments,
     tileRows: [4, 8, 16],
     halves: "tiled",
     products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],
-    constants: { GATE_UP: gateUp },
-    deviceConstants: (_, rows) => stripConstants(shape, mode, rows),
+    constants: { GATE_UP: gateUp, FEW: few, ...(few && TEAM) },
+    deviceConstants: (_, rows) => ({
+      ...stripConstants(shape, mode, rows),
+      ...(few && { TEAM_LOADS: TEAM_ROWS / STRIP_LOADS, RAGGED_TEAM: (rows.stride / CHUNK) % TEAM_LANES !== 0 }),
+    }),
     supported: (gpu: GpuContext) => supportsStrip(gpu, shape, mode),
   };
 }
