@@ -12,7 +12,7 @@ const KV_FORMAT = "f16";
 const MAX_SEQUENCES = 4;
 
 /**
- * How a page runs a model. On a processor drafts save about what they cost (packages/engine/bench/requests.ts), and the kernels for many rows take 50 to 60 ms a token of the embedded model's
+ * How a page runs a model. On a processor drafts save little more than they cost (packages/engine/bench/requests.ts), and the kernels for many rows take 50 to 60 ms a token of the embedded model's
  * prompts, as those for few do, but 15 s to compile (SwiftShader, two cores).
  */
 export function stageOptions(config: ModelConfig, { isSoftware }: Pick<GpuContext["adapter"], "isSoftware">): LocalStageOptions {
