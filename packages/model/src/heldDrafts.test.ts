@@ -16,14 +16,19 @@ describe("HeldDrafts", () => {
     expect(held.take()).toEqual([]);
   });
 
-  it("keeps what any sequence goes on from, and nothing once all have ended", () => {
+  it("gives what others go on from when a sequence ends, so that its place is not another's by then", () => {
     const held = new HeldDrafts();
     held.hold([command(1)], [first, second]);
-    held.close(first);
-    expect(held.take()).toHaveLength(1);
-    held.hold([command(1)], [first, second]);
-    held.close(second);
-    held.close(first);
+    expect(held.close(first)).toHaveLength(1);
+    expect(held.take()).toEqual([]);
+    expect(held.close(second)).toEqual([]);
+  });
+
+  it("drops what nobody else goes on from", () => {
+    const held = new HeldDrafts();
+    held.hold([command(1)], [first]);
+    expect(held.close(second)).toEqual([]);
+    expect(held.close(first)).toEqual([]);
     expect(held.take()).toEqual([]);
   });
 
@@ -32,7 +37,7 @@ describe("HeldDrafts", () => {
     held.hold([command(1)], [first]);
     held.take();
     held.hold([command(2)], [second]);
-    held.close(first);
+    expect(held.close(first)).toEqual([]);
     expect(held.take()).toHaveLength(1);
   });
 });

@@ -25,8 +25,14 @@ export class HeldDrafts {
     return commands;
   }
 
-  /** The sequence's drafts are for nobody any more. */
-  close(sequence: SequenceSlot): void {
-    if (this.#sequences.delete(sequence) && this.#sequences.size === 0) this.#commands = [];
+  /**
+   * The sequence's drafts are for nobody any more.
+   * @returns what must be submitted before another sequence has its place, since held commands would take it for this one: none, unless others wait for them, too
+   */
+  close(sequence: SequenceSlot): readonly Command[] {
+    if (!this.#sequences.has(sequence)) return [];
+    const isLast = this.#sequences.size === 1;
+    const commands = this.take();
+    return isLast ? [] : commands;
   }
 }

@@ -257,7 +257,8 @@ export class LocalStage implements Stage {
   close(sequence: SequenceSlot): Promise<void> {
     return this.#inTurn(() => {
       this.kv.close(sequence);
-      this.#held.close(sequence);
+      const commands = this.#held.close(sequence);
+      if (commands.length > 0) this.gpu.submit(commands);
     });
   }
 
