@@ -2,7 +2,7 @@
 //
 // tiles, rows, weights, scales, output   as in many.wgsl; halves: the rows of each tile as matrix/halves.wgsl splits them, with TILED, or as
 // lib/place_rows.wgsl places them, the last of a tile's numbers being its block of 16. A tile has up to 16 rows. Dispatch:
-// (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS; surplus workgroups, and those whose expert is not bound, exit.
+// (ceil(OUTPUTS MATRICES / (16 FRAGMENTS)), an upper bound of the tiles) workgroups of THREADS, with TILES_FIRST the other way round; surplus workgroups, and those whose expert is not bound, exit.
 // 16 FRAGMENTS divides 128, so that a strip's rows, of gate and of up, have one scale for 128 columns.
 // With HALVES_OUTPUT outputs are written as down's halves instead (lib/matrix_halves.wgsl: HALVES_BLOCKS, OUTPUT_OCTETS a row, fp8's order of columns), rounded to f16, times powers of two that were settled before (lib/hidden_power.wgsl).
 // With FEW tiles of up to FEW_ROWS rows are multiplied by loops (lib/few_rows.wgsl).
@@ -93,10 +93,17 @@ fn write_result(m: u32, n: u32, value: f32) {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  if (group.y >= tiles[0].x) {
+#if TILES_FIRST
+  let tile_number = group.x;
+  let strip = group.y;
+#else
+  let tile_number = group.y;
+  let strip = group.x;
+#endif
+  if (tile_number >= tiles[0].x) {
     return;
   }
-  let tile_entry = tiles[1u + group.y];
+  let tile_entry = tiles[1u + tile_number];
   if (!expert_bound(tile_entry.x)) {
     return;
   }
@@ -106,7 +113,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   count = tile_entry.z;
   page = expert_page(expert);
   place = expert_in_page(expert);
-  first_column = group.x * (16u * FRAGMENTS / MATRICES);
+  first_column = strip * (16u * FRAGMENTS / MATRICES);
 #if FEW
   if (tile_entry.z <= FEW_ROWS) {
     multiply_few(local, tile_entry.z, select(0u, ROW_VECTORS, tile_entry.z > 0u), select(0u, 2u, tile_entry.z > 0u));

@@ -223,11 +223,12 @@ async function check(gpu: GpuContext, shape: Shape, seed: number): Promise<void>
     const gateUpHalves = keep(halvesBuffer(gpu, { rows: splitRows, columns: hidden }));
     const downHalves = keep(halvesBuffer(gpu, { rows: splitRows, columns: width }));
     const spec = { group: experts, slots, grouping, h, tokens };
-    const gateUps = await eachVariant(gpu, { gateUp: true, format, tileRows, plainOnly, trials }, seed, (variant) =>
+    const fixed = slots === count;
+    const gateUps = await eachVariant(gpu, { gateUp: true, fixed, format, tileRows, plainOnly, trials }, seed, (variant) =>
       expertsGateUpMany(gpu, { ...spec, halves: gateUpHalves, x: xBuffer, xStride, variant }),
     );
     const out = keep(gpu.buffer({ label: "out", size: pairs * outStride * 4, kind: "activations" }));
-    const downs = await eachVariant(gpu, { gateUp: false, format, tileRows, plainOnly, trials }, seed, (variant) =>
+    const downs = await eachVariant(gpu, { gateUp: false, fixed, format, tileRows, plainOnly, trials }, seed, (variant) =>
       expertsDownMany(gpu, { ...spec, halves: downHalves, out, outStride, variant }),
     );
     const y = keep(gpu.upload("y", padded(before, tokens, hidden, yStride, 7), "activations"));

@@ -213,7 +213,8 @@ function mostTiles({ group, slots, tokens, grouping }: Chosen): number {
 }
 
 function choose(gpu: GpuContext, spec: Chosen, gateUp: boolean): ExpertsManyVariant {
-  const shape = { gateUp, format: spec.group.format, tileRows: spec.grouping.tileRows };
+  const { group, slots, grouping } = spec;
+  const shape = { gateUp, format: group.format, tileRows: grouping.tileRows, fixed: slots === group.count };
   const listed = expertsManyVariants(gpu, shape);
   const all = spec.variant === undefined ? listed : [...listed, ...expertsManyTrials(gpu, shape)];
   const room = spec.halves?.size ?? 0;
@@ -278,7 +279,8 @@ async function products(
       bytes: Math.min(group.count, tokens * slots) * set.share * expertElements * FORMAT_BYTES[group.format],
       flops: 2 * tokens * slots * set.share * expertElements,
     };
-    const grid = [Math.ceil((outputs * matrices) / variant.weightRows), maxTiles, 1] as const;
+    const strips = Math.ceil((outputs * matrices) / variant.weightRows);
+    const grid = variant.tilesFirst === true ? ([maxTiles, strips, 1] as const) : ([strips, maxTiles, 1] as const);
     dispatches.push(kernel.dispatch({ ...buffers, ...set.buffers }, grid, cost, label));
   }
   return dispatches;

@@ -43,7 +43,8 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
   const strips = stripFormat(shape.format)
     ? [
         strip("emulated", { fragments: 2, subgroups: 1, lines: true }, shape),
-        strip("emulated", { fragments: 4, subgroups: 2, short: true, few: true }, shape),
+        strip("emulated", shape.gateUp ? ROUTED_GATE_UP : WITH_LOOPS, shape),
+        ...(shape.fixed === true && !shape.gateUp ? [strip("emulated", FIXED_DOWN, shape)] : []),
       ]
     : [];
   return [...fast, ...(slim ? [variant("emulated", slim, shape)] : []), ...strips];
@@ -52,6 +53,7 @@ export function expertsMatrixTrials(gpu: GpuContext, shape: ExpertsManyShape): r
 interface ExpertsStrip extends Omit<MatrixStrip, "inputs"> {
   /** Tiles of up to FEW_ROWS rows are multiplied by loops (shaders/lib/few_rows.wgsl). */
   readonly few?: boolean;
+  readonly tilesFirst?: boolean;
 }
 
 const FEW_ROWS = 2;
@@ -62,35 +64,36 @@ const TEAM_LANES = 32;
 const STRIP_LOADS = 2;
 const TEAM = { FEW_ROWS, TEAM_ROWS, TEAM_SUMS: TEAM_ROWS * FEW_ROWS, HALF_SUMS: (TEAM_ROWS * FEW_ROWS) / 2 };
 
-const GATE_UP_STRIPS: readonly ExpertsStrip[] = [
-  { fragments: 4, subgroups: 2, short: true, few: true },
-  { fragments: 2, subgroups: 2, lines: true },
-  { fragments: 4, subgroups: 1 },
-];
-const DOWN_STRIPS: readonly ExpertsStrip[] = [
-  { fragments: 4, subgroups: 2, short: true, few: true },
-  { fragments: 2, subgroups: 1, lines: true },
-  { fragments: 2, subgroups: 1 },
-];
+const WITH_LOOPS: ExpertsStrip = { fragments: 4, subgroups: 2, short: true, few: true };
+const ROUTED_GATE_UP: ExpertsStrip = { fragments: 4, subgroups: 4, short: true, few: true, tilesFirst: true };
+const FIXED_DOWN: ExpertsStrip = { fragments: 2, subgroups: 8, short: true };
+const GATE_UP_STRIPS: readonly ExpertsStrip[] = [WITH_LOOPS, { fragments: 2, subgroups: 2, lines: true }, { fragments: 4, subgroups: 1 }];
+const DOWN_STRIPS: readonly ExpertsStrip[] = [WITH_LOOPS, { fragments: 2, subgroups: 1, lines: true }, { fragments: 2, subgroups: 1 }];
 
-/** The one first that was fastest on an H100, at 32 tokens of DeepSeek-V2-Lite's experts. */
-function stripsFor({ gateUp }: ExpertsManyShape): readonly ExpertsStrip[] {
-  return gateUp ? GATE_UP_STRIPS : DOWN_STRIPS;
+/** The one first that was fastest on an H100, at 32 tokens of DeepSeek-V2-Lite's experts, or of its dense MLP in slices: down has few workgroups there, which want their columns in many parts. */
+function stripsFor({ gateUp, fixed = false }: ExpertsManyShape): readonly ExpertsStrip[] {
+  if (gateUp) return fixed ? [...GATE_UP_STRIPS, ROUTED_GATE_UP] : [ROUTED_GATE_UP, ...GATE_UP_STRIPS];
+  return fixed ? [FIXED_DOWN, ...DOWN_STRIPS] : [...DOWN_STRIPS, FIXED_DOWN];
 }
 
 /** So many rows of weights, with gate-up half of them gate's; the columns in so many parts. */
-function strip(mode: MatrixMode, { few = false, ...made }: ExpertsStrip, { gateUp }: ExpertsManyShape): ExpertsManyVariant {
+function strip(
+  mode: MatrixMode,
+  { few = false, tilesFirst = false, ...made }: ExpertsStrip,
+  { gateUp }: ExpertsManyShape,
+): ExpertsManyVariant {
   const shape: MatrixStrip = { ...made, inputs: 1 };
   const { fragments, subgroups, lines = false, short = false } = shape;
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${short ? "-short" : ""}${lines ? "-lines" : ""}${few ? "-few" : ""}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}-s${subgroups}${short ? "-short" : ""}${lines ? "-lines" : ""}${few ? "-few" : ""}${tilesFirst ? "-tiles" : ""}`,
     shader: "experts/strip.wgsl",
     weightRows: FRAGMENT * shape.fragments,
     tileRows: [4, 8, 16],
     halves: "tiled",
+    tilesFirst,
     products: matrixProducts(mode),
     tolerance: MATRIX_TOLERANCES[mode],
-    constants: { GATE_UP: gateUp, FEW: few, ...(few && TEAM) },
+    constants: { GATE_UP: gateUp, TILES_FIRST: tilesFirst, FEW: few, ...(few && TEAM) },
     deviceConstants: (_, rows) => ({
       ...stripConstants(shape, mode, rows),
       ...(few && { TEAM_LOADS: TEAM_ROWS / STRIP_LOADS, RAGGED_TEAM: (rows.stride / CHUNK) % TEAM_LANES !== 0 }),

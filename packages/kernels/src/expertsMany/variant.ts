@@ -11,6 +11,8 @@ export interface ExpertsManyVariant extends Variant {
   readonly tileRows: readonly number[];
   /** The input is split first, into the spec's `halves`; "tiled": in the order of the tiles, in blocks. */
   readonly halves?: boolean | "tiled";
+  /** Workgroups that follow each other have other tiles, not other rows of weights: tiles of few rows and full ones run side by side. */
+  readonly tilesFirst?: boolean;
   /** f16 numbers that it is then the sum of. */
   readonly products?: 1 | 2;
   /** Share of the largest result by which sums of 300 products may be wrong, where that is more than f32 sums in loops are. */
@@ -31,4 +33,6 @@ export interface ExpertsManyShape {
   readonly format: WeightFormat;
   /** Of the grouping. */
   readonly tileRows: number;
+  /** Each token takes all experts: a few tiles, full ones. */
+  readonly fixed?: boolean;
 }

@@ -104,7 +104,8 @@ export function expertsManyTrials(gpu: GpuContext, shape: ExpertsManyShape): rea
   return expertsMatrixTrials(gpu, shape).filter((variant) => variant.tileRows.includes(shape.tileRows));
 }
 
-/** The key of tuning tables. */
-export function expertsManyOperation({ gateUp, format, tileRows }: ExpertsManyShape): string {
-  return `${gateUp ? "expertsGateUpMany" : "expertsDownMany"}/${format}/${tileRows}`;
+/** The key of tuning tables. Strips are others where all tokens take all experts; loops are not. */
+export function expertsManyOperation({ gateUp, format, tileRows, fixed = false }: ExpertsManyShape): string {
+  const full = fixed && tileRows >= MATRIX_ROWS ? "/fixed" : "";
+  return `${gateUp ? "expertsGateUpMany" : "expertsDownMany"}/${format}/${tileRows}${full}`;
 }

@@ -32,14 +32,14 @@ const MOST_STRIP_TOKENS = 32;
 /** Few rows want their columns in many parts, and workgroups of 16 tokens each: there are twice as many. Up to so many rows each was fastest on an H100, at 32 tokens. */
 const STRIPS: readonly (Omit<MatrixStrip, "inputs"> & { readonly rows: number; readonly inputs?: 1 })[] = [
   { rows: 2048, fragments: 1, subgroups: 8, inputs: 1, wholeInputs: true },
-  { rows: 4096, fragments: 2, subgroups: 8, inputs: 1, wholeInputs: true },
+  { rows: 4096, fragments: 2, subgroups: 8, inputs: 1, wholeInputs: true, short: true },
   { rows: Number.POSITIVE_INFINITY, fragments: 2, subgroups: 4, lines: true },
 ];
 
 /** Of BF16, whose tokens' share of the memory traffic is smaller. The first was fastest on an H100, for a head of 102,400 rows and 32 tokens. */
 const BF16_STRIPS: readonly Omit<MatrixStrip, "inputs">[] = [
-  { fragments: 2, subgroups: 2 },
   { fragments: 2, subgroups: 4 },
+  { fragments: 2, subgroups: 2 },
   { fragments: 4, subgroups: 1 },
 ];
 
@@ -105,9 +105,9 @@ function variant(mode: MatrixMode, tile: MatrixTile, { format }: MatmulShape): M
 }
 
 function strip(mode: MatrixMode, shape: MatrixStrip): MatmulVariant {
-  const { fragments, inputs, subgroups, lines = false, wholeInputs = false } = shape;
+  const { fragments, inputs, subgroups, lines = false, wholeInputs = false, short = false } = shape;
   return {
-    name: `${mode}-strip-${FRAGMENT * fragments}x${FRAGMENT * inputs}-s${subgroups}${lines ? "-lines" : ""}${wholeInputs ? "-inputs" : ""}`,
+    name: `${mode}-strip-${FRAGMENT * fragments}x${FRAGMENT * inputs}-s${subgroups}${short ? "-short" : ""}${lines ? "-lines" : ""}${wholeInputs ? "-inputs" : ""}`,
     shader: "matmul/strip.wgsl",
     tileRows: FRAGMENT * fragments,
     tileTokens: FRAGMENT * inputs,
