@@ -23,11 +23,19 @@ describe("Duel", () => {
     expect(duel.drafts).toBe(2);
   });
 
-  it("ends after two pairs where both are clearly against drafts, after four where these are better", () => {
+  it("ends after two pairs where both are clearly against drafts, or against fewer, after four where more are better", () => {
     expect(fight(new Duel(1, 0), (drafts) => 1 + drafts, 1.6)).toEqual(["worse", 4]);
     expect(fight(new Duel(1, 0), (drafts) => 1 + drafts / 4, 1.6)).toEqual(["better", 8]);
-    expect(fight(new Duel(0, 1), (drafts) => 1 + drafts / 4, 1 / 1.6)).toEqual(["worse", 8]);
+    expect(fight(new Duel(3, 1), (drafts) => 1 + drafts / 8, 1.6)).toEqual(["better", 8]);
+    expect(fight(new Duel(0, 1), (drafts) => 1 + drafts / 4, 1 / 1.6)).toEqual(["worse", 4]);
     expect(fight(new Duel(0, 1), (drafts) => 1 + drafts, 1 / 1.6)).toEqual(["better", 4]);
+  });
+
+  it("goes on with a further draft only while that leads, with the first after the third pair", () => {
+    const level = (): number => 1;
+    expect(fight(new Duel(3, 1), level, 0.99)).toEqual(["worse", 2]);
+    expect(fight(new Duel(3, 1), (drafts, block) => (drafts === 3 && block > 1 ? 2 : 1), 1.2)).toEqual(["worse", 4]);
+    expect(fight(new Duel(1, 0), level, 0.99)).toEqual(["worse", 6]);
   });
 
   it("takes what lies within the noise for no reason to draft", () => {

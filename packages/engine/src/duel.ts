@@ -8,7 +8,9 @@ export const BLOCK_STEPS = 8;
 /** Steps after a change that are not counted: kernels are compiled, readings are still on their way, and the first has no drafts to verify. */
 export const UNCOUNTED_STEPS = 2;
 const MOST_PAIRS = 7;
-/** So few pairs are enough against drafts, if each is clear. For them they are not: other work may have met plain steps by chance. */
+/** Fewer tell nothing of the number in use. */
+const LEAST_PAIRS = 2;
+/** So few pairs are enough, if each is clear: against more drafts, and for or against fewer. To begin with more they are not, for other work may have met plain steps by chance. */
 const FEW_PAIRS = 3;
 const CLEARLY = 0.1;
 /** From the median deviation of normal numbers to the standard error of their median, of one. */
@@ -79,23 +81,24 @@ export class Duel {
   }
 
   /**
-   * Whether the challenger is better by the factor `bar`; undefined while more pairs are needed. Where even the last pair leaves that within the noise, more drafts are not
-   * begun with; whether fewer are is decided by the median.
+   * Whether the challenger is better by the factor `bar`; undefined while more pairs are needed. More drafts go on only while the median says that they are, from the first pair on, or from the
+   * third against none, which the first draft may bring most over: each pair costs the same again, and what other work has met is tried again later. Where even the last pair leaves it within
+   * the noise, more are not begun with; whether fewer are is decided by the median.
    * @param gain tokens of a step of the challenger, for one of a step in use
    */
   verdict(gain: number, bar: number): "better" | "worse" | undefined {
     const count = this.#pairs.length;
-    if (count < 2) return undefined;
+    const fewer = this.challenger < this.used;
+    const patience = fewer ? MOST_PAIRS : this.used === 0 ? FEW_PAIRS : 1;
+    if (count < Math.min(LEAST_PAIRS, patience)) return undefined;
     const above = this.#pairs.map((longer) => Math.log(gain) - longer - Math.log(bar));
     const middle = median(above);
     const noise = count <= FEW_PAIRS ? CLEARLY : (MEDIAN_ERROR * median(above.map((one) => Math.abs(one - middle)))) / Math.sqrt(count);
     const [least, most] = count <= FEW_PAIRS ? [Math.min(...above), Math.max(...above)] : [middle, middle];
-    const fewer = this.challenger < this.used;
-    const enough = count > FEW_PAIRS;
-    if (least > noise && (fewer || enough)) return "better";
-    if (most < -noise && (!fewer || enough)) return "worse";
+    if (most < -noise || (middle <= 0 && count >= patience)) return "worse";
+    if (least > noise && (fewer || count > FEW_PAIRS)) return "better";
     if (count < MOST_PAIRS) return undefined;
-    return fewer && middle > 0 ? "better" : "worse";
+    return fewer ? "better" : "worse";
   }
 }
 

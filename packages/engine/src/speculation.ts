@@ -6,16 +6,18 @@
  * Others on the machine disturb, so a number that is not in use is tried in a duel with the one that is (duel.ts). Drafts must win: by 10 % beyond the noise against none, or by 5 %
  * against fewer; and they go on while they are 4 % faster than none. What lies within the noise is no reason to begin with more.
  *
- * What is guaranteed, of steps' times: a duel computes no more than 7 blocks of its challenger's steps, each of 10 or of two readings, and ends with the first where the challenger could
- * not win even with all its drafts right, or the third if it has none. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further loss. So from
- * the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 4 % faster than none when last compared.
+ * What is guaranteed, of steps' times: a duel computes no more than 7 blocks of its challenger's steps, each of 10 or of two readings. It ends with the first where the challenger could not win
+ * even with all its drafts right, and against drafts with the first after which a further one is not ahead, so that two or three of them cost next to nothing where they do not pay; of plain steps
+ * it takes two pairs if both are clear, or three if they are hopeless. The next one of that number begins when a hundred times as much time has gone by as it lost, twice as much after each further
+ * loss. So from the first duel of each number on, trials cost a hundredth of the time at most; and apart from trials drafts are used only while they were 4 % faster than none when last compared.
  * The module's run over prompts counts too, by what the steps after them take longer and how many tokens come between prompts. The wait at an answer's end for which drafts were right does
  * not: the 4 to 10 % are for it.
  *
- * Where steps need not wait for one another it begins with one draft, for one or two streams, and compares that with none after a few steps. Elsewhere it begins with none, and does not rule
+ * Where steps need not wait for one another it begins with one draft, for one or two streams, and compares that with none after a few steps, for that may be faster; more drafts are tried when there were some hundred. Elsewhere it begins with none, and does not rule
  * an answer's first tokens, for which the engine makes no drafts of its own accord.
  */
-import { BLOCK_STEPS, Duel, UNCOUNTED_STEPS, median } from "./duel.ts";
+import { Acceptance, Choice } from "./draftFigures.ts";
+import { Duel, UNCOUNTED_STEPS } from "./duel.ts";
 
 /** What came of a step, or of a few alike. */
 export interface StepResult {
@@ -38,6 +40,11 @@ export interface DraftRoom {
 
 /** Steps before the first duel of a number, for each stream: rows of many streams share the weights already, and drafts for them pay less often. */
 const FIRST_WAIT = 16;
+/**
+ * Steps before the first duel of more drafts than one, and between theirs, at least: one that is lost with its first pair costs the time of a step or two, and two or three drafts may bring less
+ * than the first does.
+ */
+const FURTHER_WAIT = 128;
 /** Streams for which it begins with drafts. */
 const MOST_BEGINNING = 2;
 /** Before plain steps are said to be hopeless. */
@@ -52,84 +59,13 @@ const FEWER = 0.98;
 /** What drafts must be better by than none, to begin and to go on: what they cost beside steps is not in the steps' times. */
 const WORTHWHILE = 1.1;
 const STILL_WORTHWHILE = 1.04;
-/** Blocks of a number, and first steps after prompts, whose times are kept. */
-const KEPT_BLOCKS = 5;
 /** A further draft costs at least this share of what the first does. */
 const FURTHER_COST = 0.5;
 /** How much the last answer counts for how long they are. */
 const PROMPT_SHARE = 0.3;
-/** Of what is known of drafts, what a further one leaves. */
-const MEMORY = 0.98;
-/** Of what is known of drafts, what plain steps leave. */
-const FADED = 0.1;
 const STALE_STEPS = 1024;
-/** How often a draft is taken to be right before a few were verified, */
+/** How often a draft is taken to be right before a few were verified. */
 const HOPED = 0.9;
-/** so many. */
-const FEW_TRIED = 4;
-
-class Acceptance {
-  #tried = 0;
-  #right = 0;
-
-  add(right: boolean): void {
-    this.#tried = this.#tried * MEMORY + 1;
-    this.#right = this.#right * MEMORY + (right ? 1 : 0);
-  }
-
-  /** What is known becomes a guess: it was long ago, and may have been other text. */
-  fade(): void {
-    this.#tried *= FADED;
-    this.#right *= FADED;
-  }
-
-  /** The share that was right; undefined before there were a few. */
-  get share(): number | undefined {
-    return this.#tried < FEW_TRIED ? undefined : this.#right / this.#tried;
-  }
-}
-
-/** A number of drafts, for a number of streams. */
-class Choice {
-  /** Of a step, in each of the last blocks. */
-  readonly #blocks: number[] = [];
-  readonly #afterPrompts: { readonly ms: number; readonly steps: number }[] = [];
-  #ms = 0;
-  #steps = 0;
-  /** Steps yet before it is tried. */
-  wait: number;
-  losses = 0;
-
-  constructor(wait: number) {
-    this.wait = wait;
-  }
-
-  add(ms: number, steps: number): void {
-    this.#ms += ms;
-    this.#steps += steps;
-    if (this.#steps < BLOCK_STEPS) return;
-    this.#blocks.push(this.#ms / this.#steps);
-    if (this.#blocks.length > KEPT_BLOCKS) this.#blocks.shift();
-    this.#ms = 0;
-    this.#steps = 0;
-  }
-
-  addAfterPrompt(ms: number, steps: number): void {
-    this.#afterPrompts.push({ ms, steps });
-    if (this.#afterPrompts.length > KEPT_BLOCKS) this.#afterPrompts.shift();
-  }
-
-  /** By which a prompt makes the steps after it longer. */
-  get promptMs(): number {
-    const { ms: usual } = this;
-    return usual === undefined ? 0 : Math.max(0, median(this.#afterPrompts.map(({ ms, steps }) => ms - steps * usual)));
-  }
-
-  /** Of a step; undefined before there was a block of them. */
-  get ms(): number | undefined {
-    return this.#blocks.length > 0 ? median(this.#blocks) : undefined;
-  }
-}
 
 /** For about so many streams. */
 interface Situation {
@@ -179,7 +115,10 @@ export class SpeculationPacer {
   }
 
   #newSituation(streams: number, { least, most }: DraftRoom): Situation {
-    const choices = Array.from({ length: this.#maxDrafts + 1 }, () => new Choice(FIRST_WAIT * streams));
+    const choices = Array.from(
+      { length: this.#maxDrafts + 1 },
+      (_, drafts) => new Choice(Math.max(FIRST_WAIT * streams, firstWait(drafts))),
+    );
     const begins = streams > MOST_BEGINNING ? 0 : Math.min(this.#begins, most);
     const used = Math.max(begins, least);
     return { choices, used, duel: undefined, uncounted: UNCOUNTED_STEPS, sinceDuel: 0, tokens: 0, promptTokens: undefined };
@@ -258,13 +197,17 @@ export class SpeculationPacer {
     // In steps of the number in use.
     const lost = Math.max(0, duel.spent.ms * (rate ?? 0) - duel.spent.steps * this.#tokens(challenger)) / this.#tokens(used);
     choice.wait = Math.min(MOST_WAIT, Math.max(LEAST_WAIT, verdict === "worse" ? lost * TRIAL_COST : 0) * 2 ** choice.losses++);
-    // Who lost to none tells of the others.
-    if (winner === 0) for (const other of situation.choices) other.wait = Math.max(other.wait, choice.wait);
+    for (const [drafts, other] of situation.choices.entries()) {
+      // Who lost to none tells of the others; one of several drafts is not tried right after another.
+      if (winner === 0) other.wait = Math.max(other.wait, choice.wait);
+      else if (drafts > 1 && loser > 1) other.wait = Math.max(other.wait, FURTHER_WAIT);
+    }
     if (verdict === "worse") return;
     const won = situation.choices[winner];
     if (won) won.losses = 0;
-    // Beside another number others look different.
-    for (const other of situation.choices) if (other !== choice && winner > 0) other.wait = Math.min(other.wait, FIRST_WAIT);
+    // Beside another number those on its side look different.
+    for (const [drafts, other] of situation.choices.entries())
+      if (winner > 0 && (winner > loser ? drafts > loser : drafts < loser)) other.wait = Math.min(other.wait, firstWait(drafts));
   }
 
   #end(situation: Situation): void {
@@ -322,6 +265,11 @@ function stale({ used, sinceDuel }: Situation): boolean {
 /** What more drafts than `used` must be better by. */
 function barFor(used: number): number {
   return used === 0 ? WORTHWHILE : MORE;
+}
+
+/** Steps before the first duel of a number in a situation of one stream. */
+function firstWait(drafts: number): number {
+  return drafts > 1 ? FURTHER_WAIT : FIRST_WAIT;
 }
 
 function hopedTokens(drafts: number): number {
