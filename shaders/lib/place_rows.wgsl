@@ -40,8 +40,7 @@ fn tiles_of(count: u32) -> u32 {
 
 // By the last invocations, while the first teams find scales.
 fn take_places(token: u32, local: u32) {
-  let slots = rolled(SLOTS);
-  for (var slot = WORKGROUP - 1u - local; slot < slots; slot += WORKGROUP) {
+  for (var slot = WORKGROUP - 1u - local; slot < SLOTS; slot += WORKGROUP) {
     let expert = slot_expert(slot);
     let place = min(atomicAdd(&board[expert], 1u), 16u * EXPERT_BLOCKS - 1u);
     let before = atomicAdd(&board[EXPERT_COUNT], 1u);
@@ -87,8 +86,7 @@ fn own_scales(expert: u32, team_lane: u32) -> vec2<f32> {
 
 // Each team has a slot at a time.
 fn find_scales(local: u32) {
-  let slots = rolled(SLOTS);
-  for (var first = 0u; first < slots; first += TEAMS) {
+  for (var first = 0u; first < SLOTS; first += TEAMS) {
     let slot = first + local / LANES;
     var most = vec2<f32>(0.0);
     if (slot < SLOTS) {
@@ -103,8 +101,7 @@ fn find_scales(local: u32) {
 
 fn write_rows(local: u32, exponent: u32) {
   let power = power_of_two(exponent);
-  let slots = rolled(SLOTS);
-  for (var slot = 0u; slot < slots; slot++) {
+  for (var slot = 0u; slot < SLOTS; slot++) {
 #unroll i < OWN_OCTETS
     if (local + i * WORKGROUP < OCTETS) {
       write_octet(slot_rows[slot], local + i * WORKGROUP, own_row[2u * i] * power, own_row[2u * i + 1u] * power);
@@ -143,8 +140,7 @@ fn find_counts(local: u32) {
 
 fn list_tiles(local: u32) {
   find_counts(local);
-  let experts = rolled(EXPERT_COUNT);
-  for (var expert = local; expert < experts; expert += WORKGROUP) {
+  for (var expert = local; expert < EXPERT_COUNT; expert += WORKGROUP) {
     var first = 0u;
     for (var start = 0u; start < expert; start += STRETCH) {
 #unroll i < 8

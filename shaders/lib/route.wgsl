@@ -41,11 +41,6 @@ const RUNS: u32 = (EXPERTS + RUN - 1u) / RUN;
 var<workgroup> of_run: array<f32, RUNS>;
 #endif
 
-// A loop's bound, hidden, lest a compiler unroll the loop: code that runs once takes longer to fetch than to run.
-fn rolled(count: u32) -> u32 {
-  return select(0u, count, arrayLength(&routing) > 0u);
-}
-
 fn goes_before(other_key: u32, other: u32, key: u32, mine: u32) -> u32 {
   return u32((other_key > key) | ((other_key == key) & (other < mine)));
 }
@@ -62,8 +57,7 @@ fn to_softmax(local: u32) {
   }
   workgroupBarrier();
   var highest = LOWEST;
-  let runs = rolled(RUNS);
-  for (var run = 0u; run < runs; run++) {
+  for (var run = 0u; run < RUNS; run++) {
     highest = max(highest, of_run[run]);
   }
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
@@ -79,7 +73,7 @@ fn to_softmax(local: u32) {
   }
   workgroupBarrier();
   var sum = 0.0;
-  for (var run = 0u; run < runs; run++) {
+  for (var run = 0u; run < RUNS; run++) {
     sum += of_run[run];
   }
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
@@ -110,13 +104,12 @@ fn route(token: u32, local: u32) {
   }
   workgroupBarrier();
 
-  let block_room = rolled(BLOCK_ROOM);
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
     let first = e / BLOCK * BLOCK_ROOM;
     let mine = e % BLOCK;
     let key = keys[first + mine];
     var rank = 0u;
-    for (var start = 0u; start < block_room; start += STRETCH) {
+    for (var start = 0u; start < BLOCK_ROOM; start += STRETCH) {
 #unroll i < 8
       rank += goes_before(keys[first + start + i], start + i, key, mine);
 #endunroll
@@ -139,12 +132,11 @@ fn route(token: u32, local: u32) {
     group_keys[g] = order_key(bitcast<u32>(score));
   }
   workgroupBarrier();
-  let group_room = rolled(GROUP_ROOM);
   for (var c = local; c < CANDIDATES; c += WORKGROUP) {
     let mine = c / KEPT;
     let key = group_keys[mine];
     var rank = 0u;
-    for (var start = 0u; start < group_room; start += STRETCH) {
+    for (var start = 0u; start < GROUP_ROOM; start += STRETCH) {
 #unroll i < 8
       rank += goes_before(group_keys[start + i], start + i, key, mine);
 #endunroll
@@ -156,11 +148,10 @@ fn route(token: u32, local: u32) {
   workgroupBarrier();
 #endif
   // Candidates with equal keys lie in the order of their experts.
-  let candidate_room = rolled(CANDIDATE_ROOM);
   for (var c = local; c < CANDIDATES; c += WORKGROUP) {
     let key = best_keys[c];
     var rank = 0u;
-    for (var start = 0u; start < candidate_room; start += STRETCH) {
+    for (var start = 0u; start < CANDIDATE_ROOM; start += STRETCH) {
 #unroll i < 8
       rank += goes_before(best_keys[start + i], start + i, key, c);
 #endunroll

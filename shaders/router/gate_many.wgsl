@@ -67,8 +67,7 @@ fn row_words(first: u32, start: u32) -> array<Unit, UNROLL * ROWS> {
 fn put_logits(first: u32, team_lane: u32, first_words: array<Unit, UNROLL * ROWS>) {
   var words = first_words;
   var sums: array<f32, SUMS>;
-  let units = rolled(UNITS);
-  for (var start = team_lane; start < units; start += STEP * UNROLL) {
+  for (var start = team_lane; start < UNITS; start += STEP * UNROLL) {
     // Under way while these are multiplied.
     let next_words = row_words(first, start + STEP * UNROLL);
 #unroll u < UNROLL
@@ -127,8 +126,7 @@ fn main(
   write_forms(token, local);
 #endif
   workgroupBarrier();
-  let turns = rolled(TURNS);
-  for (var turn = 0u; turn < turns; turn++) {
+  for (var turn = 0u; turn < TURNS; turn++) {
     let first = (turn * TEAMS + local / LANES) * ROWS;
     if (turn > 0u) {
       words = row_words(first, team_lane);
