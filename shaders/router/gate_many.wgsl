@@ -1,10 +1,10 @@
 // The gate of a MoE layer for a batch in one dispatch, where it is small enough for each token's workgroup to read all of it: the norm of the token's row, in the forms that products
 // want (lib/norm_operands.wgsl), the experts' logits, and the choice of experts (lib/route.wgsl). With PLACED the row is written for them, as halves, where their products want it (lib/place_rows.wgsl), in place of
-// a form by token.
+// a form by token. With AHEAD further workgroups read weights of the experts meanwhile (lib/read_ahead.wgsl).
 //
 // weights [EXPERTS, UNITS] in WEIGHT_FORMAT (lib/unit.wgsl), columns beyond COLS zero; the rest as those files have it
 //
-// Dispatch: a workgroup of WORKGROUP for each token; rows beyond the batch's count are left as they are. Its TEAMS subgroups take ROWS experts at a time each (lib/row_teams.wgsl).
+// Dispatch: a workgroup of WORKGROUP for each token, and with AHEAD as many again in the second dimension, once or more; rows beyond the batch's count are left as they are. Its TEAMS subgroups take ROWS experts at a time each (lib/row_teams.wgsl).
 // RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL.
 #include "lib/batch.wgsl"
 #include "lib/norm_operands.wgsl"
@@ -35,6 +35,10 @@
 @group(0) @binding(10) var<storage, read_write> tiles: array<vec4<u32>>;
 @group(0) @binding(11) var<storage, read> scales: array<f32>;
 @group(0) @binding(12) var<storage, read_write> hidden: array<vec4<u32>>;
+#endif
+#if AHEAD
+@group(0) @binding(13) var<storage, read> ahead: array<u32>;
+#include "lib/read_ahead.wgsl"
 #endif
 
 // Experts that the teams take at once, and how often.
@@ -100,12 +104,25 @@ fn put_logits(first: u32, team_lane: u32, first_words: array<Unit, UNROLL * ROWS
 @compute @workgroup_size(WORKGROUP)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
+#if AHEAD
+  @builtin(num_workgroups) groups: vec3<u32>,
+#endif
   @builtin(local_invocation_index) local: u32,
   @builtin(subgroup_size) subgroup_size: u32,
   @builtin(subgroup_invocation_id) subgroup_lane: u32,
 ) {
   lane_count = subgroup_size;
   lane = subgroup_lane;
+#if AHEAD
+  if (group.y > 0u) {
+    let all = read_ahead(((group.y - 1u) * groups.x + group.x) * WORKGROUP + local, (groups.y - 1u) * groups.x * WORKGROUP);
+    // Never, which no compiler knows.
+    if ((all & (token_count() >> 31u)) != 0u) {
+      routing[0] = vec2<u32>(all);
+    }
+    return;
+  }
+#endif
   let token = group.x;
   if (token >= token_count()) {
     return;

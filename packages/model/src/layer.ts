@@ -261,7 +261,7 @@ function placedRows(recorder: Recorder, gate: WeightMatrix, { group, slots }: Ex
   const spec = { group, slots, tokens, halves, grouping: { ...expertGrouping(recorder, group, slots), blocks } };
   const to = gateUpLayout(gpu, spec);
   const hidden = hiddenHalves(recorder, spec);
-  return to && hidden && { grouping: spec.grouping, to: { buffer: halves, layout: to.layout }, hidden, board };
+  return to && hidden && { grouping: spec.grouping, to: { buffer: halves, layout: to.layout }, hidden, group, board };
 }
 
 /** Of a batch. */

@@ -1,6 +1,7 @@
 /** Norm, router logits and router of a batch in one dispatch (shaders/router/gate_many.wgsl), where the gate is small. */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import type { ExpertGroup } from "../experts.ts";
 import { type ExpertGrouping, type HiddenHalves, expertTiles, hiddenConstants, ownBlocks } from "../expertsMany/grouping.ts";
 import { type HalvesRows, halvesOutputConstants } from "../matrix/halves.ts";
 import { FRAGMENT } from "../matrix/strips.ts";
@@ -8,6 +9,7 @@ import { type NormOperandsSpec, normOperandBuffers, normOperandConstants, normOp
 import { type RouterSpec, routeConstants } from "../router/kernel.ts";
 import { type RowTeams, batchTeamConstants } from "../rowTeams.ts";
 import { type WeightMatrix, formatConstants, matrixBytes } from "../weights.ts";
+import { readAhead } from "./readAhead.ts";
 
 /** The most experts at a time for a subgroup, all of V2-Lite's 64 for the workgroup; eight loads under way. */
 const SHAPE = { rows: 4, split: 1, unroll: 2, columns: 8 } as const;
@@ -33,6 +35,8 @@ export interface PlacedRows {
   /** As `gateUpLayout` has them. */
   readonly to: HalvesRows;
   readonly hidden: HiddenHalves;
+  /** Whose gate and up come next: the first of their weights are read meanwhile, where the device can bind them as well. */
+  readonly group?: ExpertGroup | undefined;
   /** Of `placeBoardBytes`, zeros; zeros again when the dispatch has run. */
   readonly board: GPUBuffer;
 }
@@ -82,6 +86,8 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
   const teams = Math.min(MOST_TEAMS, Math.floor(gpu.limits.maxComputeInvocationsPerWorkgroup / lanes));
   const shape: RowTeams = { ...SHAPE, lanes, teams };
   const placed = options.placed && placedParts(options, options.placed, lanes);
+  const next = options.placed?.group;
+  const ahead = next && gpu.limits.maxStorageBuffersPerShaderStage > PLACED_BINDINGS ? readAhead(next, tokens) : undefined;
   const kernel = await gpu.kernel(
     "router/gate_many.wgsl",
     {
@@ -91,6 +97,8 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
       ...normOperandConstants(options, teams * lanes),
       PLACED: placed !== undefined,
       ...placed?.constants,
+      AHEAD: ahead !== undefined,
+      ...ahead?.constants,
       SINGLE_SUBGROUP: teams === 1,
       TOKENS: 1,
       MAX_TOKENS: step.maxTokens,
@@ -106,8 +114,9 @@ export async function gateMany(gpu: GpuContext, options: GateManySpec): Promise<
     routing,
     ...(bias && { bias }),
     ...placed?.buffers,
+    ...ahead?.buffers,
   };
-  return [kernel.dispatch(buffers, [tokens, 1, 1], cost, label)];
+  return [kernel.dispatch(buffers, [tokens, 1 + (ahead?.readers ?? 0), 1], cost, label)];
 }
 
 /** @throws RangeError if buffers or layouts do not fit what is placed */

@@ -38,10 +38,12 @@ interface Shape {
   readonly width: number;
   readonly tokens: number;
   readonly products: 1 | 2;
+  /** Weights of the experts are read besides. */
+  readonly ahead?: boolean;
 }
 
 const SHAPES: readonly Shape[] = [
-  { routed: 9, activated: 3, shared: 2, hidden: 300, width: 256, tokens: 33, products: 1 },
+  { routed: 9, activated: 3, shared: 2, hidden: 300, width: 256, tokens: 33, products: 1, ahead: true },
   { routed: 70, activated: 4, shared: 0, hidden: 131, width: 128, tokens: 5, products: 2 },
 ];
 const TILE_ROWS = 16;
@@ -52,7 +54,11 @@ export const gateManyPlacedContract: readonly ContractCase[] = SHAPES.map((shape
   run: (gpu) => check(gpu, shape, index + 1),
 }));
 
-async function check(gpu: GpuContext, { routed, activated, shared, hidden, width, tokens, products }: Shape, seed: number): Promise<void> {
+async function check(
+  gpu: GpuContext,
+  { routed, activated, shared, hidden, width, tokens, products, ahead = false }: Shape,
+  seed: number,
+): Promise<void> {
   const random = seededRandom(seed);
   const experts = routed + shared;
   const slots = activated + shared;
@@ -82,6 +88,7 @@ async function check(gpu: GpuContext, { routed, activated, shared, hidden, width
       grouping,
       to: { buffer: buffer("halves", halvesBytes(layout)), layout },
       hidden: { rows: { buffer: buffer("hidden", halvesBytes(hiddenRows)), layout: hiddenRows }, scales },
+      group: ahead ? made.group : undefined,
       board: buffer("board", placeBoardBytes(experts)),
     };
     const routing = buffer("routing", rows * slots * 8);
