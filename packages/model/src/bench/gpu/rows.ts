@@ -35,17 +35,20 @@ interface GpuRowSpec {
   readonly arithmetic?: Arithmetic;
 }
 
+/** What Deno's own engine is to reach of Dawn's decode: of a model that is measured where there are targets. */
+export const RATIO_TARGET = 0.7;
+
 export const GPU_ROW_SPECS: Readonly<Record<GpuRowName, GpuRowSpec>> = {
   ceiling: { unit: "GB/s" },
   "gate-up": { unit: "GB/s", target: { shareOfRead: 0.85 } },
   down: { unit: "GB/s", target: { shareOfRead: 0.8 } },
   head: { unit: "GB/s", target: { shareOfRead: 0.9 } },
   "layer-decode": { unit: "ms", target: { value: 0.27 } },
-  "layer-32k": { unit: "ms", target: { value: 0.7 } },
+  "layer-32k": { unit: "ms", target: { value: RATIO_TARGET } },
   "layer-prefill": { unit: "ms", target: { value: 12 }, arithmetic: "subgroup matrices" },
   "16b-decode": { unit: "tokens/s", target: { value: 420 } },
   "16b-decode-32": { unit: "tokens/s", target: { value: 3500 } },
   "16b-prefill": { unit: "tokens/s", target: { value: 12_500 }, arithmetic: "subgroup matrices" },
-  "16b-wgpu": { unit: "ratio" },
-  "tiny-decode": { unit: "tokens/s" },
+  "16b-wgpu": { unit: "ratio", target: { value: 0.7 } },
+  "tiny-decode": { unit: "tokens/s", target: { value: 2000 } },
 };

@@ -72,7 +72,15 @@ describe("ratioRow()", () => {
     await run.measure(head, () => Promise.resolve({ ...measured, stepMs: [4] }));
     run.refuse(head, new BenchError("wrong-answer", "Cannot measure: wrong"));
     const [own, slower, wrong] = run.rows;
-    expect(ratioRow("an engine", slower, own)).toMatchObject({ name: "16b-wgpu", status: "ok", value: 0.5, unit: "ratio", limit: null });
+    expect(ratioRow("an engine", slower, own)).toMatchObject({
+      name: "16b-wgpu",
+      status: "ok",
+      value: 0.5,
+      target: 0.7,
+      pass: false,
+      limit: null,
+    });
+    expect(ratioRow("an engine", own, own)).toMatchObject({ value: 1, target: 0.7, pass: true });
     expect(ratioRow("an engine", wrong, own)).toMatchObject({ name: "16b-wgpu", status: "failed", reason: { code: "wrong-answer" } });
     expect(ratioRow("an engine", undefined, own)).toMatchObject({ status: "failed", reason: { code: "no-figure" } });
   });

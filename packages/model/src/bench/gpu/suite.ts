@@ -3,6 +3,7 @@ import { kernelRows } from "./kernelRows.ts";
 import { layerRows } from "./layerRows.ts";
 import { modelRows } from "./modelRows.ts";
 import type { GpuBench, GpuRow, RowTimeline } from "./result.ts";
+import { RATIO_TARGET } from "./rows.ts";
 import { type GpuBenchOptions, Run } from "./run.ts";
 import { type TinyModel, tinyRow } from "./tinyRow.ts";
 
@@ -29,14 +30,16 @@ export function ratioRow(engine: string, other: GpuRow | undefined, own: GpuRow 
     return { ...head, status: "failed", reason: { code: "no-figure", message: "Cannot compare engines: '16b-decode' was not measured" } };
   if (own.status !== "ok") return { ...own, ...head };
   if (other.status !== "ok") return { ...other, ...head };
+  const value = other.value / own.value;
+  const target = own.target === null ? null : RATIO_TARGET;
   return {
     ...head,
     status: "ok",
-    value: other.value / own.value,
+    value,
     unit: "ratio",
     samples: other.samples.map((sample) => sample / own.value),
-    target: null,
-    pass: null,
+    target,
+    pass: target === null ? null : value >= target,
     limit: null,
     shareOfLimit: null,
     work: null,
