@@ -4,7 +4,7 @@
 //
 //   @group(0) @binding(n) var<storage, read> ahead: array<u32>;   SPANS spans of which a word of every 32 bytes is read, SPAN_PIECES of them; PERIOD words from one span to the next
 //
-// Constants: SPANS, SPAN_PIECES, PERIOD. What is read is for whoever calls to use, in a way that no compiler can do without.
+// Constants: SPANS, SPAN_PIECES, PERIOD; READ_LOADS, words that an invocation has under way at once. What is read is for whoever calls to use, in a way that no compiler can do without.
 const PIECE_WORDS: u32 = 8u;
 const PIECES: u32 = SPANS * SPAN_PIECES;
 
