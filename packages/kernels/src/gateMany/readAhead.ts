@@ -6,7 +6,7 @@ import { CHUNK, FORMAT_BYTES, roundUp } from "../weights.ts";
 /**
  * Of them all: a fraction of what a large GPU's cache holds, which takes no longer to read than the gate takes. On an H100 a step of 32 tokens of V2-Lite took 0.976 of its time so, as it did with a sixteenth
  * of these bytes or four times as many, and 0.989 with eight times as many. Most of that comes of the workgroups themselves: with such as read nothing it took 0.982. Why is not known; the same beside other
- * dispatches of as few workgroups, which read the weights of the next ones, gave nothing.
+ * dispatches of few workgroups, which read the weights of the next ones, gave 1 % or nothing.
  */
 const AHEAD_BYTES = 2 ** 22;
 /** That are read if a word of them is. */
@@ -16,7 +16,7 @@ const READ_LOADS = 8;
 const ROOM = 128;
 
 export interface ReadAhead {
-  /** Workgroups read for each token, besides the one that it has. */
+  /** Workgroups that read, for each token's own. */
   readonly readers: number;
   readonly constants: ShaderConstants;
   readonly buffers: Readonly<Record<string, GPUBuffer>>;
