@@ -236,6 +236,16 @@ export function tests(engine: DenoEngine): readonly Test[] {
         }),
     },
     {
+      name: "shoal bench refuses a trace that cannot be written before it measures anything",
+      run: () =>
+        withDirectory(async (directory) => {
+          const trace = join(directory, "none", "trace.json");
+          const result = await shoal(["bench", "--suite", "gpu", "--only", "ceiling", "--trace", trace, ...on(engine)]);
+          assertRefused(result, 1, /Cannot write the trace '.*none\/trace\.json': /);
+          assert.doesNotMatch(result.stderr, /Bench:/);
+        }),
+    },
+    {
       name: "shoal shows a stack trace only with --verbose",
       run: async () => {
         const { stderr, code } = await shoal(["chat", "--model", "/no/such/model", "--verbose", "Hi", ...on(engine)]);

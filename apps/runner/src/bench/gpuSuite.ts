@@ -1,5 +1,5 @@
 /** `shoal bench --suite gpu`: large models' shapes against what the device can do. Each row is told on standard error when it ends. */
-import { readFile, writeFile } from "node:fs/promises";
+import { open, readFile, writeFile } from "node:fs/promises";
 import { type DemoConfigs, GPU_ROWS, type GpuRow, type GpuRowName, isGpuRowName, ratioRow, traceFile } from "@shoal/model/bench";
 import type { Invocation } from "../command.ts";
 import { RunnerError, UsageError } from "../errors.ts";
@@ -18,6 +18,7 @@ export async function runGpuSuite(invocation: Invocation, names: readonly string
   const { values, terminal, interrupts } = invocation;
   const { signal } = interrupts;
   const only = names?.map(rowName);
+  if (values.trace !== undefined) await checkTrace(values.trace);
   const configs = await demoConfigs();
   const tiny = await tinyRequest(invocation);
   return withGpu(async (client) => {
@@ -104,9 +105,18 @@ async function tinyRequest({ interrupts }: Invocation): Promise<GpuBenchRequest[
   }
 }
 
-async function writeTrace(file: string, text: string): Promise<void> {
+/** Before minutes are spent on what it is to hold. Whatever the file has stays until then. @throws RunnerError */
+function checkTrace(file: string): Promise<void> {
+  return forTrace(file, async () => (await open(file, "a")).close());
+}
+
+function writeTrace(file: string, text: string): Promise<void> {
+  return forTrace(file, () => writeFile(file, text));
+}
+
+async function forTrace(file: string, work: () => Promise<void>): Promise<void> {
   try {
-    await writeFile(file, text);
+    await work();
   } catch (cause) {
     throw new RunnerError(`Cannot write the trace '${file}': ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
