@@ -24,7 +24,9 @@
 // all of them. LATENT is a multiple of 16, ROPE of 4.
 #include "lib/batch.wgsl"
 #include "lib/kv_cache.wgsl"
-#include "lib/weights.wgsl"
+#include "lib/cached_vector.wgsl"
+#include "lib/stored_vector.wgsl"
+#include "lib/rotate.wgsl"
 #include "lib/put_value.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
@@ -34,12 +36,6 @@
 @group(0) @binding(4) var<storage, read> x: array<f32>;
 @group(0) @binding(5) var<storage, read> gamma: array<f32>;
 @group(0) @binding(6) var<storage, read> weights: array<vec4<u32>>;
-// Four columns as the cache has them.
-#if CACHE_FORMAT == f16
-alias Cached = vec2<u32>;
-#else
-alias Cached = vec4<f32>;
-#endif
 @group(0) @binding(7) var<storage, read_write> cache: array<Cached>;
 #if HALVES
 @group(0) @binding(8) var<storage, read_write> out: array<f16>;
@@ -70,72 +66,8 @@ var<workgroup> query: array<vec4<f32>, TOKENS * QUERY_VECTORS>;
 var<workgroup> subgroup_most: array<f32, SUBGROUP_COUNT>;
 var<workgroup> subgroup_weights: array<f32, SUBGROUP_COUNT>;
 
-#if CACHE_FORMAT == f16
-fn unpacked(words: Cached) -> vec4<f32> {
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-}
-
-// `nothing` is zero, but no compiler knows: some take unpacking for the inverse of packing and round nothing.
-fn packed(values: vec4<f32>, nothing: u32) -> Cached {
-  let kept = clamp(values, vec4<f32>(-65504.0), vec4<f32>(65504.0));
-  return vec2<u32>(pack2x16float(kept.xy), pack2x16float(kept.zw)) | vec2<u32>(nothing);
-}
-#else
-fn unpacked(values: Cached) -> vec4<f32> {
-  return values;
-}
-
-fn packed(values: vec4<f32>, nothing: u32) -> Cached {
-  return values;
-}
-#endif
-
-// Words of four columns as stored.
-#if WORDS == 1
-alias Stored = u32;
-
 fn stored(row: u32, vector: u32) -> Stored {
-  return weights[row * CHUNKS + vector / 4u][vector % 4u];
-}
-
-fn decoded(words: Stored) -> vec4<f32> {
-  return fp8_decode4(words);
-}
-#endif
-#if WORDS == 2
-alias Stored = vec2<u32>;
-
-fn stored(row: u32, vector: u32) -> Stored {
-  let words = weights[(row * CHUNKS + vector / 4u) * 2u + vector % 4u / 2u];
-  return select(words.xy, words.zw, vector % 2u == 1u);
-}
-
-fn decoded(words: Stored) -> vec4<f32> {
-#if WEIGHT_FORMAT == bf16
-  return vec4<f32>(bf16_pair(words.x), bf16_pair(words.y));
-#else
-  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-#endif
-}
-#endif
-#if WORDS == 4
-alias Stored = vec4<u32>;
-
-fn stored(row: u32, vector: u32) -> Stored {
-  return weights[row * CHUNKS * 4u + vector];
-}
-
-fn decoded(words: Stored) -> vec4<f32> {
-  return bitcast<vec4<f32>>(words);
-}
-#endif
-
-fn rotated(pairs: vec4<f32>, position: u32, vector: u32) -> vec4<f32> {
-  let at = position * (ROPE / 2u) + vector * 2u;
-  let a = rope_table[at];
-  let b = rope_table[at + 1u];
-  return vec4<f32>(
-    pairs.x * a.x - pairs.y * a.y, pairs.x * a.y + pairs.y * a.x, pairs.z * b.x - pairs.w * b.y, pairs.z * b.y + pairs.w * b.x);
+  return stored_in(weights[row * CHUNKS * WORDS + vector * WORDS / 4u], vector);
 }
 
 // Sums over teams of VALUE_LANES lanes: of four numbers the one that is the lane's by its number in the team, modulo four.

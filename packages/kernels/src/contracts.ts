@@ -3,6 +3,7 @@ import { kvWriteContract } from "./kvWrite/contract.ts";
 import { qAbsorbContract } from "./qAbsorb/contract.ts";
 import { mlaAttentionContract } from "./mlaAttention/contract.ts";
 import { mlaAttendContract } from "./mlaAttend/contract.ts";
+import { attentionSublayerContract } from "./attentionSublayer/contract.ts";
 import { mlaOutputContract } from "./mlaOutput/contract.ts";
 import { expertsFewContract } from "./expertsFew/contract.ts";
 import { expertsManyContract } from "./expertsMany/contract.ts";
@@ -46,6 +47,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   mlaAttention: mlaAttentionContract,
   mlaOutput: mlaOutputContract,
   mlaAttend: mlaAttendContract,
+  attentionSublayer: attentionSublayerContract,
   exact: exactContract,
   gateMany: [...gateManyContract, ...gateManyPlacedContract],
   router: routerContract,

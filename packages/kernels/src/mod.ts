@@ -13,6 +13,8 @@ export {
   tokenFromRing,
 } from "./batch.ts";
 export { type SettleDraftsSpec, settleDrafts, settledBytes } from "./settle/kernel.ts";
+export { attendsInSublayer, attentionBoardBytes, attentionSublayer } from "./attentionSublayer/kernel.ts";
+export type { AttentionNorms, AttentionSublayerSpec } from "./attentionSublayer/spec.ts";
 export { type AttendedRows, attendsTogether, isShortContext, mlaAttend } from "./mlaAttend/kernel.ts";
 export type { MlaAttendSpec } from "./mlaAttend/spec.ts";
 export { type MlaAttentionSpec, mlaAttention, partialBytes } from "./mlaAttention/kernel.ts";

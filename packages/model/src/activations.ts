@@ -30,6 +30,9 @@ export const DECODE_TOKENS = 4;
 /** Steps whose sampled tokens are kept until read. */
 export const RING_STEPS = 64;
 
+/** Bytes of the board that small layers get, whose sublayers are a dispatch each: larger ones do without. */
+const SUBLAYER_BOARD = 2 ** 16;
+
 export interface Matrix2D {
   readonly buffer: GPUBuffer;
   /** Elements from one row to the next. */
@@ -57,8 +60,8 @@ export interface Activations {
   readonly splits: (tokens: number) => number;
   readonly attention: Matrix2D;
   readonly routerLogits: Matrix2D;
-  /** Where workgroups meet that choose experts together, or place rows for them. */
-  readonly gateBoard: GPUBuffer;
+  /** Where workgroups of a dispatch meet: zeros between dispatches. */
+  readonly board: GPUBuffer;
   /** [tokens, slots] pairs. */
   readonly routing: GPUBuffer;
   /** [tokens * slots, width] for the routed or the fixed experts of a layer. */
@@ -157,9 +160,9 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     splits: (tokens) => attentionSplits(gpu, { nHeads, tokens, contextTokens }),
     attention: matrix("attention", maxTokens, nHeads * vHeadDim),
     routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
-    gateBoard: scratch(
-      "gate board",
-      Math.max(gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)), placeBoardBytes(experts)),
+    board: scratch(
+      "board",
+      Math.max(gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)), placeBoardBytes(experts), SUBLAYER_BOARD),
     ),
     routing: scratch("routing", maxTokens * slots * 8),
     expertHidden: (which, width) => {

@@ -6,10 +6,14 @@
  * weighted sum (adds). On GPUs it is 7 after short contexts and 10 after others: cache write to value projection are one, and so are the norm, the router's logits and the router.
  */
 import { softmaxScale } from "@shoal/checkpoint";
+import type { BufferRange } from "@shoal/gpu";
 import {
   type RouterSpec,
   attendsInHalves,
+  attendsInSublayer,
   attendsTogether,
+  attentionBoardBytes,
+  attentionSublayer,
   canPlaceRows,
   exactAttention,
   exactExpertsDown,
@@ -77,6 +81,7 @@ function recordAttentionInput(recorder: Recorder, weights: AttentionWeights, cac
 }
 
 export function recordAttention(recorder: Recorder, weights: AttentionWeights, cache: KvCache): void {
+  if (recordAttentionSublayer(recorder, weights, cache)) return;
   const { gpu, config, activations, tokens } = recorder;
   const { projected, residual } = activations;
   const write = recordAttentionInput(recorder, weights, cache);
@@ -114,6 +119,29 @@ export function recordAttention(recorder: Recorder, weights: AttentionWeights, c
     label: "attention output",
     written: inHalves ? written : undefined,
   });
+}
+
+/** Positions up to which few workgroups attend as soon as many. */
+const SUBLAYER_POSITIONS = 2048;
+
+/** All of it in one dispatch. @returns whether the step, the layer and the device are fit for it */
+function recordAttentionSublayer(recorder: Recorder, weights: AttentionWeights, cache: KvCache): boolean {
+  const { gpu, config, activations, tokens, exact, short } = recorder;
+  const { step, residual, board } = activations;
+  const { norms, kvNorm, query, kvB, output } = weights;
+  const [input, ...more] = weights.input.matrices;
+  const [, kvStart = 0] = weights.input.starts;
+  if (board.size < attentionBoardBytes(config.nHeads, config.hiddenSize)) return false;
+  if (tokens !== 1 || exact || !query || !input || more.length > 0) return false;
+  if (!short && step.blocksPerSequence * cache.blockSize > SUBLAYER_POSITIONS) return false;
+  const matrices = { input: input.matrix, kvStart, queryB: query.projection, kvB, output };
+  const norm = { buffer: norms, queryStart: query.norm.offset / 4, latentStart: kvNorm.offset / 4 };
+  const epsilons = { epsilon: config.rmsNormEps, latentEpsilon: config.latentNormEps };
+  const rest = { step, cache, x: residual.buffer, norms: norm, ...epsilons, softmaxScale: softmaxScale(config), board, label: "attention" };
+  const spec = { shape: mlaShape(config), qLoraRank: config.qLoraRank, ...matrices, ...rest };
+  if (!attendsInSublayer(gpu, spec)) return false;
+  recorder.add(attentionSublayer(gpu, spec));
+  return true;
 }
 
 /** Where attention can write its values as the output projection wants them, if what runs does. */
@@ -199,7 +227,7 @@ function recordGate(
   placed: PlacedRows | undefined,
 ): void {
   const { gpu, config, activations, tokens, few, exact } = recorder;
-  const { step, routing, routerLogits, gateBoard } = activations;
+  const { step, routing, routerLogits, board } = activations;
   const spec: RouterSpec = {
     nRoutedExperts: config.nRoutedExperts,
     nActivatedExperts: config.nActivatedExperts,
@@ -213,7 +241,7 @@ function recordGate(
   };
   const choice = { spec, routing, step, ...(bias && { bias }) };
   if (few && !exact && gatesFewTogether(gpu, { matrix }))
-    input.writtenBy((norm) => gateFew(gpu, { ...norm, ...choice, matrix, board: gateBoard, label: "gate" }));
+    input.writtenBy((norm) => gateFew(gpu, { ...norm, ...choice, matrix, board, label: "gate" }));
   else if (!few && !exact && gatesManyTogether(gpu, matrix, tokens))
     input.writtenBy((norm) => gateMany(gpu, { ...norm, ...choice, matrix, placed, label: "gate" }));
   else {
@@ -255,7 +283,7 @@ interface ExpertPath {
 /** Where the gate can put the rows of a batch for its experts, who are grouped by another dispatch otherwise: undefined where it cannot, or has no room. */
 function placedRows(recorder: Recorder, gate: WeightMatrix, { group, slots }: ExpertPath): PlacedRows | undefined {
   const { gpu, activations, tokens, few, exact } = recorder;
-  const { halves, gateBoard: board } = activations;
+  const { halves, board } = activations;
   if (few || exact || !halves || !gatesManyTogether(gpu, gate, tokens) || !canPlaceRows(gpu, gate)) return undefined;
   const blocks = ownBlocks({ tokens, experts: group.count });
   const spec = { group, slots, tokens, halves, grouping: { ...expertGrouping(recorder, group, slots), blocks } };
@@ -278,7 +306,7 @@ function hiddenHalves({ gpu, activations }: Recorder, spec: ProductSpec): Hidden
   return layout && scales && buffer && buffer.size >= halvesBytes(layout) ? { rows: { buffer, layout }, scales } : undefined;
 }
 
-function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: GPUBuffer): void {
+function recordGateUpFew(recorder: Recorder, path: ExpertPath, input: NormedInput, gamma: BufferRange): void {
   const { gpu, config, activations, tokens } = recorder;
   const { which, group, routing, slots } = path;
   const fused = input.fuses;
@@ -345,7 +373,7 @@ interface GateUpInput {
   readonly gather?: GatheredHalves;
 }
 
-function residualInput(recorder: Recorder, gamma: GPUBuffer, epsilon: number, label: string, written = false): NormedInput {
+function residualInput(recorder: Recorder, gamma: BufferRange, epsilon: number, label: string, written = false): NormedInput {
   const { residual, normed, quantized } = recorder.activations;
   return recorder.normedInput({ input: residual, columns: recorder.config.hiddenSize, gamma, epsilon, normed, quantized }, label, written);
 }

@@ -3,7 +3,7 @@
  * nothing else.
  */
 import type { ModelConfig } from "@shoal/checkpoint";
-import type { GpuContext } from "@shoal/gpu";
+import type { BufferRange, GpuContext } from "@shoal/gpu";
 import {
   type EmbeddingSpec,
   adjustLogits,
@@ -213,7 +213,7 @@ function recordGather(recorder: Recorder, outputs: number): void {
 }
 
 /** The module's state in its output rows, for the next draft. */
-function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, shape: StepShape, gamma: GPUBuffer): void {
+function recordRecycled(recorder: Recorder, { recycling }: ProgramParts, shape: StepShape, gamma: BufferRange): void {
   const { gpu, config, activations } = recorder;
   const { residual, outputsNormed, recycled, step } = activations;
   const { outputs } = shape;
@@ -244,7 +244,7 @@ function recordHead(
   recorder: Recorder,
   parts: ProgramParts,
   shape: StepShape,
-  gamma: GPUBuffer,
+  gamma: BufferRange,
   projection: WeightMatrix,
   sampler: SamplerBuffers,
 ): void {

@@ -31,7 +31,7 @@ export type NumericMode = "w8a32" | "w8a8";
 export interface NormedLinear {
   readonly input: Matrix2D;
   readonly columns: number;
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   /** Where the normalized and the quantized input go when they must be written. */
   readonly normed: Matrix2D;
@@ -42,7 +42,7 @@ export interface NormedLinear {
 interface WrittenNorm {
   readonly x: Matrix2D;
   readonly columns: number;
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   readonly tokens: number;
   readonly label: string;
@@ -193,7 +193,7 @@ export class Recorder {
   }
 
   /** RMSNorm, written out. */
-  norm(x: Matrix2D, y: Matrix2D, columns: number, gamma: GPUBuffer, epsilon: number, label: string, tokens = this.tokens): void {
+  norm(x: Matrix2D, y: Matrix2D, columns: number, gamma: BufferRange, epsilon: number, label: string, tokens = this.tokens): void {
     this.writeNorm({ x, columns, gamma, epsilon, tokens, label }, { plain: y });
   }
 

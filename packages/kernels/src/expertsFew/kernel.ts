@@ -2,7 +2,7 @@
  * The chosen experts of a few tokens (shaders/experts/gate_up_few.wgsl, down_few.wgsl, gate_up_teams.wgsl, down_teams.wgsl): decoding, limited by the bytes of the weights. The routing is read on
  * the GPU; nothing depends on it here.
  */
-import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
 import { pageSets } from "../expertPages.ts";
 import type { ExpertGroup } from "../experts.ts";
 import { type TeamsVariant, onDevice, rowUnits, teamConstants, wholeRows } from "../rowTeams.ts";
@@ -31,7 +31,7 @@ export interface ExpertsGateUpFewSpec extends ExpertsFewSpec {
   readonly x: GPUBuffer;
   readonly xStride: number;
   /** RMSNorm of x first; gamma [roundUp(hidden, 16)] f32. */
-  readonly norm?: { readonly gamma: GPUBuffer; readonly epsilon: number };
+  readonly norm?: { readonly gamma: BufferRange; readonly epsilon: number };
 }
 
 export interface ExpertsDownFewSpec extends ExpertsFewSpec {

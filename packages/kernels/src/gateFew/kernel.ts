@@ -1,5 +1,5 @@
 /** The gate of a MoE layer in one dispatch, for a few tokens: norm, experts' logits and choice (shaders/router/gate_few.wgsl). */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import { type RouterSpec, routeConstants } from "../router/kernel.ts";
 import { onDevice, rowUnits, teamConstants } from "../rowTeams.ts";
@@ -16,7 +16,7 @@ export interface GateFewSpec {
   readonly x: GPUBuffer;
   readonly xStride: number;
   /** Of x's RMSNorm: [stride of the matrix] f32. */
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   /** Out: the normed input [tokens, stride] f32, where others want it too. Another buffer than x. */
   readonly y?: { readonly buffer: GPUBuffer; readonly stride: number } | undefined;

@@ -1,5 +1,5 @@
 /** A step's keys and values into the latent cache (shaders/mla/kv_write.wgsl). */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import { type KvCache, type MlaShape, type StepBuffers, headConstants, kvCacheConstants } from "../mla.ts";
 import { reductionConstants } from "../weights.ts";
 
@@ -12,7 +12,7 @@ export interface KvWriteSpec {
   readonly xStride: number;
   readonly xOffset?: number;
   /** kv_a_layernorm [roundUp(kvLoraRank, 16)] f32. */
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   readonly tokens: number;
   /** Sums exactly: see exact/kernel.ts. */

@@ -24,7 +24,7 @@ export interface MatvecSpec {
   /** Adds to y instead of overwriting it. */
   readonly residual?: boolean;
   /** RMSNorm of x first; gamma [stride of the matrix] f32. */
-  readonly norm?: { readonly gamma: GPUBuffer; readonly epsilon: number };
+  readonly norm?: { readonly gamma: BufferRange; readonly epsilon: number };
   /** One of `matvecVariants`, by name. */
   readonly variant?: string;
   readonly label?: string;

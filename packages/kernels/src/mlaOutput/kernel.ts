@@ -1,5 +1,5 @@
 /** The merge of split attention, and the value rows of kv_b_proj (shaders/mla/output*.wgsl). variants.ts says which shader. */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import { type MlaShape, type StepBuffers, headConstants, wholeKvB } from "../mla.ts";
 import type { HalvesLayout, HalvesRows } from "../matrix/halves.ts";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightMatrix, formatConstants } from "../weights.ts";
@@ -9,7 +9,7 @@ import { type OutputShape, type OutputVariant, mlaOutputVariant } from "./varian
 /** Where values are written as halves. */
 export interface ValueHalves extends HalvesRows {
   /** kv_a_layernorm [roundUp(kvLoraRank, 16)] f32, zero beyond: attended latents cannot exceed what that norm makes. */
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
 }
 
 export interface MlaOutputSpec {

@@ -1,5 +1,5 @@
 /** RMSNorm by itself (shaders/rmsNorm/rmsNorm.wgsl); where a matvec follows, its `norm` is cheaper. */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import { rowConstants } from "../weights.ts";
 
 export interface RmsNormSpec {
@@ -8,7 +8,7 @@ export interface RmsNormSpec {
   readonly xStride: number;
   readonly xOffset?: number;
   /** [roundUp(cols, 16)] f32. */
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   readonly cols: number;
   /** y [tokens, yStride] f32, from column `yOffset` on; both multiples of 4. Another buffer than x. */

@@ -1,5 +1,5 @@
 /** RMSNorm of the residual stream in the forms that products of many tokens want (shaders/rmsNorm/operands.wgsl), after adding to it what a layer's experts gave. */
-import type { Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext, ShaderConstants } from "@shoal/gpu";
 import { type HalvesRows, halvesOctets, halvesOutputConstants } from "../matrix/halves.ts";
 import { rowConstants } from "../weights.ts";
 
@@ -20,7 +20,7 @@ export interface NormOperandsSpec {
   /** Added to x, which is stored, before anything else. */
   readonly add?: ExpertSums | undefined;
   /** [roundUp(cols, 16)] f32. */
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   readonly cols: number;
   /** Where the result goes as f32, [tokens, stride]: another buffer than x. */
@@ -74,7 +74,7 @@ export function normOperandConstants(
 }
 
 /** What it binds. */
-export function normOperandBuffers({ x, gamma, add, y, halves }: NormOperandsSpec): Readonly<Record<string, GPUBuffer>> {
+export function normOperandBuffers({ x, gamma, add, y, halves }: NormOperandsSpec): Readonly<Record<string, BufferRange>> {
   return {
     x,
     gamma,

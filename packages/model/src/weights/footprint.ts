@@ -6,6 +6,7 @@ import type { CheckpointSource } from "@shoal/checkpoint";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, roundUp } from "@shoal/kernels";
 import { mlpSlices, sharedFitsGroup } from "./layout.ts";
 import type { LayerRange } from "./model.ts";
+import { VECTOR_ALIGNMENT } from "./reader.ts";
 
 const FORMATS: Readonly<Record<string, WeightFormat>> = { F8_E4M3: "fp8", BF16: "bf16", F16: "f16", F32: "f32" };
 
@@ -63,11 +64,11 @@ class Footprint {
     const prefix = `model.layers.${index}`;
     const attention = `${prefix}.self_attn`;
     const lowRank = qLoraRank > 0;
-    const norms = [`${prefix}.input_layernorm`, `${prefix}.post_attention_layernorm`, `${attention}.kv_a_layernorm`];
-    if (lowRank) norms.push(`${attention}.q_a_layernorm`);
+    const norms = [`${prefix}.input_layernorm`, `${attention}.kv_a_layernorm`, ...(lowRank ? [`${attention}.q_a_layernorm`] : [])];
     const matrices = ["kv_b_proj", "o_proj", ...(lowRank ? ["q_b_proj"] : [])];
     return (
-      norms.reduce((sum, name) => sum + this.#vector(`${name}.weight`), 0) +
+      this.#vectors(norms.map((name) => `${name}.weight`)) +
+      this.#vector(`${prefix}.post_attention_layernorm.weight`) +
       this.#stacked([`${attention}.${lowRank ? "q_a_proj" : "q_proj"}.weight`, `${attention}.kv_a_proj_with_mqa.weight`]) +
       matrices.reduce((sum, name) => sum + this.#matrix(`${attention}.${name}.weight`), 0) +
       (index < nDenseLayers ? this.#cut(`${prefix}.mlp`, hiddenSize, intermediateSize) : this.#moe(`${prefix}.mlp`))
@@ -98,6 +99,11 @@ class Footprint {
   #vector(name: string): number {
     const [length = 0] = this.#tensors.get(name)?.shape ?? [];
     return roundUp(length, CHUNK) * 4;
+  }
+
+  /** In one buffer. */
+  #vectors(names: readonly string[]): number {
+    return names.reduce((end, name) => roundUp(end, VECTOR_ALIGNMENT * 4) + this.#vector(name), 0);
   }
 
   #matrix(name: string): number {

@@ -5,15 +5,19 @@ import { ModelError } from "../errors.ts";
 import { loadExperts, mlpFormat } from "./experts.ts";
 import { mlpSlices, sharedFitsGroup } from "./layout.ts";
 import { type StackedMatrix, loadMatrix, loadStacked } from "./matrices.ts";
-import type { WeightReader } from "./reader.ts";
+import type { StackedVectors, WeightReader } from "./reader.ts";
+
+type NormRange = StackedVectors["ranges"][number];
 
 export interface AttentionWeights {
   /** Projections of the layer's input: q_a_proj (or q_proj) and kv_a_proj_with_mqa. */
   readonly input: StackedMatrix;
-  readonly inputNorm: GPUBuffer;
+  /** All norms of the attention, and each of them: input_layernorm, kv_a_layernorm, q_a_layernorm. */
+  readonly norms: GPUBuffer;
+  readonly inputNorm: NormRange;
+  readonly kvNorm: NormRange;
   /** Absent without low-rank queries. */
-  readonly query?: { readonly norm: GPUBuffer; readonly projection: WeightMatrix };
-  readonly kvNorm: GPUBuffer;
+  readonly query?: { readonly norm: NormRange; readonly projection: WeightMatrix };
   readonly kvB: WeightMatrix;
   readonly output: WeightMatrix;
 }
@@ -58,7 +62,7 @@ export async function loadLayer(
   givesExperts = false,
 ): Promise<LayerWeights> {
   const prefix = `model.layers.${index}`;
-  const attention = await loadAttention(reader, config, `${prefix}.self_attn`, await reader.vector(`${prefix}.input_layernorm.weight`));
+  const attention = await loadAttention(reader, config, prefix);
   const norm = await reader.vector(`${prefix}.post_attention_layernorm.weight`);
   const dense = index < config.nDenseLayers;
   const mlp = dense
@@ -67,17 +71,21 @@ export async function loadLayer(
   return { index, attention, mlp };
 }
 
-async function loadAttention(reader: WeightReader, config: ModelConfig, prefix: string, inputNorm: GPUBuffer): Promise<AttentionWeights> {
+async function loadAttention(reader: WeightReader, config: ModelConfig, layer: string): Promise<AttentionWeights> {
+  const prefix = `${layer}.self_attn`;
   const lowRank = config.qLoraRank > 0;
+  const names = [`${layer}.input_layernorm`, `${prefix}.kv_a_layernorm`, ...(lowRank ? [`${prefix}.q_a_layernorm`] : [])];
+  const norms = await reader.vectors(names.map((name) => `${name}.weight`));
+  const [inputNorm, kvNorm, queryNorm] = norms.ranges;
+  if (!inputNorm || !kvNorm) throw new RangeError("vectors() gave fewer than it was asked for");
   const input = await loadStacked(reader, [`${prefix}.${lowRank ? "q_a_proj" : "q_proj"}.weight`, `${prefix}.kv_a_proj_with_mqa.weight`]);
-  const query = lowRank
-    ? { norm: await reader.vector(`${prefix}.q_a_layernorm.weight`), projection: await loadMatrix(reader, `${prefix}.q_b_proj.weight`) }
-    : undefined;
+  const query = queryNorm && { norm: queryNorm, projection: await loadMatrix(reader, `${prefix}.q_b_proj.weight`) };
   return {
     input,
+    norms: norms.buffer,
     inputNorm,
+    kvNorm,
     ...(query && { query }),
-    kvNorm: await reader.vector(`${prefix}.kv_a_layernorm.weight`),
     kvB: await loadMatrix(reader, `${prefix}.kv_b_proj.weight`),
     output: await loadMatrix(reader, `${prefix}.o_proj.weight`),
   };

@@ -3,7 +3,7 @@
  * that is used again and again: new memory costs more than reading a warm file. Host memory: those slices, and what the driver stages, which is bounded by waiting
  * for the queue, one window behind.
  */
-import { type GpuContext, type UploadMemory, uploadMemory } from "@shoal/gpu";
+import { type BufferRange, type GpuContext, type UploadMemory, uploadMemory } from "@shoal/gpu";
 import { CHUNK, FORMAT_BYTES, type WeightFormat, roundUp } from "@shoal/kernels";
 import type { TensorInfo, TensorStore } from "@shoal/safetensors";
 import { ModelError } from "../errors.ts";
@@ -16,6 +16,16 @@ const SLICE_BYTES = 8 * 2 ** 20;
 const SLICES = 8;
 /** Bytes written between two marks in the queue: drivers keep written bytes in host memory until the queue has passed them. */
 const WINDOW_BYTES = 64 * 2 ** 20;
+
+/** Bindings begin at multiples of 256 bytes. */
+export const VECTOR_ALIGNMENT = 64;
+
+/** Vectors in one buffer. */
+export interface StackedVectors {
+  readonly buffer: GPUBuffer;
+  /** Of each, in order, padded to a multiple of 16. */
+  readonly ranges: readonly Exclude<BufferRange, GPUBuffer>[];
+}
 
 const FORMATS: Readonly<Record<string, WeightFormat>> = { F8_E4M3: "fp8", BF16: "bf16", F16: "f16", F32: "f32" };
 
@@ -170,6 +180,23 @@ export class WeightReader {
     const padded = new Float32Array(roundUp(values.length, CHUNK));
     padded.set(values);
     return this.gpu.upload(name, padded, "weights");
+  }
+
+  /** Several of them in one buffer, each from a multiple of VECTOR_ALIGNMENT elements on. */
+  async vectors(names: readonly string[]): Promise<StackedVectors> {
+    const parts: { readonly start: number; readonly values: Float32Array<ArrayBuffer> }[] = [];
+    let end = 0;
+    for (const name of names) {
+      const values = await this.floats(name);
+      const start = roundUp(end, VECTOR_ALIGNMENT);
+      parts.push({ start, values });
+      end = start + roundUp(values.length, CHUNK);
+    }
+    const all = new Float32Array(end);
+    for (const { start, values } of parts) all.set(values, start);
+    const buffer = this.gpu.upload(names.join(" + "), all, "weights");
+    const ranges = parts.map(({ start, values }) => ({ buffer, offset: start * 4, size: roundUp(values.length, CHUNK) * 4 }));
+    return { buffer, ranges };
   }
 
   async #advance(bytes: number): Promise<void> {

@@ -1,0 +1,49 @@
+// Numbers that workgroups of a dispatch leave for the one of them that is done last. Needs in the including shader:
+//
+//   @group(0) @binding(n) var<storage, read_write> board: array<atomic<u32>>;   zeros before, and zeros again after
+//
+// Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so the numbers are atomic words themselves: `~bits`, with 0 for one that is not there yet. A workgroup counts itself
+// when it has put up all it has, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
+
+const MOST_LOOKS: u32 = 65536u;
+
+fn put_up(at: u32, value: f32) {
+  // The one NaN that would be 0 becomes another.
+  atomicStore(&board[at], max(~bitcast<u32>(value), 1u));
+}
+
+// Counts a workgroup at `at`. @returns whether it is the last of `groups`
+fn arrives_last(at: u32, groups: u32) -> bool {
+  if (atomicAdd(&board[at], 1u) < groups - 1u) {
+    return false;
+  }
+  atomicStore(&board[at], 0u);
+  return true;
+}
+
+// The number, which is then taken down.
+fn taken(at: u32, seen: u32) -> f32 {
+  var word = seen;
+  for (var looks = 0u; word == 0u && looks < MOST_LOOKS; looks++) {
+    word = atomicLoad(&board[at]);
+  }
+  atomicStore(&board[at], 0u);
+  return bitcast<f32>(~word);
+}
+
+// Of `count` numbers, `stride` apart, in their order; all are taken down. Eight are under way at once.
+fn taken_sum(first: u32, stride: u32, count: u32) -> f32 {
+  var sum = 0.0;
+  for (var start = 0u; start < count; start += 8u) {
+    var words: array<u32, 8>;
+#unroll i < 8
+    words[i] = atomicLoad(&board[first + min(start + i, count - 1u) * stride]);
+#endunroll
+#unroll i < 8
+    if (start + i < count) {
+      sum += taken(first + (start + i) * stride, words[i]);
+    }
+#endunroll
+  }
+  return sum;
+}
