@@ -1,15 +1,19 @@
-// Numbers that workgroups of a dispatch leave for the one of them that is done last. Needs in the including shader:
+// Words and numbers that workgroups of a dispatch leave for the one of them that is done last. Needs in the including shader:
 //
 //   @group(0) @binding(n) var<storage, read_write> board: array<atomic<u32>>;   zeros before, and zeros again after
 //
-// Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so the numbers are atomic words themselves: `~bits`, with 0 for one that is not there yet. A workgroup counts itself
+// Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so they are atomic words themselves: `~bits`, with 0 for one that is not there yet. A workgroup counts itself
 // when it has put up all it has, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
 
 const MOST_LOOKS: u32 = 65536u;
 
+// Of all words, 0xffffffff alone becomes another: as a number one NaN another.
+fn put_up_word(at: u32, word: u32) {
+  atomicStore(&board[at], max(~word, 1u));
+}
+
 fn put_up(at: u32, value: f32) {
-  // The one NaN that would be 0 becomes another.
-  atomicStore(&board[at], max(~bitcast<u32>(value), 1u));
+  put_up_word(at, bitcast<u32>(value));
 }
 
 // Counts a workgroup at `at`. @returns whether it is the last of `groups`
@@ -21,14 +25,18 @@ fn arrives_last(at: u32, groups: u32) -> bool {
   return true;
 }
 
-// The number, which is then taken down.
-fn taken(at: u32, seen: u32) -> f32 {
+// The word, which is then taken down. `seen` is what was there a moment ago: several may have been asked for before the first is waited for.
+fn taken_word(at: u32, seen: u32) -> u32 {
   var word = seen;
   for (var looks = 0u; word == 0u && looks < MOST_LOOKS; looks++) {
     word = atomicLoad(&board[at]);
   }
   atomicStore(&board[at], 0u);
-  return bitcast<f32>(~word);
+  return ~word;
+}
+
+fn taken(at: u32, seen: u32) -> f32 {
+  return bitcast<f32>(taken_word(at, seen));
 }
 
 // Of `count` numbers, `stride` apart, in their order; all are taken down. Eight are under way at once.

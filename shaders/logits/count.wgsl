@@ -1,7 +1,7 @@
 // Counts the tokens that a step chose for sequences that have penalties; given ones were not chosen.
 //
 // batch, params (lib/batch.wgsl, lib/sampling.wgsl)
-// ring     [.., RING_ROWS] u32 as merge.wgsl leaves it
+// ring     [.., RING_ROWS] u32 as sample/tiles.wgsl leaves it
 // history  [sequence slots, VOCAB] u32 (adjust.wgsl)
 //
 // Dispatch: one workgroup of 64.

@@ -2,7 +2,7 @@
 //
 // logits    [rows, ROW_VECTORS] vec4 of f32 bits, of which VOCAB columns count. NaN counts as minus infinity
 // batch     (lib/batch.wgsl)
-// ring      [.., RING_ROWS] u32 as merge.wgsl leaves it
+// ring      [.., RING_ROWS] u32 as sample/tiles.wgsl leaves it
 // logprobs  [.., RING_ROWS, 1 + 2 TOP] u32: row ring_row() gets for each output f32 bits of the chosen token's, TOP tokens, f32 bits of theirs. Token 0xffffffff: there are
 //           no further ones of a probability above 0
 //

@@ -3,7 +3,7 @@
 //
 // batch        lib/batch.wgsl, as embedding/embedding.wgsl leaves it; the outputs of a sequence stand together, those with given tokens first
 // last_drafts  [MAX_DRAFTS, DRAFT_STRIDE] u32, by sequence slot: the drafts that were verified
-// ring         [.., RING_ROWS] u32 as merge.wgsl leaves it
+// ring         [.., RING_ROWS] u32 as sample/tiles.wgsl leaves it
 // latest       [sequence slots] u32: becomes the token after the last row that stands
 // settled      [sequence slots, 2] u32: becomes the position of the first verified row, and how many rows behind it stand
 //

@@ -19,6 +19,7 @@ import {
   placeBoardBytes,
   placedRowsBytes,
   ropeTable,
+  sampleBoardBytes,
   roundUp,
   stripHalvesBytes,
 } from "@shoal/kernels";
@@ -162,7 +163,12 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
     board: scratch(
       "board",
-      Math.max(gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)), placeBoardBytes(experts), SUBLAYER_BOARD),
+      Math.max(
+        gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)),
+        placeBoardBytes(experts),
+        sampleBoardBytes(hasHead ? vocabSize : 1, maxOutputs),
+        SUBLAYER_BOARD,
+      ),
     ),
     routing: scratch("routing", maxTokens * slots * 8),
     expertHidden: (which, width) => {

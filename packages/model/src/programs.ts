@@ -249,7 +249,7 @@ function recordHead(
   sampler: SamplerBuffers,
 ): void {
   const { gpu, config, activations } = recorder;
-  const { residual, outputs: gathered, outputsNormed, logits, step } = activations;
+  const { residual, outputs: gathered, outputsNormed, logits, step, board } = activations;
   const { outputs, choose } = shape;
   const rows = shape.identity ? residual : gathered;
   if (!shape.identity) recordGather(recorder, outputs);
@@ -269,7 +269,7 @@ function recordHead(
   if (adjuster) recorder.add(adjustLogits(gpu, { ...raw, ...common, ...adjuster, label: "adjust logits" }));
   const ahead = shape.kind === "draft" ? 2 : 1;
   const chosenFrom = { logits: adjuster?.adjusted ?? logits.buffer, logitsStride: logits.stride };
-  recorder.add(sample(gpu, { ...chosenFrom, ...common, lastTokens, scratch, mode: choose, ahead, label: "sample" }));
+  recorder.add(sample(gpu, { ...chosenFrom, ...common, lastTokens, scratch, board, mode: choose, ahead, label: "sample" }));
   if (adjuster) recorder.add(countTokens(gpu, { ...common, history: adjuster.history, label: "count tokens" }));
   if (shape.logprobs === true)
     recorder.add(logprobs(gpu, { ...raw, ...common, logprobs: parts.logprobRing.buffer, label: "log-probabilities" }));

@@ -1,6 +1,6 @@
 /** The choice of the next token. */
 import type { GpuContext } from "@shoal/gpu";
-import { sample, sampleScratchBytes, sampleVariants } from "../sample/kernel.ts";
+import { sample, sampleBoardBytes, sampleScratchBytes, sampleVariants } from "../sample/kernel.ts";
 import { GREEDY, type SamplingParams, encodeSamplingParams } from "../sample/params.ts";
 import { sampleReference } from "../sample/reference.ts";
 import { type Random, assertEqual, normals, uploadBatch } from "../testing/mod.ts";
@@ -59,6 +59,7 @@ async function choice(
     ring,
     ringRows: 1,
     scratch: keep(gpu.buffer({ label: "scratch", size: sampleScratchBytes(vocab, 1), kind: "scratch" })),
+    board: keep(gpu.buffer({ label: "board", size: sampleBoardBytes(vocab, 1), kind: "scratch" })),
   });
   const verify = async (): Promise<void> => {
     const { token } = sampleReference(values, { ...params, seed }, POSITION + 1);

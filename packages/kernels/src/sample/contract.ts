@@ -6,7 +6,7 @@ import type { GpuContext } from "@shoal/gpu";
 import { encodeBatch } from "../batch.ts";
 import { type ContractCase, MismatchError, type Random, assertEqual, normals, padded, seededRandom, withBuffers } from "../testing/mod.ts";
 import { roundUp } from "../weights.ts";
-import { sample, sampleScratchBytes, scratchPairs } from "./kernel.ts";
+import { sample, sampleBoardBytes, sampleScratchBytes, scratchPairs } from "./kernel.ts";
 import { GREEDY, SAMPLING_PARAM_WORDS, type SamplingParams, encodeSamplingParams } from "./params.ts";
 import { argmaxReference, keptReference, orderKey, sampleReference } from "./reference.ts";
 
@@ -86,6 +86,7 @@ async function choose(
     const lastTokens = keep(gpu.buffer({ label: "last tokens", size: count * 4, kind: "scratch" }));
     const ring = keep(gpu.buffer({ label: "ring", size: (RING_ROW + 1) * maxTokens * 4, kind: "scratch" }));
     const scratch = keep(gpu.buffer({ label: "scratch", size: sampleScratchBytes(vocab, count), kind: "scratch" }));
+    const board = keep(gpu.buffer({ label: "board", size: sampleBoardBytes(vocab, count), kind: "scratch" }));
     const dispatches = await sample(gpu, {
       // What lies past the last column would win, were it read.
       logits: keep(gpu.upload("logits", padded(values, count, vocab, stride, 1e30), "activations")),
@@ -101,8 +102,11 @@ async function choose(
       ring,
       ringRows: maxTokens,
       scratch,
+      board,
     });
-    gpu.submit(dispatches);
+    // Each finds the board as the one before left it.
+    gpu.submit([...dispatches, ...dispatches]);
+    assertEqual(new Uint32Array(await gpu.read(board)), new Uint32Array(board.size / 4), "the board");
     const tokens = [...new Uint32Array(await gpu.read(ring, RING_ROW * maxTokens * 4, count * 4))];
     const bySlot = [...new Uint32Array(await gpu.read(lastTokens, 0, count * 4))];
     // What is given was not sampled.

@@ -1,4 +1,4 @@
-/** The next token of every output row, on the GPU (shaders/sample/): greedy in two dispatches, sampled in four, or in twelve that many workgroups share. */
+/** The next token of every output row, on the GPU (shaders/sample/): greedy in one dispatch, sampled in three, or in eleven that many workgroups share. */
 import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
 import { prefersTeams, sizeClass } from "../rowTeams.ts";
@@ -51,6 +51,8 @@ export interface SampleSpec {
   readonly ringRows: number;
   /** `sampleScratchBytes` bytes. */
   readonly scratch: GPUBuffer;
+  /** `sampleBoardBytes` bytes, zeros; zeros again when the dispatches have run. */
+  readonly board: GPUBuffer;
   /** One of `sampleVariants`, by name. */
   readonly variant?: string;
   readonly label?: string;
@@ -59,6 +61,11 @@ export interface SampleSpec {
 /** Bytes of scratch for so many output rows. */
 export function sampleScratchBytes(vocab: number, maxOutputs: number): number {
   return sumsOffset(vocab, maxOutputs) + maxOutputs * SUM_WORDS * 4;
+}
+
+/** Bytes of the room in which tiles meet: of each row a winner a tile, and a count. */
+export function sampleBoardBytes(vocab: number, maxOutputs: number): number {
+  return maxOutputs * (2 * Math.ceil(vocab / TILE) + 1) * 4;
 }
 
 /** Where the sums of passes.wgsl begin, behind all rows' pairs. */
@@ -76,12 +83,12 @@ export function scratchPairs(vocab: number): number {
  * the draw depends on the row's logits, its params and the new token's position, and on nothing else in the batch.
  */
 export async function sample(gpu: GpuContext, spec: SampleSpec): Promise<readonly Dispatch[]> {
-  const { logits, logitsStride, vocab, step, outputs, mode, params, lastTokens, ring, ringRows, label = "sample" } = spec;
+  const { logits, logitsStride, vocab, step, outputs, mode, params, lastTokens, ring, ringRows, board, label = "sample" } = spec;
   if (vocab < 1 || vocab > MAX_SAMPLED_VOCAB)
     throw new RangeError(`Cannot sample from ${vocab} tokens, expected 1 to ${MAX_SAMPLED_VOCAB}`);
   const tiles = Math.ceil(vocab / TILE);
-  const columns = { VOCAB: vocab, ROW_VECTORS: logitsStride / 4, TILES: tiles };
   const { batch, maxTokens } = step;
+  const columns = { VOCAB: vocab, ROW_VECTORS: logitsStride / 4, TILES: tiles, MAX_TOKENS: maxTokens };
   const cost = { bytes: outputs * vocab * 4 };
   const grid = [tiles, outputs, 1] as const;
   const offset = sumsOffset(vocab, outputs);
@@ -89,28 +96,25 @@ export async function sample(gpu: GpuContext, spec: SampleSpec): Promise<readonl
   const sums: BufferRange = { buffer: spec.scratch, offset, size: outputs * SUM_WORDS * 4 };
   const passes =
     mode === "sample" && chooseVariant(gpu, `sample/${sizeClass(vocab)}`, sampleVariants(gpu), spec.variant).name === PASS_BY_PASS.name;
-  const clearing = { SUM_WORDS, CLEARED_SUMS: passes ? PASSES * PASS_SUMS : 0 };
-  const argmax = await gpu.kernel("sample/tiles.wgsl", { ...columns, ...clearing, DRAW: false }, `${label}.tiles`);
-  const dispatches: Dispatch[] = [argmax.dispatch({ logits, scratch, ...(passes && { sums }) }, grid, cost)];
-  if (mode === "sample") {
-    if (passes)
-      for (let pass = 0; pass <= PASSES; pass++) {
-        const kernel = await gpu.kernel(
-          "sample/passes.wgsl",
-          { ...columns, MAX_TOKENS: maxTokens, SUM_WORDS, PASS: pass },
-          `${label}.pass ${pass}`,
-        );
-        dispatches.push(kernel.dispatch({ logits, scratch, batch, params, sums }, pass === PASSES ? [1, outputs, 1] : grid));
-      }
-    else {
-      const select = await gpu.kernel("sample/select.wgsl", { ...columns, MAX_TOKENS: maxTokens }, `${label}.select`);
-      dispatches.push(select.dispatch({ logits, scratch, batch, params }, [outputs, 1, 1]));
-    }
-    const drawing = { ...columns, MAX_TOKENS: maxTokens, CLEARED_SUMS: 0, DRAW: true, AHEAD: spec.ahead ?? 1 };
-    const draw = await gpu.kernel("sample/tiles.wgsl", drawing, `${label}.draw`);
-    dispatches.push(draw.dispatch({ logits, scratch, batch, params }, grid, cost));
+  const choosing = { ...columns, CLEARED_SUMS: 0, CHOOSES: true, RING_ROWS: ringRows };
+  const chosen = { batch, board, latest: lastTokens, ring };
+  if (mode === "greedy") {
+    const argmax = await gpu.kernel("sample/tiles.wgsl", { ...choosing, DRAW: false }, label);
+    return [argmax.dispatch({ logits, ...chosen }, grid, cost)];
   }
-  const merge = await gpu.kernel("sample/merge.wgsl", { TILES: tiles, MAX_TOKENS: maxTokens, RING_ROWS: ringRows }, `${label}.merge`);
-  dispatches.push(merge.dispatch({ scratch, batch, latest: lastTokens, ring }, [outputs, 1, 1]));
+  const clearing = { SUM_WORDS, CLEARED_SUMS: passes ? PASSES * PASS_SUMS : 0 };
+  const largest = await gpu.kernel("sample/tiles.wgsl", { ...columns, ...clearing, CHOOSES: false, DRAW: false }, `${label}.tiles`);
+  const dispatches: Dispatch[] = [largest.dispatch({ logits, scratch, ...(passes && { sums }) }, grid, cost)];
+  if (passes)
+    for (let pass = 0; pass <= PASSES; pass++) {
+      const kernel = await gpu.kernel("sample/passes.wgsl", { ...columns, SUM_WORDS, PASS: pass }, `${label}.pass ${pass}`);
+      dispatches.push(kernel.dispatch({ logits, scratch, batch, params, sums }, pass === PASSES ? [1, outputs, 1] : grid));
+    }
+  else {
+    const select = await gpu.kernel("sample/select.wgsl", columns, `${label}.select`);
+    dispatches.push(select.dispatch({ logits, scratch, batch, params }, [outputs, 1, 1]));
+  }
+  const draw = await gpu.kernel("sample/tiles.wgsl", { ...choosing, DRAW: true, AHEAD: spec.ahead ?? 1 }, `${label}.draw`);
+  dispatches.push(draw.dispatch({ logits, scratch, params, ...chosen }, grid, cost));
   return dispatches;
 }

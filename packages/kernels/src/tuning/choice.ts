@@ -1,5 +1,5 @@
 /** The draw of the next token, with filters that most chats use. */
-import { sample, sampleScratchBytes } from "../sample/kernel.ts";
+import { sample, sampleBoardBytes, sampleScratchBytes } from "../sample/kernel.ts";
 import { type SamplingParams, encodeSamplingParams } from "../sample/params.ts";
 import { sampleReference } from "../sample/reference.ts";
 import { assertEqual, normals, uploadBatch } from "../testing/mod.ts";
@@ -40,6 +40,7 @@ export function sampleCase(model: string, vocab: number): TuningCase {
         params: keep(gpu.upload("params", encodeSamplingParams(params), "scratch")),
         lastTokens: keep(gpu.buffer({ label: "last tokens", size: 4, kind: "scratch" })),
         scratch: keep(gpu.buffer({ label: "scratch", size: sampleScratchBytes(vocab, 1), kind: "scratch" })),
+        board: keep(gpu.buffer({ label: "board", size: sampleBoardBytes(vocab, 1), kind: "scratch" })),
       };
       return {
         rounds: 1,
