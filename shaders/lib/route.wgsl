@@ -82,8 +82,8 @@ fn to_softmax(local: u32) {
 }
 #endif
 
-// Must be reached in uniform control flow, once by a workgroup.
-fn route(token: u32, local: u32) {
+// Leaves what is chosen, and the scores, in workgroup memory for all of the workgroup. Must be reached in uniform control flow, once by a workgroup.
+fn choose(token: u32, local: u32) {
 #if SCORE == softmax
   for (var e = local; e < EXPERTS; e += WORKGROUP) {
     scores[e] = router_logit(token, e);
@@ -161,22 +161,35 @@ fn route(token: u32, local: u32) {
     }
   }
   workgroupBarrier();
+}
 
-  for (var slot = local; slot < SLOTS; slot += WORKGROUP) {
-    var expert = EXPERTS + slot - TOP_K;
-    var weight = 1.0;
-    if (slot < TOP_K) {
-      expert = chosen[slot];
-      weight = scores[expert];
+// What `choose` gave a slot of its token: (expert, weight as f32 bits).
+fn slot_choice(slot: u32) -> vec2<u32> {
+  var expert = EXPERTS + slot - TOP_K;
+  var weight = 1.0;
+  if (slot < TOP_K) {
+    expert = chosen[slot];
+    weight = scores[expert];
 #if NORMALIZED
-      var total = 0.0;
+    var total = 0.0;
 #unroll i < TOP_K
-      total += scores[chosen[i]];
+    total += scores[chosen[i]];
 #endunroll
-      weight /= total + 1e-20;
+    weight /= total + 1e-20;
 #endif
-      weight *= SCALING;
-    }
-    routing[token * SLOTS + slot] = vec2<u32>(expert, bitcast<u32>(weight));
+    weight *= SCALING;
   }
+  return vec2<u32>(expert, bitcast<u32>(weight));
+}
+
+fn write_choice(token: u32, local: u32) {
+  for (var slot = local; slot < SLOTS; slot += WORKGROUP) {
+    routing[token * SLOTS + slot] = slot_choice(slot);
+  }
+}
+
+// Must be reached in uniform control flow, once by a workgroup.
+fn route(token: u32, local: u32) {
+  choose(token, local);
+  write_choice(token, local);
 }

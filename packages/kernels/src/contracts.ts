@@ -25,6 +25,7 @@ import { exactContract } from "./exact/contract.ts";
 import { gateManyContract } from "./gateMany/contract.ts";
 import { gateManyPlacedContract } from "./gateMany/placedContract.ts";
 import { gateFewContract } from "./gateFew/contract.ts";
+import { moeSublayerContract } from "./moeSublayer/contract.ts";
 import { routerContract } from "./router/contract.ts";
 import { sampleContract } from "./sample/contract.ts";
 import { adjustContract } from "./adjust/contract.ts";
@@ -53,6 +54,7 @@ export const contracts: Readonly<Record<string, readonly ContractCase[]>> = {
   router: routerContract,
   gateFew: gateFewContract,
   expertsFew: expertsFewContract,
+  moeSublayer: moeSublayerContract,
   expertsMany: [...expertsManyContract, ...expertsHiddenContract],
   sample: sampleContract,
   adjust: adjustContract,

@@ -67,6 +67,7 @@ export { type HalvesLayout, type HalvesRows, halvesBytes, sameLayout } from "./m
 export { type MatmulSpec, matmul, matmulLayout } from "./matmul/kernel.ts";
 export { MATVEC_MAX_TOKENS, type MatvecSpec, matvec } from "./matvec/kernel.ts";
 export { type GateFewSpec, gateBoardBytes, gateFew, gatesFewTogether } from "./gateFew/kernel.ts";
+export { type MoeSublayerSpec, moeBoardBytes, moeRunsWhole, moeSublayer } from "./moeSublayer/kernel.ts";
 export { ROUTER_MAX_EXPERTS, type RouterOptions, type RouterSpec, router } from "./router/kernel.ts";
 export { MAX_SAMPLED_VOCAB, type SampleSpec, sample, sampleBoardBytes, sampleScratchBytes } from "./sample/kernel.ts";
 export {
