@@ -69,7 +69,7 @@ const SHAPES: readonly Shape[] = [
     name: "rows of more chunks than a subgroup has lanes",
     spec: { ...V2, nRoutedExperts: 5, nActivatedExperts: 2, sharedSlots: 0 },
     hidden: 552,
-    width: 523,
+    width: 131,
     tokens: 1,
     format: "fp8",
     gateFormat: "f32",

@@ -48,6 +48,8 @@ const MOST_CHUNKS = 8;
 const LOADS = 4096;
 /** Those of an invocation, at most. */
 const MOST_LOADS = 16;
+/** There nothing is under way, and what is unrolled takes seconds to compile. */
+const MOST_LOADS_IN_SOFTWARE = 4;
 /** Each workgroup reads the whole gate and all of an expert, through one processor: above, workgroups that share the rows do better. */
 const MOST_BYTES = 2 ** 18;
 /** Of workgroup memory for each expert: its logit, and what lib/route.wgsl keeps. */
@@ -85,12 +87,13 @@ export function moeSublayerVariant(gpu: GpuContext, shape: MoeSublayerShape, ask
 
 export function moeTeams(gpu: GpuContext, { gate, group }: Pick<MoeSublayerShape, "gate" | "group">, workgroup: number): MoeTeams {
   const { hidden, width } = group;
+  const most = Math.min(gpu.adapter.isSoftware ? MOST_LOADS_IN_SOFTWARE : MOST_LOADS, LOADS / workgroup);
   const share = (rows: number, columns: number, format: WeightFormat, matrices = 1): Sharing => {
     const chunks = Math.ceil(columns / CHUNK);
     const lanes = Math.min(sizeClass(chunks), gpu.dialect.subgroupSize, workgroup);
     const each = Math.ceil(chunks / lanes);
     const loads = matrices * each * vectorsOf(format);
-    const room = Math.floor(Math.min(MOST_LOADS, LOADS / workgroup) / loads);
+    const room = Math.floor(most / loads);
     const wanted = sizeClass(Math.ceil((rows * lanes) / workgroup));
     return { lanes, chunks, each, rows: Math.min(wanted, room > 1 ? 2 ** Math.floor(Math.log2(room)) : 1) };
   };
