@@ -9,26 +9,24 @@
 // down            for each expert: [HIDDEN, DOWN_CHUNKS] chunks in WEIGHT_FORMAT
 // down_scales     [experts, ceil(HIDDEN / 128), ceil(WIDTH / 128)] f32, for fp8
 // bias, routing   lib/route.wgsl
-// board           [tokens, SLOTS * HIDDEN + 1] u32, zeros before and after: what each slot adds to x, then how many slots are there
+// board           [tokens, SLOTS * HIDDEN + 1] u32, zeros before and after (lib/board.wgsl): what each slot adds to x, then how many slots are done
 //
 // Dispatch: (SLOTS, tokens) workgroups of WORKGROUP. Rows beyond the batch's count are left as they are. All workgroups of a token choose, each by itself: that takes less than
 // another dispatch. Then each has the expert of its slot.
 //
 // A team of LANES invocations shares a row, DOWN_LANES one of down. A lane has EACH chunks of its rows (DOWN_EACH), every LANES th, and keeps what it multiplies them by in registers; of GATE_ROWS,
 // ROWS (of gate and of up each) and DOWN_ROWS rows it has all loads under way before it uses the first. Those are powers of two, so that rows from a multiple of them share their scales.
-// GATE_VECTORS and EXPERT_VECTORS are words of four that a chunk takes. PARTIALS = SLOTS.
+// GATE_VECTORS and EXPERT_VECTORS are words of four that a chunk takes.
 //
-// Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so what slots add are atomic words themselves: `~bits`, with 0 for one that is not there
-// yet. The workgroup that arrives last adds them all to x, in the order of the slots, when the others have read it. Whoever arrives has put its words up just before, without a condition, so that the last one waits for words under way at most,
-// never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
+// The workgroup that is done last adds what all slots add to x, in the order of the slots, when the others have read it.
 //
 // Numerics: sums are f32, in an order that depends on these constants only; a 128-block's scale multiplies partial sums.
 #include "lib/batch.wgsl"
+#include "lib/board.wgsl"
 #include "lib/chunk.wgsl"
 #include "lib/route.wgsl"
 #include "lib/silu.wgsl"
 
-const MOST_LOOKS: u32 = 65536u;
 // Chunks in workgroup memory lie a word further apart than they are long, so that lanes that read one each read different banks.
 const CHUNK_ROOM: u32 = 17u;
 const TEAMS: u32 = WORKGROUP / LANES;
@@ -190,30 +188,6 @@ fn down_factors(expert: u32, first: u32, lane: u32) -> array<f32, DOWN_EACH> {
   return factors;
 }
 
-fn put_partial(token: u32, slot: u32, column: u32, partial: f32) {
-  // The one NaN that would be 0 becomes another.
-  atomicStore(&board[token * BOARD_STRIDE + slot * HIDDEN + column], max(~bitcast<u32>(partial), 1u));
-}
-
-// Of a column, what all slots add to x.
-fn take_partials(token: u32, column: u32) -> f32 {
-  let at = token * BOARD_STRIDE + column;
-  var words: array<u32, PARTIALS>;
-#unroll s < PARTIALS
-  words[s] = atomicLoad(&board[at + s * HIDDEN]);
-#endunroll
-  var sum = 0.0;
-#unroll s < PARTIALS
-  var word = words[s];
-  for (var looks = 0u; word == 0u && looks < MOST_LOOKS; looks++) {
-    word = atomicLoad(&board[at + s * HIDDEN]);
-  }
-  atomicStore(&board[at + s * HIDDEN], 0u);
-  sum += bitcast<f32>(~word);
-#endunroll
-  return sum;
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let slot = group.x;
@@ -319,22 +293,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endunroll
     partial = lanes_sum(partial, DOWN_LANES);
     if (down_lane == r % DOWN_LANES && first + r < HIDDEN) {
-      put_partial(token, slot, first + r, weight * partial);
+      put_up(token * BOARD_STRIDE + slot * HIDDEN + first + r, weight * partial);
     }
 #endunroll
   }
-  // All words of the workgroup are up, or on their way, before it arrives.
   storageBarrier();
-  if (local == 0u) {
-    let counter = token * BOARD_STRIDE + SLOTS * HIDDEN;
-    if (atomicAdd(&board[counter], 1u) == SLOTS - 1u) {
-      atomicStore(&board[counter], 0u);
-      is_last = 1u;
-    }
+  if (local == 0u && arrives_last(token * BOARD_STRIDE + SLOTS * HIDDEN, SLOTS)) {
+    is_last = 1u;
   }
   if (workgroupUniformLoad(&is_last) == 1u) {
     for (var column = local; column < HIDDEN; column += WORKGROUP) {
-      x[token * X_STRIDE + column] += take_partials(token, column);
+      x[token * X_STRIDE + column] += taken_sum(token * BOARD_STRIDE + column, HIDDEN, SLOTS);
     }
   }
 }

@@ -5,7 +5,7 @@
  * value projection, output projection (adds), router logits (norm fused), router, gate-up-SiLU of all chosen experts (norm fused), down with the
  * weighted sum (adds). On GPUs it is 7 after short contexts and 10 after others: cache write to value projection are one, and so are the norm, the router's logits and the router.
  */
-import { softmaxScale } from "@shoal/checkpoint";
+import { type ModelConfig, softmaxScale } from "@shoal/checkpoint";
 import type { BufferRange } from "@shoal/gpu";
 import {
   type RouterSpec,
@@ -43,6 +43,9 @@ import {
   mlaAttend,
   mlaAttention,
   mlaOutput,
+  moeBoardBytes,
+  moeRunsWhole,
+  moeSublayer,
   ownBlocks,
   outputsInHalves,
   type ValueHalves,
@@ -55,7 +58,7 @@ import {
 import type { Matrix2D } from "./activations.ts";
 import { mlaShape } from "./kvCache.ts";
 import type { NormedInput, Recorder } from "./recorder.ts";
-import type { AttentionWeights, LayerWeights, RoutedExperts } from "./weights/layer.ts";
+import type { AttentionWeights, LayerWeights, MlpWeights, RoutedExperts } from "./weights/layer.ts";
 
 /** Adds the commands of a layer. The residual stream is read from and added to `activations.residual`. */
 export function recordLayer(recorder: Recorder, layer: LayerWeights, cache: KvCache): void {
@@ -193,6 +196,7 @@ function recordAttend(recorder: Recorder, kvB: WeightMatrix, cache: KvCache, que
 }
 
 export function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeights): void {
+  if (recordMoeSublayer(recorder, weights)) return;
   const { config, activations, few } = recorder;
   const { routed, fixed } = weights;
   const input = residualInput(recorder, weights.norm, config.rmsNormEps, "MLP", hasLargeExperts(recorder));
@@ -219,16 +223,22 @@ export function recordMlp(recorder: Recorder, { index, mlp: weights }: LayerWeig
   if (routed && !routed.group) recordJoining(recorder, index);
 }
 
-/** From the residual stream to the choice of experts, and with `placed` to the rows that they multiply. */
-function recordGate(
-  recorder: Recorder,
-  { gate: matrix, bias, sharedSlots }: RoutedExperts,
-  input: NormedInput,
-  placed: PlacedRows | undefined,
-): void {
+/** All of it in one dispatch. @returns whether the step, the layer and the device are fit for it */
+function recordMoeSublayer(recorder: Recorder, { norm, routed, fixed }: MlpWeights): boolean {
   const { gpu, config, activations, tokens, few, exact } = recorder;
-  const { step, routing, routerLogits, board } = activations;
-  const spec: RouterSpec = {
+  const { step, residual, routing, board } = activations;
+  if (!few || exact || fixed || !routed?.group) return false;
+  const spec = routerSpec(config, routed.sharedSlots);
+  if (board.size < moeBoardBytes(spec, config.hiddenSize, tokens)) return false;
+  const { gate, bias, group } = routed;
+  if (!moeRunsWhole(gpu, { gate, spec, group, bias })) return false;
+  const x = { x: residual.buffer, xStride: residual.stride, gamma: norm, epsilon: config.rmsNormEps };
+  recorder.add(moeSublayer(gpu, { gate, spec, group, bias, ...x, tokens, step, routing, board, label: "MoE" }));
+  return true;
+}
+
+function routerSpec(config: ModelConfig, sharedSlots: number): RouterSpec {
+  return {
     nRoutedExperts: config.nRoutedExperts,
     nActivatedExperts: config.nActivatedExperts,
     nExpertGroups: config.nExpertGroups,
@@ -239,7 +249,18 @@ function recordGate(
     routedScalingFactor: config.routedScalingFactor,
     sharedSlots,
   };
-  const choice = { spec, routing, step, ...(bias && { bias }) };
+}
+
+/** From the residual stream to the choice of experts, and with `placed` to the rows that they multiply. */
+function recordGate(
+  recorder: Recorder,
+  { gate: matrix, bias, sharedSlots }: RoutedExperts,
+  input: NormedInput,
+  placed: PlacedRows | undefined,
+): void {
+  const { gpu, config, activations, tokens, few, exact } = recorder;
+  const { step, routing, routerLogits, board } = activations;
+  const choice = { spec: routerSpec(config, sharedSlots), routing, step, ...(bias && { bias }) };
   if (few && !exact && gatesFewTogether(gpu, { matrix }))
     input.writtenBy((norm) => gateFew(gpu, { ...norm, ...choice, matrix, board, label: "gate" }));
   else if (!few && !exact && gatesManyTogether(gpu, matrix, tokens))

@@ -69,7 +69,6 @@ export async function moeSublayer(gpu: GpuContext, options: MoeSublayerSpec): Pr
       EXPERT_VECTORS: vectorsOf(format),
       WORKGROUP: workgroup,
       MAX_TOKENS: step.maxTokens,
-      PARTIALS: slots,
       HIDDEN: hidden,
       WIDTH: width,
       X_STRIDE: xStride,

@@ -84,6 +84,8 @@ export interface StepProfile {
 
 /** Shorter dispatches are mostly launch. */
 const TELLING_NS = 20_000;
+/** Operations for a byte read: those that have fewer, as all that multiply one token, wait for memory, and tell nothing of how fast the device computes. */
+const TELLING_INTENSITY = 8;
 
 export async function profileStep(gpu: GpuContext, commands: readonly Command[], repeat: number): Promise<StepProfile> {
   const arithmetic = arithmeticOf(commands);
@@ -103,7 +105,8 @@ export async function profileStep(gpu: GpuContext, commands: readonly Command[],
   for (const [index, { dispatch }] of (runs[0] ?? []).entries()) {
     const ns = median(runs.map((run) => (run[index]?.end ?? 0) - (run[index]?.begin ?? 0)));
     const of = arithmeticOf([dispatch]);
-    if (ns >= TELLING_NS) flopsPerSecond[of] = Math.max(flopsPerSecond[of], ((dispatch.flops ?? 0) * 1e9) / ns);
+    if (ns >= TELLING_NS && (dispatch.flops ?? 0) >= TELLING_INTENSITY * (dispatch.bytes ?? 0))
+      flopsPerSecond[of] = Math.max(flopsPerSecond[of], ((dispatch.flops ?? 0) * 1e9) / ns);
   }
   return { gpuTimes: byLabel(runs), slices, arithmetic, flopsPerSecond };
 }
