@@ -2,8 +2,8 @@
 //
 //   @group(0) @binding(n) var<storage, read_write> board: array<atomic<u32>>;   zeros before, and zeros again after
 //
-// Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so they are atomic words themselves: `~bits`, with 0 for one that is not there yet. A workgroup counts itself
-// when it has put up all it has, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
+// Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so they are atomic words themselves: `~bits`, with 0 for one that is not there yet. Whoever is counted has put up
+// all it has just before, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
 
 const MOST_LOOKS: u32 = 65536u;
 
@@ -16,9 +16,9 @@ fn put_up(at: u32, value: f32) {
   put_up_word(at, bitcast<u32>(value));
 }
 
-// Counts a workgroup at `at`. @returns whether it is the last of `groups`
-fn arrives_last(at: u32, groups: u32) -> bool {
-  if (atomicAdd(&board[at], 1u) < groups - 1u) {
+// Counts at `at`. @returns whether it is the last of `all`
+fn arrives_last(at: u32, all: u32) -> bool {
+  if (atomicAdd(&board[at], 1u) < all - 1u) {
     return false;
   }
   atomicStore(&board[at], 0u);

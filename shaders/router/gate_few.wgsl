@@ -5,19 +5,17 @@
 // gamma   [4 PARTS UNITS] f32: logits are weights . (x * gamma / sqrt(mean(x^2) + EPSILON))
 // normed  [tokens, NORMED_STRIDE] f32, with NORMED: that input is written out, to the next multiple of 4
 // bias, routing: lib/route.wgsl
-// board   [tokens, EXPERTS + 1] u32, zeros before and after: each logit, then how many there are
+// board   [tokens, EXPERTS + 1] u32, zeros before and after (lib/board.wgsl): each logit, then how many there are
 //
 // Dispatch: (ceil(EXPERTS / ROWS), tokens) workgroups of WORKGROUP. Rows beyond the batch's count are left as they are.
 // RAGGED_ROWS: EXPERTS is no multiple of ROWS; RAGGED_UNITS: UNITS is no multiple of STEP * UNROLL. SPLIT is at least 2.
 //
-// The workgroup that puts up the last logit chooses for all. Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so the logits are
-// atomic words themselves: `~bits`, with 0 for one that is not there yet. Whoever counts a logit has put it up just before, without a condition, so that the last one waits for words
-// under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
+// The workgroup that puts up the last logit chooses for all.
 #include "lib/batch.wgsl"
+#include "lib/board.wgsl"
 #include "lib/row_sums.wgsl"
 #include "lib/route.wgsl"
 
-const MOST_LOOKS: u32 = 65536u;
 const VECTORS: u32 = (K + 3u) / 4u;
 // Workgroups of a token, and what each of them writes of the normed row.
 const GROUPS: u32 = (EXPERTS + ROWS - 1u) / ROWS;
@@ -41,19 +39,8 @@ const SHARE: u32 = (VECTORS + GROUPS - 1u) / GROUPS;
 
 var<workgroup> is_last: u32;
 
-fn put_logit(token: u32, expert: u32, logit: f32) {
-  // The one NaN that would be 0 becomes another.
-  atomicStore(&board[token * (EXPERTS + 1u) + expert], max(~bitcast<u32>(logit), 1u));
-}
-
 fn router_logit(token: u32, expert: u32) -> f32 {
-  let at = token * (EXPERTS + 1u) + expert;
-  var word = 0u;
-  for (var looks = 0u; word == 0u && looks < MOST_LOOKS; looks++) {
-    word = atomicLoad(&board[at]);
-  }
-  atomicStore(&board[at], 0u);
-  return bitcast<f32>(~word);
+  return taken(token * (EXPERTS + 1u) + expert, 0u);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -83,10 +70,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var s = 0u; s < SPLIT; s++) {
       sum += split_sums[s * SUMS + local];
     }
-    put_logit(token, first + local, sum * factor);
-    let before = atomicAdd(&board[token * (EXPERTS + 1u) + EXPERTS], 1u);
-    if (before == EXPERTS - 1u) {
-      atomicStore(&board[token * (EXPERTS + 1u) + EXPERTS], 0u);
+    put_up(token * (EXPERTS + 1u) + first + local, sum * factor);
+    if (arrives_last(token * (EXPERTS + 1u) + EXPERTS, EXPERTS)) {
       is_last = 1u;
     }
   }

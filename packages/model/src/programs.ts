@@ -19,7 +19,9 @@ import {
 } from "@shoal/kernels";
 import { type Activations, DECODE_TOKENS, type Matrix2D } from "./activations.ts";
 import type { PagedKvCache } from "./kvCache.ts";
-import { recordAttention, recordCacheRows, recordLayer, recordMlp } from "./layer.ts";
+import { recordAttention, recordCacheRows } from "./layer/attention.ts";
+import { recordLayer } from "./layer/layer.ts";
+import { recordMlp } from "./layer/mlp.ts";
 import type { LogitAdjuster } from "./logitAdjuster.ts";
 import { type NumericMode, type RecordedStep, Recorder } from "./recorder.ts";
 import type { SamplerBuffers } from "./sampler.ts";

@@ -6,11 +6,13 @@ import { greedy } from "./cases/greedy.ts";
 import { memory } from "./cases/memory.ts";
 import { perplexity } from "./cases/perplexity.ts";
 import { TINY_PROMPTS, quantized } from "./cases/quantized.ts";
+import { SUBLAYERS, sublayers } from "./cases/sublayers.ts";
 import { warmDecode } from "./cases/warmDecode.ts";
 import { type GpuTest, Models } from "./support/models.ts";
 
 export function tests(engine: DenoEngine): readonly GpuTest[] {
   const models = new Models(engine);
+  const whole = new Models(engine, SUBLAYERS);
   return [
     ...goldenTiny(models),
     ...quantized(models, TINY_PROMPTS),
@@ -20,5 +22,7 @@ export function tests(engine: DenoEngine): readonly GpuTest[] {
     ...warmDecode(models),
     ...memory(models, ["tiny"]),
     models.closing(),
+    ...sublayers(whole),
+    whole.closing(),
   ];
 }

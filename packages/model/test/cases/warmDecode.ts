@@ -61,7 +61,7 @@ export function warmDecode(models: Models): readonly GpuTest[] {
   return [...steps, layer];
 }
 
-async function layerDispatches(on: LocalStage): Promise<number> {
+export async function layerDispatches(on: LocalStage): Promise<number> {
   const shape = { kind: "forward", tokens: 1, outputs: 0, identity: false, choose: "none", capture: "nothing", short: true } as const;
   return dispatchesOf(await on.program(shape)).length;
 }

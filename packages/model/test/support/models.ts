@@ -20,13 +20,17 @@ export class Models {
   readonly #checkpoints = new Map<CheckpointName, Promise<CheckpointSource>>();
   readonly #stages = new Map<string, Promise<LocalStage>>();
 
-  constructor(engine: DenoEngine) {
+  readonly #choices: ReadonlyMap<string, string>;
+
+  /** @param choices variants of kernels that run in place of those that the device prefers */
+  constructor(engine: DenoEngine, choices: ReadonlyMap<string, string> = new Map()) {
     this.engine = engine;
+    this.#choices = choices;
   }
 
   gpu(): Promise<GpuContext> {
     // Fixtures are of exact arithmetic: their tolerances are narrower than activations rounded to f16.
-    this.#gpu ??= openDenoGpu({ webgpu: this.engine, subgroupMatrix: "precise" });
+    this.#gpu ??= openDenoGpu({ webgpu: this.engine, subgroupMatrix: "precise", choices: this.#choices });
     return this.#gpu;
   }
 
