@@ -1,6 +1,6 @@
 /**
  * What weights take on a device, from the config and the headers alone: every tensor once, in its stored format. Beyond the stored bytes come only paddings, each said
- * here: rows up to 16 elements, stacked matrices up to 128 rows, the last slice of an MLP that is cut, and small tensors (norms, biases) as f32. Pure.
+ * here: rows up to 16 elements, stacked matrices up to 128 rows, the last slice of an MLP that is cut, and small tensors (norms, biases) as f32, those of an attention up to 64 elements. Pure.
  */
 import type { CheckpointSource } from "@shoal/checkpoint";
 import { CHUNK, FORMAT_BYTES, SCALE_BLOCK, type WeightFormat, roundUp } from "@shoal/kernels";
