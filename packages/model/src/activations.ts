@@ -32,7 +32,7 @@ export const DECODE_TOKENS = 4;
 export const RING_STEPS = 64;
 
 /** Bytes of the board that small layers get, whose sublayers are a dispatch each: larger ones do without. */
-const SUBLAYER_BOARD = 2 ** 16;
+export const SUBLAYER_BOARD = 2 ** 16;
 
 export interface Matrix2D {
   readonly buffer: GPUBuffer;
