@@ -7,6 +7,8 @@ export interface TuningCase {
   /** The folder of the kernel, for coverage. */
   readonly op: string;
   readonly name: string;
+  /** Only the variants of `op` are tried, whose folder begins the operation's key: what runs in their place has cases of its own, where more of the time is its own. */
+  readonly alone?: boolean;
   readonly prepare: (gpu: GpuContext, keep: Keep, random: Random) => Promise<PreparedCase>;
 }
 
@@ -17,8 +19,18 @@ export interface PreparedCase {
   readonly rounds: number;
   /** What they write: spoiled before each verification. */
   readonly outputs: readonly GPUBuffer[];
+  /**
+   * What they read and change, for a sum is added to what there was: as it is before them, written before each verification. Timed runs work on what the one before left, as layers do, since
+   * copying it back between them would be timed as well; so what it holds must not decide how long they take.
+   */
+  readonly changed?: readonly Changed[];
   /** Compares a sample of the outputs with the f64 reference, after the dispatches ran once. @throws MismatchError */
   readonly verify: () => Promise<void>;
+}
+
+export interface Changed {
+  readonly buffer: GPUBuffer;
+  readonly before: ArrayBufferView<ArrayBuffer>;
 }
 
 /** A broken variant is wrong by far more. How exact each must be its contract suite says. */

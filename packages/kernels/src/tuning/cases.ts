@@ -2,20 +2,29 @@
 import type { GpuContext } from "@shoal/gpu";
 import { attendCase } from "./attend.ts";
 import { cacheBytes, attentionCase } from "./attention.ts";
+import { attentionSublayerCase } from "./attentionSublayer.ts";
 import type { TuningCase } from "./case.ts";
 import { sampleCase } from "./choice.ts";
 import { expertsCase } from "./experts.ts";
 import { gateCase } from "./gate.ts";
 import { absorbCase, outputCase } from "./latents.ts";
+import { moeSublayerCase } from "./moeSublayer.ts";
 import { productCase } from "./products.ts";
-import type { TuningShapes } from "./shapes.ts";
+import { type TuningShapes, type TuningSize, smallLayer, tuningShapes } from "./shapes.ts";
 
 /** More tokens are a prefill. */
 const BATCH_TOKENS = 64;
 /** Positions before a token that attends in one dispatch. */
 const SHORT_CONTEXT = 250;
 
-export function tuningCases(gpu: GpuContext, shapes: TuningShapes): readonly TuningCase[] {
+/** @param quick see `tuningShapes` */
+export function tuningCases(gpu: GpuContext, size: TuningSize, quick: boolean): readonly TuningCase[] {
+  const layer = smallLayer(size);
+  const sublayers = [attentionSublayerCase(layer, SHORT_CONTEXT), moeSublayerCase(layer)];
+  return [...tuningShapes(size, quick).flatMap((shapes) => modelCases(gpu, shapes)), ...sublayers];
+}
+
+function modelCases(gpu: GpuContext, shapes: TuningShapes): readonly TuningCase[] {
   const { name, products, prefillProducts, experts, gate, mla, contexts, vocab } = shapes;
   const { fewTokens, manyTokens, prefillTokens, batchTiles, prefillTiles } = shapes;
   const largest = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);

@@ -13,9 +13,9 @@ import { TOLERANCE, type TuningCase, roundsFor } from "./case.ts";
 import { copied, zeroBatch } from "./products.ts";
 import type { TuningGate } from "./shapes.ts";
 
-const EPSILON = 1e-6;
+export const EPSILON = 1e-6;
 /** Of scores whose order decides, relative: below, sums in f32 may turn it. */
-const SURE = 1e-4;
+export const SURE = 1e-4;
 
 export function gateCase(model: string, { spec, hidden, written }: TuningGate): TuningCase {
   const { nRoutedExperts: rows, nActivatedExperts, sharedSlots } = spec;

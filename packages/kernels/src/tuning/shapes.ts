@@ -1,4 +1,4 @@
-/** The shapes that variants are measured at: those of published models, since the keys of tuning tables name classes of them. */
+/** The shapes that variants are measured at: those of published models, since the keys of tuning tables name classes of them, and of a layer of the embedded one. */
 import type { MlaShape } from "../mla.ts";
 import type { RouterSpec } from "../router/kernel.ts";
 import type { WeightFormat } from "../weights.ts";
@@ -18,6 +18,17 @@ export interface TuningGate {
   readonly hidden: number;
   /** The experts read the normed input, written out. */
   readonly written: boolean;
+}
+
+/** A MoE layer so small that its attention can be one dispatch and its MLP another: none of the models below has one. */
+export interface TuningLayer {
+  readonly name: string;
+  readonly hidden: number;
+  readonly mla: MlaShape;
+  readonly qLoraRank: number;
+  readonly spec: RouterSpec;
+  /** Of an expert. */
+  readonly width: number;
 }
 
 export interface TuningShapes {
@@ -140,6 +151,29 @@ const SMALL: TuningShapes = {
   batchTiles: [16],
   prefillTiles: [16],
 };
+
+const EMBEDDED_LAYER: TuningLayer = {
+  name: "embedded model",
+  hidden: 256,
+  mla: { nHeads: 6, qkNopeHeadDim: 64, qkRopeHeadDim: 32, vHeadDim: 64, kvLoraRank: 128 },
+  qLoraRank: 128,
+  spec: { ...V3_ROUTER, nRoutedExperts: 32, nActivatedExperts: 4, nExpertGroups: 4, topkGroup: 2 },
+  width: 128,
+};
+
+/** For software adapters, whose compilers unroll it all. */
+const SMALL_LAYER: TuningLayer = {
+  name: "small",
+  hidden: 128,
+  mla: { nHeads: 2, qkNopeHeadDim: 32, qkRopeHeadDim: 16, vHeadDim: 32, kvLoraRank: 64 },
+  qLoraRank: 64,
+  spec: SMALL.gate.spec,
+  width: 64,
+};
+
+export function smallLayer(size: TuningSize): TuningLayer {
+  return size === "small" ? SMALL_LAYER : EMBEDDED_LAYER;
+}
 
 /** @param quick one token in a decoding step, one short context: about a third of the time */
 export function tuningShapes(size: TuningSize, quick: boolean): readonly TuningShapes[] {

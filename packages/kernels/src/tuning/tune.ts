@@ -9,7 +9,7 @@ import { seededRandom, withBuffers } from "../testing/mod.ts";
 import type { PreparedCase, TuningCase } from "./case.ts";
 import { tuningCases } from "./cases.ts";
 import { type Measurement, type Winner, winners } from "./winners.ts";
-import { type TuningSize, tuningShapes } from "./shapes.ts";
+import type { TuningSize } from "./shapes.ts";
 import { type Offer, TrialChoices } from "./trial.ts";
 
 export interface TuneOptions {
@@ -54,8 +54,7 @@ export async function tune(gpu: GpuContext, { size, quick = false, ops, onCase, 
   const { choices } = gpu;
   const most = quick && size === "small" ? QUICK_VARIANTS : Number.POSITIVE_INFINITY;
   if (!(choices instanceof TrialChoices)) throw new RangeError("Cannot tune: the context's choices are fixed, expected TrialChoices");
-  const all = tuningShapes(size, quick).flatMap((shapes) => tuningCases(gpu, shapes));
-  const cases = all.filter(({ op }) => ops?.includes(op) ?? true);
+  const cases = tuningCases(gpu, size, quick).filter(({ op }) => ops?.includes(op) ?? true);
   const measurements: Measurement[] = [];
   const problems: TuneProblem[] = [];
   for (const [done, item] of cases.entries()) {
@@ -84,14 +83,19 @@ interface CaseOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-async function measureCase(gpu: GpuContext, choices: TrialChoices, { name, prepare }: TuningCase, { seed, most, signal }: CaseOptions) {
+async function measureCase(
+  gpu: GpuContext,
+  choices: TrialChoices,
+  { op, name, alone = false, prepare }: TuningCase,
+  { seed, most, signal }: CaseOptions,
+) {
   const measurements: Measurement[] = [];
   const problems: TuneProblem[] = [];
   await withBuffers(gpu, async (keep) => {
     const prepared = await prepare(gpu, keep, seededRandom(seed));
     // Making a case lets the clocks fall.
     const before = await measure(gpu, prepared, signal);
-    const offers = [...choices.takeOffers()];
+    const offers = [...choices.takeOffers()].filter(([operation]) => !alone || operation.startsWith(`${op}/`));
     const others: Omit<Measurement, "preferredMs">[] = [];
     for (const [operation, offer] of offers)
       for (const variant of othersOf(offer).slice(0, most)) {
@@ -123,12 +127,13 @@ const UNDER_LOAD_MS = 60;
 /** Milliseconds of one round. @throws MismatchError */
 async function measure(
   gpu: GpuContext,
-  { record, rounds, outputs, verify }: PreparedCase,
+  { record, rounds, outputs, changed = [], verify }: PreparedCase,
   signal?: AbortSignal,
   warmMs?: number,
 ): Promise<number> {
   const dispatches = await record();
   for (const buffer of outputs) spoil(gpu, buffer);
+  for (const { buffer, before } of changed) gpu.write(buffer, 0, before);
   gpu.submit(dispatches);
   await verify();
   return (await timeDispatches(gpu, dispatches, signal, warmMs)) / rounds;
