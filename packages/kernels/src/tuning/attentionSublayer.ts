@@ -120,7 +120,7 @@ export function attentionSublayerCase({ name, hidden, mla: shape, qLoraRank }: T
   };
 }
 
-/** What a model records in its place (packages/model/src/layer.ts). */
+/** What a model records in its place (packages/model/src/layer/). */
 function separately(gpu: GpuContext, keep: Keep, spec: AttentionSublayerSpec, context: number): () => Promise<readonly Dispatch[]> {
   const { shape, qLoraRank, step, cache, x, norms, epsilon, latentEpsilon, input, kvStart, queryB, kvB, output, softmaxScale } = spec;
   const { nHeads, qkRopeHeadDim, vHeadDim, kvLoraRank } = shape;

@@ -60,7 +60,7 @@ export function moeSublayerCase({ name, hidden, spec, width }: TuningLayer): Tun
           ...(await router(gpu, { ...choice, logits, logitsStride: experts })),
         ];
       };
-      // What a model records in its place (packages/model/src/layer.ts).
+      // What a model records in its place (packages/model/src/layer/).
       const several = async (): Promise<readonly Dispatch[]> => [
         ...(await choose()),
         ...(await expertsGateUpFew(gpu, { ...input, group, slots, routing, h, norm: fused })),
