@@ -26,16 +26,3 @@ fn decoded(words: Stored) -> vec4<f32> {
   return bitcast<vec4<f32>>(words);
 }
 #endif
-
-// Vector number `vector` of a row, of the vector of words that it lies in.
-fn stored_in(words: vec4<u32>, vector: u32) -> Stored {
-#if WORDS == 1
-  return words[vector % 4u];
-#endif
-#if WORDS == 2
-  return select(words.xy, words.zw, vector % 2u == 1u);
-#endif
-#if WORDS == 4
-  return words;
-#endif
-}

@@ -66,8 +66,18 @@ var<workgroup> query: array<vec4<f32>, TOKENS * QUERY_VECTORS>;
 var<workgroup> subgroup_most: array<f32, SUBGROUP_COUNT>;
 var<workgroup> subgroup_weights: array<f32, SUBGROUP_COUNT>;
 
+// With words of four columns the word alone is loaded: neighbours have the others of its vector.
 fn stored(row: u32, vector: u32) -> Stored {
-  return stored_in(weights[row * CHUNKS * WORDS + vector * WORDS / 4u], vector);
+#if WORDS == 1
+  return weights[row * CHUNKS + vector / 4u][vector % 4u];
+#endif
+#if WORDS == 2
+  let words = weights[(row * CHUNKS + vector / 4u) * 2u + vector % 4u / 2u];
+  return select(words.xy, words.zw, vector % 2u == 1u);
+#endif
+#if WORDS == 4
+  return weights[row * CHUNKS * 4u + vector];
+#endif
 }
 
 // Sums over teams of VALUE_LANES lanes: of four numbers the one that is the lane's by its number in the team, modulo four.

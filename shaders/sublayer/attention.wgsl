@@ -77,6 +77,20 @@ fn input_row(at: u32) -> u32 {
   return select(place, place - QUERY_RANK + KV_START, place >= QUERY_RANK);
 }
 
+// Four columns of `kv_b`; with words of four the word alone: neighbours have the others of its vector.
+fn stored(row: u32, vector: u32) -> Stored {
+#if WORDS == 1
+  return kv_b[row * LATENT_CHUNKS + vector / 4u][vector % 4u];
+#endif
+#if WORDS == 2
+  let words = kv_b[(row * LATENT_CHUNKS + vector / 4u) * 2u + vector % 4u / 2u];
+  return select(words.xy, words.zw, vector % 2u == 1u);
+#endif
+#if WORDS == 4
+  return kv_b[row * LATENT_CHUNKS * 4u + vector];
+#endif
+}
+
 // Over `lanes` neighbours, a power of two.
 fn team_sum(value: f32, lanes: u32) -> f32 {
   var sum = value;
@@ -138,7 +152,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var absorb_words: array<Stored, ABSORB_ROUNDS>;
 #unroll r < ABSORB_ROUNDS
   let row = key_row + min(slice + r * SLICES, NOPE - 1u);
-  absorb_words[r] = stored_in(kv_b[row * LATENT_CHUNKS * WORDS + absorb_vector * WORDS / 4u], absorb_vector);
+  absorb_words[r] = stored(row, absorb_vector);
 #endunroll
   let value_row = key_row + NOPE;
   let v_lane = local % V_LANES;
