@@ -3,7 +3,8 @@
 //   @group(0) @binding(n) var<storage, read_write> board: array<atomic<u32>>;   zeros before, and zeros again after
 //
 // Nothing in WGSL orders what one workgroup writes to storage before what another reads of it, so they are atomic words themselves: `~bits`, with 0 for one that is not there yet. Whoever is counted has put up
-// all it has just before, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN.
+// all it has just before, without a condition, so that the last one waits for words under way at most, never for a workgroup that has yet to run; MOST_LOOKS ends even that, with NaN,
+// and the board is then no longer zeros. What the last one writes, others must have used, not only read, before they count: nothing else keeps a read before a write.
 
 const MOST_LOOKS: u32 = 65536u;
 

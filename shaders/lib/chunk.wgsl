@@ -26,6 +26,22 @@ fn bf16_pair(word: u32) -> vec2<f32> {
   return bitcast<vec2<f32>>(vec2<u32>(word << 16u, word & 0xffff0000u));
 }
 
+fn bf16_chunk(a: vec4<u32>, b: vec4<u32>) -> array<vec4<f32>, 4> {
+  return array<vec4<f32>, 4>(
+    vec4<f32>(bf16_pair(a.x), bf16_pair(a.y)), vec4<f32>(bf16_pair(a.z), bf16_pair(a.w)),
+    vec4<f32>(bf16_pair(b.x), bf16_pair(b.y)), vec4<f32>(bf16_pair(b.z), bf16_pair(b.w)));
+}
+
+fn f16_chunk(a: vec4<u32>, b: vec4<u32>) -> array<vec4<f32>, 4> {
+  return array<vec4<f32>, 4>(
+    vec4<f32>(unpack2x16float(a.x), unpack2x16float(a.y)), vec4<f32>(unpack2x16float(a.z), unpack2x16float(a.w)),
+    vec4<f32>(unpack2x16float(b.x), unpack2x16float(b.y)), vec4<f32>(unpack2x16float(b.z), unpack2x16float(b.w)));
+}
+
+fn f32_chunk(a: vec4<u32>, b: vec4<u32>, c: vec4<u32>, d: vec4<u32>) -> array<vec4<f32>, 4> {
+  return array<vec4<f32>, 4>(bitcast<vec4<f32>>(a), bitcast<vec4<f32>>(b), bitcast<vec4<f32>>(c), bitcast<vec4<f32>>(d));
+}
+
 // The 16 weights of a chunk, in order, without WEIGHT_FACTOR.
 fn decode_chunk(words: array<vec4<u32>, VECTORS_PER_CHUNK>) -> array<vec4<f32>, 4> {
 #if WEIGHT_FORMAT == fp8
@@ -33,21 +49,12 @@ fn decode_chunk(words: array<vec4<u32>, VECTORS_PER_CHUNK>) -> array<vec4<f32>, 
   return array<vec4<f32>, 4>(fp8_decode4(a.x), fp8_decode4(a.y), fp8_decode4(a.z), fp8_decode4(a.w));
 #endif
 #if WEIGHT_FORMAT == bf16
-  let a = words[0];
-  let b = words[1];
-  return array<vec4<f32>, 4>(
-    vec4<f32>(bf16_pair(a.x), bf16_pair(a.y)), vec4<f32>(bf16_pair(a.z), bf16_pair(a.w)),
-    vec4<f32>(bf16_pair(b.x), bf16_pair(b.y)), vec4<f32>(bf16_pair(b.z), bf16_pair(b.w)));
+  return bf16_chunk(words[0], words[1]);
 #endif
 #if WEIGHT_FORMAT == f16
-  let a = words[0];
-  let b = words[1];
-  return array<vec4<f32>, 4>(
-    vec4<f32>(unpack2x16float(a.x), unpack2x16float(a.y)), vec4<f32>(unpack2x16float(a.z), unpack2x16float(a.w)),
-    vec4<f32>(unpack2x16float(b.x), unpack2x16float(b.y)), vec4<f32>(unpack2x16float(b.z), unpack2x16float(b.w)));
+  return f16_chunk(words[0], words[1]);
 #endif
 #if WEIGHT_FORMAT == f32
-  return array<vec4<f32>, 4>(
-    bitcast<vec4<f32>>(words[0]), bitcast<vec4<f32>>(words[1]), bitcast<vec4<f32>>(words[2]), bitcast<vec4<f32>>(words[3]));
+  return f32_chunk(words[0], words[1], words[2], words[3]);
 #endif
 }

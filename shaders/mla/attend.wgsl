@@ -278,14 +278,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   shared_sums[(t * SLICES + slice) * VECTOR_LANES + local % VECTOR_LANES] = absorbed[t];
 #endunroll
   workgroupBarrier();
-  for (var i = local; i < TOKENS * LATENT + nothing; i += WORKGROUP) {
-    let column = i % LATENT;
-    let t = i / LATENT;
-    var sum = 0.0;
+  for (var i = local; i < TOKENS * LATENT_VECTORS + nothing; i += WORKGROUP) {
+    let vector = i % LATENT_VECTORS;
+    let t = i / LATENT_VECTORS;
+    var sum = vec4<f32>(0.0);
     for (var s = 0u; s < SLICES; s++) {
-      sum += shared_sums[(t * SLICES + s) * VECTOR_LANES + column / 4u][column % 4u];
+      sum += shared_sums[(t * SLICES + s) * VECTOR_LANES + vector];
     }
-    query[t * QUERY_VECTORS + column / 4u][column % 4u] = sum;
+    query[t * QUERY_VECTORS + vector] = sum;
   }
   workgroupBarrier();
   var of_query: array<vec4<f32>, ROW_LOADS>;
@@ -389,21 +389,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 #endunroll
   workgroupBarrier();
-  for (var i = local; i < TOKENS * LATENT + nothing; i += WORKGROUP) {
-    let column = i % LATENT;
-    let t = i / LATENT;
+  for (var i = local; i < TOKENS * LATENT_VECTORS + nothing; i += WORKGROUP) {
+    let vector = i % LATENT_VECTORS;
+    let t = i / LATENT_VECTORS;
     var top = subgroup_most[t * MEMBERS];
     for (var m = 1u; m < MEMBERS + nothing; m++) {
       top = max(top, subgroup_most[t * MEMBERS + m]);
     }
-    var sum = 0.0;
+    var sum = vec4<f32>(0.0);
     var weight = 0.0;
     for (var m = 0u; m < MEMBERS + nothing; m++) {
       let factor = exp(subgroup_most[t * MEMBERS + m] - top);
       weight += factor * subgroup_weights[t * MEMBERS + m];
-      sum += factor * shared_sums[(t * MEMBERS + m) * LATENT_VECTORS + column / 4u][column % 4u];
+      sum += factor * shared_sums[(t * MEMBERS + m) * LATENT_VECTORS + vector];
     }
-    query[t * QUERY_VECTORS + column / 4u][column % 4u] = sum / weight;
+    query[t * QUERY_VECTORS + vector] = sum / weight;
   }
 #else
   workgroupBarrier();
@@ -432,14 +432,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   workgroupBarrier();
 #endunroll
-  for (var i = local; i < TOKENS * LATENT + nothing; i += WORKGROUP) {
-    let column = i % LATENT;
-    let t = i / LATENT;
-    var sum = 0.0;
+  for (var i = local; i < TOKENS * LATENT_VECTORS + nothing; i += WORKGROUP) {
+    let vector = i % LATENT_VECTORS;
+    let t = i / LATENT_VECTORS;
+    var sum = vec4<f32>(0.0);
     for (var s = 0u; s < SEATS; s++) {
-      sum += shared_sums[(t * SEATS + s) * LATENT_VECTORS + column / 4u][column % 4u];
+      sum += shared_sums[(t * SEATS + s) * LATENT_VECTORS + vector];
     }
-    query[t * QUERY_VECTORS + column / 4u][column % 4u] = sum;
+    query[t * QUERY_VECTORS + vector] = sum;
   }
 #endif
   workgroupBarrier();

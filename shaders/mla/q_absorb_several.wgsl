@@ -56,8 +56,8 @@ const TILE_CHUNKS: u32 = 4u;
 const ROWS: u32 = 64u;
 const HALF: u32 = ROWS / 2u;
 
-// [ROWS, TILE_TOKENS], four tokens a vector.
-var<workgroup> q_tile: array<vec4<f32>, ROWS * TILE_TOKENS / 4u>;
+// [ROWS, TILE_TOKENS]; no vectors, whose parts invocations may not write side by side.
+var<workgroup> q_tile: array<f32, ROWS * TILE_TOKENS>;
 // [ROWS, TILE_CHUNKS * 4], vectors of a chunk shuffled so that neighbours write to different banks; then what the second half of the rows comes to, [4, 128].
 var<workgroup> w_tile: array<vec4<f32>, ROWS * TILE_CHUNKS * 4u>;
 
@@ -179,17 +179,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #endunroll
 #unroll h < 2
 #unroll i < 4
-  q_tile[(h * HALF + query_row + i) * (TILE_TOKENS / 4u) + local % TILE_TOKENS / 4u][local % 4u] = queries[2u * r + h][i];
+  q_tile[(h * HALF + query_row + i) * TILE_TOKENS + local % TILE_TOKENS] = queries[2u * r + h][i];
 #endunroll
 #endunroll
   workgroupBarrier();
   for (var k = half * HALF; k < half * HALF + HALF + nothing; k++) {
     let w = w_tile[w_place(k, vector / 4u, vector % 4u)];
-    let four = q_tile[k * (TILE_TOKENS / 4u) + quad];
-    a += w * four.x;
-    b += w * four.y;
-    c += w * four.z;
-    d += w * four.w;
+    let at = k * TILE_TOKENS + quad * 4u;
+    a += w * q_tile[at];
+    b += w * q_tile[at + 1u];
+    c += w * q_tile[at + 2u];
+    d += w * q_tile[at + 3u];
   }
 #endunroll
   workgroupBarrier();

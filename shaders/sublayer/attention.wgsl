@@ -14,7 +14,7 @@
 // Dispatch: (HEADS, 1) workgroups of WORKGROUP; nothing for an empty batch. Every workgroup has a head, and all that is the same for all heads it computes for itself. An invocation loads all its weights
 // before it computes anything, so that memory is waited for once, not once a projection: the layer must be so small that they fit its registers. The workgroup that is done last adds up.
 //
-// Constants, besides shapes: LANES (a subgroup's size), WORDS (bytes of a weight); for each product, IN_ of `input`, Q_ of `query_b`, V_ of the values, OUT_ of `output`: LANES (invocations that share a row, a power
+// Constants, besides shapes: LANES (a subgroup's size), WORDS (bytes of a weight); for each product, INPUT_ of `input`, QUERY_ of `query_b`, VALUE_ of the values, OUTPUT_ of `output`: LANES (invocations that share a row, a power
 // of two, at most a subgroup), LOADS (chunks of 16 columns that each of them has), ROUNDS (rows that each of them has); VECTOR_LANES (a power of two, at least LATENT / 4) and ABSORB_ROUNDS
 // (ceil(NOPE / SLICES)); ROW_LOADS and LATENT_LOADS (vectors of a row and of its latent that a lane has); ROWS_AHEAD (rows of the cache that a subgroup loads at once). QUERY_RANK, LATENT and VALUE
 // are multiples of 16, ROPE of 4. Numerics: f32; the token's row is rounded as the cache has it before it is used.
@@ -24,6 +24,7 @@
 #include "lib/stored_vector.wgsl"
 #include "lib/rotate.wgsl"
 #include "lib/board.wgsl"
+#include "lib/chunk_dot.wgsl"
 
 @group(0) @binding(0) var<storage, read> batch: array<u32>;
 @group(0) @binding(1) var<storage, read> block_table: array<u32>;
@@ -56,8 +57,10 @@ const SLICES: u32 = WORKGROUP / VECTOR_LANES;
 const ROOM: u32 = max(WORKGROUP, MEMBERS * LATENT_VECTORS);
 const LEAST: f32 = -3e38;
 
+// Whatever invocations write number by number is no array of vectors: writing a part of one may write all of it.
+
 // The query's latent, the cache's and the key part, before their norms.
-var<workgroup> projected: array<vec4<f32>, PROJECTED / 4u>;
+var<workgroup> projected: array<f32, PROJECTED>;
 // The head's query: NOPE, ROPE.
 var<workgroup> head_query: array<f32, NOPE + ROPE>;
 // The token's row of the cache.
@@ -68,8 +71,20 @@ var<workgroup> shared_sums: array<vec4<f32>, ROOM>;
 var<workgroup> query: array<vec4<f32>, ROW_LOADS * LANES>;
 var<workgroup> subgroup_most: array<f32, MEMBERS>;
 var<workgroup> subgroup_weights: array<f32, MEMBERS>;
-var<workgroup> values: array<vec4<f32>, VALUE / 4u>;
+var<workgroup> values: array<f32, VALUE>;
+// What all heads add, and zeros.
+var<workgroup> added: array<f32, INPUT_CHUNKS * 16u>;
 var<workgroup> is_last: u32;
+
+fn projected_vector(vector: u32) -> vec4<f32> {
+  let at = vector * 4u;
+  return vec4<f32>(projected[at], projected[at + 1u], projected[at + 2u], projected[at + 3u]);
+}
+
+fn values_vector(vector: u32) -> vec4<f32> {
+  let at = vector * 4u;
+  return vec4<f32>(values[at], values[at + 1u], values[at + 2u], values[at + 3u]);
+}
 
 // The row of `input` that makes number `at` of what is projected.
 fn input_row(at: u32) -> u32 {
@@ -91,21 +106,6 @@ fn stored(row: u32, vector: u32) -> Stored {
 #endif
 }
 
-// Over `lanes` neighbours, a power of two.
-fn team_sum(value: f32, lanes: u32) -> f32 {
-  var sum = value;
-  for (var step = 1u; step < lanes; step *= 2u) {
-    sum += subgroupShuffleXor(sum, step);
-  }
-  return sum;
-}
-
-// Of a chunk's weights with 16 numbers.
-fn chunk_dot(words: array<vec4<u32>, WORDS>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> f32 {
-  let v = decode_chunk(words);
-  return dot(v[0], a) + dot(v[1], b) + dot(v[2], c) + dot(v[3], d);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   if (token_count() == 0u) {
@@ -120,29 +120,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // Whatever does not depend on something computed is asked for first.
   let sequence = token_sequence(0u);
   let position = token_position(0u);
-  let in_lane = local % IN_LANES;
-  var x_chunks: array<vec4<f32>, 4u * IN_LOADS>;
-#unroll i < IN_LOADS
+  let input_lane = local % INPUT_LANES;
+  var x_chunks: array<vec4<f32>, 4u * INPUT_LOADS>;
+#unroll i < INPUT_LOADS
 #unroll v < 4
-  x_chunks[i * 4u + v] = x[min(in_lane + i * IN_LANES, INPUT_CHUNKS - 1u) * 4u + v];
+  x_chunks[i * 4u + v] = x[min(input_lane + i * INPUT_LANES, INPUT_CHUNKS - 1u) * 4u + v];
 #endunroll
 #endunroll
-  var in_words: array<vec4<u32>, IN_ROUNDS * IN_LOADS * WORDS>;
-#unroll r < IN_ROUNDS
-  let row = input_row(local / IN_LANES + r * (WORKGROUP / IN_LANES));
-#unroll i < IN_LOADS
+  var input_words: array<vec4<u32>, INPUT_ROUNDS * INPUT_LOADS * WORDS>;
+#unroll r < INPUT_ROUNDS
+  let row = input_row(local / INPUT_LANES + r * (WORKGROUP / INPUT_LANES));
+#unroll i < INPUT_LOADS
 #unroll w < WORDS
-  in_words[(r * IN_LOADS + i) * WORDS + w] = input[(row * INPUT_CHUNKS + min(in_lane + i * IN_LANES, INPUT_CHUNKS - 1u)) * WORDS + w];
+  input_words[(r * INPUT_LOADS + i) * WORDS + w] = input[(row * INPUT_CHUNKS + min(input_lane + i * INPUT_LANES, INPUT_CHUNKS - 1u)) * WORDS + w];
 #endunroll
 #endunroll
 #endunroll
-  let q_lane = local % Q_LANES;
-  var q_words: array<vec4<u32>, Q_ROUNDS * Q_LOADS * WORDS>;
-#unroll r < Q_ROUNDS
-  let row = head * (NOPE + ROPE) + min(local / Q_LANES + r * (WORKGROUP / Q_LANES), NOPE + ROPE - 1u);
-#unroll i < Q_LOADS
+  let query_lane = local % QUERY_LANES;
+  var query_words: array<vec4<u32>, QUERY_ROUNDS * QUERY_LOADS * WORDS>;
+#unroll r < QUERY_ROUNDS
+  let row = head * (NOPE + ROPE) + min(local / QUERY_LANES + r * (WORKGROUP / QUERY_LANES), NOPE + ROPE - 1u);
+#unroll i < QUERY_LOADS
 #unroll w < WORDS
-  q_words[(r * Q_LOADS + i) * WORDS + w] = query_b[(row * QUERY_CHUNKS + min(q_lane + i * Q_LANES, QUERY_CHUNKS - 1u)) * WORDS + w];
+  query_words[(r * QUERY_LOADS + i) * WORDS + w] = query_b[(row * QUERY_CHUNKS + min(query_lane + i * QUERY_LANES, QUERY_CHUNKS - 1u)) * WORDS + w];
 #endunroll
 #endunroll
 #endunroll
@@ -155,23 +155,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   absorb_words[r] = stored(row, absorb_vector);
 #endunroll
   let value_row = key_row + NOPE;
-  let v_lane = local % V_LANES;
-  var v_words: array<vec4<u32>, V_ROUNDS * V_LOADS * WORDS>;
-#unroll r < V_ROUNDS
-  let row = value_row + min(local / V_LANES + r * (WORKGROUP / V_LANES), VALUE - 1u);
-#unroll i < V_LOADS
+  let value_lane = local % VALUE_LANES;
+  var value_words: array<vec4<u32>, VALUE_ROUNDS * VALUE_LOADS * WORDS>;
+#unroll r < VALUE_ROUNDS
+  let row = value_row + min(local / VALUE_LANES + r * (WORKGROUP / VALUE_LANES), VALUE - 1u);
+#unroll i < VALUE_LOADS
 #unroll w < WORDS
-  v_words[(r * V_LOADS + i) * WORDS + w] = kv_b[(row * LATENT_CHUNKS + min(v_lane + i * V_LANES, LATENT_CHUNKS - 1u)) * WORDS + w];
+  value_words[(r * VALUE_LOADS + i) * WORDS + w] = kv_b[(row * LATENT_CHUNKS + min(value_lane + i * VALUE_LANES, LATENT_CHUNKS - 1u)) * WORDS + w];
 #endunroll
 #endunroll
 #endunroll
-  let out_lane = local % OUT_LANES;
-  var out_words: array<vec4<u32>, OUT_ROUNDS * OUT_LOADS * WORDS>;
-#unroll r < OUT_ROUNDS
-  let row = min(local / OUT_LANES + r * (WORKGROUP / OUT_LANES), HIDDEN - 1u);
-#unroll i < OUT_LOADS
+  let output_lane = local % OUTPUT_LANES;
+  var output_words: array<vec4<u32>, OUTPUT_ROUNDS * OUTPUT_LOADS * WORDS>;
+#unroll r < OUTPUT_ROUNDS
+  let row = min(local / OUTPUT_LANES + r * (WORKGROUP / OUTPUT_LANES), HIDDEN - 1u);
+#unroll i < OUTPUT_LOADS
 #unroll w < WORDS
-  out_words[(r * OUT_LOADS + i) * WORDS + w] = output[((row * HEADS + head) * VALUE_CHUNKS + min(out_lane + i * OUT_LANES, VALUE_CHUNKS - 1u)) * WORDS + w];
+  output_words[(r * OUTPUT_LOADS + i) * WORDS + w] = output[((row * HEADS + head) * VALUE_CHUNKS + min(output_lane + i * OUTPUT_LANES, VALUE_CHUNKS - 1u)) * WORDS + w];
 #endunroll
 #endunroll
 #endunroll
@@ -180,83 +180,83 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   // The input projections.
   var squares = 0.0;
-#unroll i < IN_LOADS
-  let chunk = min(in_lane + i * IN_LANES, INPUT_CHUNKS - 1u);
-  let inside = select(0.0, 1.0, in_lane + i * IN_LANES < INPUT_CHUNKS);
+#unroll i < INPUT_LOADS
+  let chunk = min(input_lane + i * INPUT_LANES, INPUT_CHUNKS - 1u);
+  let inside = select(0.0, 1.0, input_lane + i * INPUT_LANES < INPUT_CHUNKS);
 #unroll v < 4
   let vector = inside * x_chunks[i * 4u + v];
   squares += dot(vector, vector);
   x_chunks[i * 4u + v] = vector * norms[chunk * 4u + v];
 #endunroll
 #endunroll
-  let in_factor = WEIGHT_FACTOR * inverseSqrt(team_sum(squares, IN_LANES) / f32(HIDDEN) + EPSILON);
-#unroll r < IN_ROUNDS
-  let at = local / IN_LANES + r * (WORKGROUP / IN_LANES);
+  let input_factor = WEIGHT_FACTOR * inverseSqrt(team_sum(squares, INPUT_LANES) / f32(HIDDEN) + EPSILON);
+#unroll r < INPUT_ROUNDS
+  let at = local / INPUT_LANES + r * (WORKGROUP / INPUT_LANES);
   var sum = 0.0;
-#unroll i < IN_LOADS
+#unroll i < INPUT_LOADS
   var words: array<vec4<u32>, WORDS>;
 #unroll w < WORDS
-  words[w] = in_words[(r * IN_LOADS + i) * WORDS + w];
+  words[w] = input_words[(r * INPUT_LOADS + i) * WORDS + w];
 #endunroll
-  var products = chunk_dot(words, x_chunks[i * 4u], x_chunks[i * 4u + 1u], x_chunks[i * 4u + 2u], x_chunks[i * 4u + 3u]);
+  var products = chunk_dot(decode_chunk(words), Chunk(x_chunks[i * 4u], x_chunks[i * 4u + 1u], x_chunks[i * 4u + 2u], x_chunks[i * 4u + 3u]));
 #if WEIGHT_FORMAT == fp8
-  products *= input_scales[input_row(at) / 128u * ((HIDDEN + 127u) / 128u) + min(in_lane + i * IN_LANES, INPUT_CHUNKS - 1u) / 8u];
+  products *= input_scales[input_row(at) / 128u * ((HIDDEN + 127u) / 128u) + min(input_lane + i * INPUT_LANES, INPUT_CHUNKS - 1u) / 8u];
 #endif
   sum += products;
 #endunroll
-  sum = team_sum(sum, IN_LANES);
-  if (in_lane == 0u && at < PROJECTED) {
-    projected[at / 4u][at % 4u] = sum * in_factor;
+  sum = team_sum(sum, INPUT_LANES);
+  if (input_lane == 0u && at < PROJECTED) {
+    projected[at] = sum * input_factor;
   }
 #endunroll
   workgroupBarrier();
 
   // The head's query.
-  var q_chunks: array<vec4<f32>, 4u * Q_LOADS>;
+  var query_chunks: array<vec4<f32>, 4u * QUERY_LOADS>;
   squares = 0.0;
-#unroll i < Q_LOADS
-  let chunk = min(q_lane + i * Q_LANES, QUERY_CHUNKS - 1u);
-  let inside = select(0.0, 1.0, q_lane + i * Q_LANES < QUERY_CHUNKS);
+#unroll i < QUERY_LOADS
+  let chunk = min(query_lane + i * QUERY_LANES, QUERY_CHUNKS - 1u);
+  let inside = select(0.0, 1.0, query_lane + i * QUERY_LANES < QUERY_CHUNKS);
 #unroll v < 4
-  let vector = inside * projected[chunk * 4u + v];
+  let vector = inside * projected_vector(chunk * 4u + v);
   squares += dot(vector, vector);
-  q_chunks[i * 4u + v] = vector * norms[QUERY_NORM + chunk * 4u + v];
+  query_chunks[i * 4u + v] = vector * norms[QUERY_NORM + chunk * 4u + v];
 #endunroll
 #endunroll
-  let q_factor = WEIGHT_FACTOR * inverseSqrt(team_sum(squares, Q_LANES) / f32(QUERY_RANK) + LATENT_EPSILON);
-#unroll r < Q_ROUNDS
-  let at = local / Q_LANES + r * (WORKGROUP / Q_LANES);
+  let query_factor = WEIGHT_FACTOR * inverseSqrt(team_sum(squares, QUERY_LANES) / f32(QUERY_RANK) + LATENT_EPSILON);
+#unroll r < QUERY_ROUNDS
+  let at = local / QUERY_LANES + r * (WORKGROUP / QUERY_LANES);
   var sum = 0.0;
-#unroll i < Q_LOADS
+#unroll i < QUERY_LOADS
   var words: array<vec4<u32>, WORDS>;
 #unroll w < WORDS
-  words[w] = q_words[(r * Q_LOADS + i) * WORDS + w];
+  words[w] = query_words[(r * QUERY_LOADS + i) * WORDS + w];
 #endunroll
-  var products = chunk_dot(words, q_chunks[i * 4u], q_chunks[i * 4u + 1u], q_chunks[i * 4u + 2u], q_chunks[i * 4u + 3u]);
+  var products = chunk_dot(decode_chunk(words), Chunk(query_chunks[i * 4u], query_chunks[i * 4u + 1u], query_chunks[i * 4u + 2u], query_chunks[i * 4u + 3u]));
 #if WEIGHT_FORMAT == fp8
-  products *= query_scales[(head * (NOPE + ROPE) + min(at, NOPE + ROPE - 1u)) / 128u * ((QUERY_RANK + 127u) / 128u) + min(q_lane + i * Q_LANES, QUERY_CHUNKS - 1u) / 8u];
+  products *= query_scales[(head * (NOPE + ROPE) + min(at, NOPE + ROPE - 1u)) / 128u * ((QUERY_RANK + 127u) / 128u) + min(query_lane + i * QUERY_LANES, QUERY_CHUNKS - 1u) / 8u];
 #endif
   sum += products;
 #endunroll
-  sum = team_sum(sum, Q_LANES);
-  if (q_lane == 0u && at < NOPE + ROPE) {
-    head_query[at] = sum * q_factor;
+  sum = team_sum(sum, QUERY_LANES);
+  if (query_lane == 0u && at < NOPE + ROPE) {
+    head_query[at] = sum * query_factor;
   }
 #endunroll
 
   // The token's row of the cache.
   squares = 0.0;
   for (var v = lane; v < LATENT_VECTORS; v += LANES) {
-    let vector = projected[QUERY_RANK / 4u + v];
+    let vector = projected_vector(QUERY_RANK / 4u + v);
     squares += dot(vector, vector);
   }
   let latent_factor = inverseSqrt(subgroupAdd(squares) / f32(LATENT) + LATENT_EPSILON);
   for (var v = local; v < CACHE_ROW; v += WORKGROUP) {
     var row_values = vec4<f32>(0.0);
     if (v < LATENT_VECTORS) {
-      row_values = (projected[QUERY_RANK / 4u + v] * latent_factor) * norms[LATENT_NORM + v];
+      row_values = (projected_vector(QUERY_RANK / 4u + v) * latent_factor) * norms[LATENT_NORM + v];
     } else if (v < WIDTH_VECTORS) {
-      row_values = rotated(projected[QUERY_RANK / 4u + v], position, v - LATENT_VECTORS);
+      row_values = rotated(projected_vector(QUERY_RANK / 4u + v), position, v - LATENT_VECTORS);
     }
     let kept = packed(row_values, nothing);
     if (v < WIDTH_VECTORS) {
@@ -286,12 +286,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     query[LATENT_VECTORS + v] = rotated(vec4<f32>(head_query[at], head_query[at + 1u], head_query[at + 2u], head_query[at + 3u]), position, v);
   }
   workgroupBarrier();
-  for (var column = local; column < LATENT; column += WORKGROUP) {
-    var sum = 0.0;
+  for (var v = local; v < LATENT_VECTORS; v += WORKGROUP) {
+    var sum = vec4<f32>(0.0);
     for (var s = 0u; s < SLICES; s++) {
-      sum += shared_sums[s * VECTOR_LANES + column / 4u][column % 4u];
+      sum += shared_sums[s * VECTOR_LANES + v];
     }
-    query[column / 4u][column % 4u] = sum;
+    query[v] = sum;
   }
   workgroupBarrier();
   var of_query: array<vec4<f32>, ROW_LOADS>;
@@ -363,63 +363,63 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
 #endunroll
   workgroupBarrier();
-  for (var column = local; column < LATENT; column += WORKGROUP) {
+  for (var v = local; v < LATENT_VECTORS; v += WORKGROUP) {
     var top = LEAST;
     for (var m = 0u; m < MEMBERS; m++) {
       top = max(top, subgroup_most[m]);
     }
-    var sum = 0.0;
+    var sum = vec4<f32>(0.0);
     var weight = 0.0;
     for (var m = 0u; m < MEMBERS; m++) {
       let factor = exp(subgroup_most[m] - top);
       weight += factor * subgroup_weights[m];
-      sum += factor * shared_sums[m * LATENT_VECTORS + column / 4u][column % 4u];
+      sum += factor * shared_sums[m * LATENT_VECTORS + v];
     }
-    query[column / 4u][column % 4u] = sum / weight;
+    query[v] = sum / weight;
   }
   workgroupBarrier();
 
   // The head's values.
-#unroll r < V_ROUNDS
-  let at = local / V_LANES + r * (WORKGROUP / V_LANES);
+#unroll r < VALUE_ROUNDS
+  let at = local / VALUE_LANES + r * (WORKGROUP / VALUE_LANES);
   var sum = 0.0;
-#unroll i < V_LOADS
-  let chunk = min(v_lane + i * V_LANES, LATENT_CHUNKS - 1u);
+#unroll i < VALUE_LOADS
+  let chunk = min(value_lane + i * VALUE_LANES, LATENT_CHUNKS - 1u);
   var words: array<vec4<u32>, WORDS>;
 #unroll w < WORDS
-  words[w] = v_words[(r * V_LOADS + i) * WORDS + w];
+  words[w] = value_words[(r * VALUE_LOADS + i) * WORDS + w];
 #endunroll
-  var products = chunk_dot(words, query[chunk * 4u], query[chunk * 4u + 1u], query[chunk * 4u + 2u], query[chunk * 4u + 3u]);
+  var products = chunk_dot(decode_chunk(words), Chunk(query[chunk * 4u], query[chunk * 4u + 1u], query[chunk * 4u + 2u], query[chunk * 4u + 3u]));
 #if WEIGHT_FORMAT == fp8
   products *= kv_scales[(value_row + min(at, VALUE - 1u)) / 128u * ((LATENT + 127u) / 128u) + chunk / 8u];
 #endif
-  sum += select(0.0, products, v_lane + i * V_LANES < LATENT_CHUNKS);
+  sum += select(0.0, products, value_lane + i * VALUE_LANES < LATENT_CHUNKS);
 #endunroll
-  sum = team_sum(sum, V_LANES);
-  if (v_lane == 0u && at < VALUE) {
-    values[at / 4u][at % 4u] = sum * WEIGHT_FACTOR;
+  sum = team_sum(sum, VALUE_LANES);
+  if (value_lane == 0u && at < VALUE) {
+    values[at] = sum * WEIGHT_FACTOR;
   }
 #endunroll
   workgroupBarrier();
 
   // What the head adds to the residual stream.
-#unroll r < OUT_ROUNDS
-  let at = local / OUT_LANES + r * (WORKGROUP / OUT_LANES);
+#unroll r < OUTPUT_ROUNDS
+  let at = local / OUTPUT_LANES + r * (WORKGROUP / OUTPUT_LANES);
   var sum = 0.0;
-#unroll i < OUT_LOADS
-  let chunk = min(out_lane + i * OUT_LANES, VALUE_CHUNKS - 1u);
+#unroll i < OUTPUT_LOADS
+  let chunk = min(output_lane + i * OUTPUT_LANES, VALUE_CHUNKS - 1u);
   var words: array<vec4<u32>, WORDS>;
 #unroll w < WORDS
-  words[w] = out_words[(r * OUT_LOADS + i) * WORDS + w];
+  words[w] = output_words[(r * OUTPUT_LOADS + i) * WORDS + w];
 #endunroll
-  var products = chunk_dot(words, values[chunk * 4u], values[chunk * 4u + 1u], values[chunk * 4u + 2u], values[chunk * 4u + 3u]);
+  var products = chunk_dot(decode_chunk(words), Chunk(values_vector(chunk * 4u), values_vector(chunk * 4u + 1u), values_vector(chunk * 4u + 2u), values_vector(chunk * 4u + 3u)));
 #if WEIGHT_FORMAT == fp8
   products *= output_scales[min(at, HIDDEN - 1u) / 128u * ((HEADS * VALUE + 127u) / 128u) + (head * VALUE_CHUNKS + chunk) / 8u];
 #endif
-  sum += select(0.0, products, out_lane + i * OUT_LANES < VALUE_CHUNKS);
+  sum += select(0.0, products, output_lane + i * OUTPUT_LANES < VALUE_CHUNKS);
 #endunroll
-  sum = team_sum(sum, OUT_LANES);
-  if (out_lane == 0u && at < HIDDEN) {
+  sum = team_sum(sum, OUTPUT_LANES);
+  if (output_lane == 0u && at < HIDDEN) {
     put_up(head * HIDDEN + at, sum * WEIGHT_FACTOR);
   }
 #endunroll
@@ -427,9 +427,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (local == 0u && arrives_last(HEADS * HIDDEN, HEADS)) {
     is_last = 1u;
   }
-  if (workgroupUniformLoad(&is_last) == 1u) {
-    for (var column = local; column < HIDDEN; column += WORKGROUP) {
-      x[column / 4u][column % 4u] += taken_sum(column, HIDDEN, HEADS);
-    }
+  if (workgroupUniformLoad(&is_last) == 0u) {
+    return;
+  }
+  for (var column = local; column < HIDDEN; column += WORKGROUP) {
+    added[column] = taken_sum(column, HIDDEN, HEADS);
+  }
+  workgroupBarrier();
+  for (var v = local; v < INPUT_CHUNKS * 4u; v += WORKGROUP) {
+    x[v] += vec4<f32>(added[v * 4u], added[v * 4u + 1u], added[v * 4u + 2u], added[v * 4u + 3u]);
   }
 }

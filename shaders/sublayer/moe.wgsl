@@ -24,6 +24,7 @@
 #include "lib/batch.wgsl"
 #include "lib/board.wgsl"
 #include "lib/chunk.wgsl"
+#include "lib/chunk_dot.wgsl"
 #include "lib/route.wgsl"
 #include "lib/silu.wgsl"
 
@@ -41,7 +42,6 @@ const WIDTH_BLOCKS: u32 = (WIDTH + 127u) / 128u;
 const SCALE_CHUNKS: u32 = 8u;
 #endif
 
-alias Chunk = array<vec4<f32>, 4>;
 alias GateWords = array<array<vec4<u32>, GATE_VECTORS>, GATE_ROWS * EACH>;
 alias ExpertWords = array<array<vec4<u32>, EXPERT_VECTORS>, 2u * ROWS * EACH>;
 alias DownWords = array<array<vec4<u32>, EXPERT_VECTORS>, DOWN_ROWS * DOWN_EACH>;
@@ -78,37 +78,15 @@ fn room_of(column: u32) -> u32 {
   return column / 16u * CHUNK_ROOM + column % 16u;
 }
 
-// The sum over a team's lanes, in every lane.
-fn lanes_sum(value: f32, lanes: u32) -> f32 {
-  var sum = value;
-  for (var mask = 1u; mask < lanes; mask <<= 1u) {
-    sum += subgroupShuffleXor(sum, mask);
-  }
-  return sum;
-}
-
-fn chunk_dot(weights: Chunk, values: Chunk) -> f32 {
-  let sums = weights[0] * values[0] + weights[1] * values[1] + weights[2] * values[2] + weights[3] * values[3];
-  return (sums.x + sums.y) + (sums.z + sums.w);
-}
-
 fn decode_gate(words: array<vec4<u32>, GATE_VECTORS>) -> Chunk {
 #if GATE_FORMAT == bf16
-  let a = words[0];
-  let b = words[1];
-  return Chunk(
-    vec4<f32>(bf16_pair(a.x), bf16_pair(a.y)), vec4<f32>(bf16_pair(a.z), bf16_pair(a.w)),
-    vec4<f32>(bf16_pair(b.x), bf16_pair(b.y)), vec4<f32>(bf16_pair(b.z), bf16_pair(b.w)));
+  return bf16_chunk(words[0], words[1]);
 #endif
 #if GATE_FORMAT == f16
-  let a = words[0];
-  let b = words[1];
-  return Chunk(
-    vec4<f32>(unpack2x16float(a.x), unpack2x16float(a.y)), vec4<f32>(unpack2x16float(a.z), unpack2x16float(a.w)),
-    vec4<f32>(unpack2x16float(b.x), unpack2x16float(b.y)), vec4<f32>(unpack2x16float(b.z), unpack2x16float(b.w)));
+  return f16_chunk(words[0], words[1]);
 #endif
 #if GATE_FORMAT == f32
-  return Chunk(bitcast<vec4<f32>>(words[0]), bitcast<vec4<f32>>(words[1]), bitcast<vec4<f32>>(words[2]), bitcast<vec4<f32>>(words[3]));
+  return f32_chunk(words[0], words[1], words[2], words[3]);
 #endif
 }
 
@@ -205,7 +183,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     own_squares += value * value;
     input[room_of(column)] = value * gamma[column];
   }
-  own_squares = lanes_sum(own_squares, LANES);
+  own_squares = team_sum(own_squares, LANES);
   if (lane == 0u && team < READERS) {
     squares[team] = own_squares;
   }
@@ -233,7 +211,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll i < EACH
     logit += chunk_dot(decode_gate(router_words[r * EACH + i]), own_input[i]);
 #endunroll
-    logit = lanes_sum(logit, LANES);
+    logit = team_sum(logit, LANES);
     if (lane == r % LANES && first + r < EXPERTS) {
       logits[first + r] = logit * norm;
     }
@@ -264,8 +242,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     gate_sum += factors[i] * chunk_dot(decode_chunk(words[r * EACH + i]), own_input[i]);
     up_sum += factors[EACH + i] * chunk_dot(decode_chunk(words[(ROWS + r) * EACH + i]), own_input[i]);
 #endunroll
-    gate_sum = lanes_sum(gate_sum, LANES);
-    up_sum = lanes_sum(up_sum, LANES);
+    gate_sum = team_sum(gate_sum, LANES);
+    up_sum = team_sum(up_sum, LANES);
     if (lane == r % LANES && first + r < WIDTH) {
       h[room_of(first + r)] = silu(gate_sum * norm) * (up_sum * norm);
     }
@@ -291,7 +269,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll i < DOWN_EACH
     partial += final_factors[i] * chunk_dot(decode_chunk(final_words[r * DOWN_EACH + i]), own_h[i]);
 #endunroll
-    partial = lanes_sum(partial, DOWN_LANES);
+    partial = team_sum(partial, DOWN_LANES);
     if (down_lane == r % DOWN_LANES && first + r < HIDDEN) {
       put_up(token * BOARD_STRIDE + slot * HIDDEN + first + r, weight * partial);
     }

@@ -78,15 +78,15 @@ async function onEngine(webgpu: Exclude<DenoEngine, "auto">): Promise<Outcome> {
   return { variants, shaders, failures };
 }
 
-/** Suites of what has variants by subgroup matrices. */
-const MATRIX_SUITES = ["matmul", "expertsMany", "mlaAttention", "matrixRate"];
+/** Suites of what has variants by subgroup matrices, or for subgroups of 32 alone. */
+const WIDE_SUITES = ["matmul", "expertsMany", "mlaAttention", "matrixRate", "attentionSublayer", "moeSublayer"];
 /** What the null device says of workgroups that are whole subgroups of 32, but not of its own. */
 const WIDE_SUBGROUPS = /multiple of the device maxSubgroupSize/;
 
 async function withEveryFeature(): Promise<Outcome> {
   const gpu = await openNullGpu();
   try {
-    const { failures, ...outcome } = await compileAll(gpu, MATRIX_SUITES);
+    const { failures, ...outcome } = await compileAll(gpu, WIDE_SUITES);
     return { ...outcome, failures: failures.filter((text) => !WIDE_SUBGROUPS.test(text)).map((text) => `with every feature: ${text}`) };
   } finally {
     gpu.destroy();

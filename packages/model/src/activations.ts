@@ -161,15 +161,7 @@ export function createActivations(gpu: GpuContext, options: ActivationOptions): 
     splits: (tokens) => attentionSplits(gpu, { nHeads, tokens, contextTokens }),
     attention: matrix("attention", maxTokens, nHeads * vHeadDim),
     routerLogits: matrix("router logits", maxTokens, nRoutedExperts),
-    board: scratch(
-      "board",
-      Math.max(
-        gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)),
-        placeBoardBytes(experts),
-        sampleBoardBytes(hasHead ? vocabSize : 1, maxOutputs),
-        SUBLAYER_BOARD,
-      ),
-    ),
+    board: scratch("board", boardRoom(config, { maxTokens, maxOutputs: hasHead ? maxOutputs : 0, experts })),
     routing: scratch("routing", maxTokens * slots * 8),
     expertHidden: (which, width) => {
       const key = `${which} experts' hidden ${width}`;
@@ -214,6 +206,19 @@ export function halvesRoom(config: ModelConfig, { maxTokens, slots, experts, wid
     halvesBytes({ rows: maxTokens, columns, blocks: true }),
     halvesBytes({ rows: maxTokens * slots, columns: Math.max(...widths) }),
     stripHalvesBytes({ tokens: maxTokens, slots, experts }, Math.max(hiddenSize, ...widths)),
+  );
+}
+
+/** Bytes of `board`. @param experts of a layer */
+export function boardRoom(
+  { nRoutedExperts, vocabSize }: ModelConfig,
+  { maxTokens, maxOutputs, experts }: { readonly maxTokens: number; readonly maxOutputs: number; readonly experts: number },
+): number {
+  return Math.max(
+    gateBoardBytes(nRoutedExperts, Math.min(maxTokens, DECODE_TOKENS)),
+    placeBoardBytes(experts),
+    sampleBoardBytes(vocabSize, maxOutputs),
+    SUBLAYER_BOARD,
   );
 }
 

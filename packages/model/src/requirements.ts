@@ -12,7 +12,7 @@ import {
   roundUp,
   stripHalvesBytes,
 } from "@shoal/kernels";
-import { SUBLAYER_BOARD, halvesRoom, normedHalvesBytes } from "./activations.ts";
+import { boardRoom, halvesRoom, normedHalvesBytes } from "./activations.ts";
 import { KV_BLOCK_SIZE } from "./kvCache.ts";
 import { weightBytes } from "./weights/footprint.ts";
 import { type BindingLimits, bindingBytes, expertsPerPage, mlpSlices } from "./weights/layout.ts";
@@ -57,7 +57,7 @@ interface ActivationBuffers {
   readonly buffers?: number;
 }
 
-/** The larger activations (activations.ts): bytes of one buffer, and how many there are. */
+/** The activations that grow with the model (activations.ts), and their board: bytes of one buffer, and how many there are. */
 function activationBuffers(config: ModelConfig, run: RunShape): readonly ActivationBuffers[] {
   const { nHeads, kvLoraRank, qLoraRank, qkNopeHeadDim, qkRopeHeadDim, vHeadDim, hiddenSize, nRoutedExperts } = config;
   const queries = nHeads * (qkNopeHeadDim + qkRopeHeadDim);
@@ -80,7 +80,7 @@ function activationBuffers(config: ModelConfig, run: RunShape): readonly Activat
     { ...rows("residual stream or its norm", run.maxTokens, hiddenSize), buffers: mtp ? 7 : 3 },
     { ...rows("rows whose logits are wanted", run.maxOutputs, hiddenSize), buffers: 2 },
     rows("logits", run.maxOutputs, config.vocabSize),
-    { what: "board", bytes: SUBLAYER_BOARD },
+    { what: "board", bytes: boardRoom(config, { ...run, experts: mostExperts(config) }) },
     ...(run.subgroupMatrix === true
       ? [
           {

@@ -130,8 +130,9 @@ async function check(
     expectedCache.set(written, rowOf(row));
     const absorbed = qAbsorbReference(shape, q, kvB.values, table, [position]);
     const original = await gpu.read(cache.buffer);
-    for (const { name } of variants) {
-      const dispatches = await attentionSublayer(gpu, { ...spec, variant: name });
+    const runs = [];
+    for (const { name } of variants) runs.push({ name, dispatches: await attentionSublayer(gpu, { ...spec, variant: name }) });
+    for (const { name, dispatches } of runs) {
       const results: Float32Array[] = [];
       // The second finds the board as the first left it.
       for (let run = 0; run < 2; run++) {

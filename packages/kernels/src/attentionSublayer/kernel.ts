@@ -1,5 +1,6 @@
 /** The attention of a small layer in one dispatch, for one token: from the residual stream to the residual stream (shaders/sublayer/attention.wgsl). */
 import type { Dispatch, GpuContext } from "@shoal/gpu";
+import { checkBoard } from "../board.ts";
 import { headConstants, kvCacheConstants, wholeKvB } from "../mla.ts";
 import { FORMAT_BYTES, type WeightMatrix, formatConstants } from "../weights.ts";
 import type { AttentionSublayerSpec } from "./spec.ts";
@@ -17,7 +18,7 @@ export function attendsInSublayer(gpu: GpuContext, spec: AttentionSublayerShape 
 
 /**
  * The dispatch, where `attendsInSublayer`, for a step of one token.
- * @throws RangeError if a matrix has another shape than the others say, or the device does better with several dispatches, or a variant is asked for that it cannot run
+ * @throws RangeError if a matrix has another shape than the others say, or the board is too small, or the device does better with several dispatches, or a variant is asked for that it cannot run
  */
 export async function attentionSublayer(gpu: GpuContext, spec: AttentionSublayerSpec): Promise<readonly Dispatch[]> {
   const { shape, qLoraRank, step, cache, x, norms, input, kvStart, queryB, kvB, output, board, label = "attention" } = spec;
@@ -25,6 +26,7 @@ export async function attentionSublayer(gpu: GpuContext, spec: AttentionSublayer
   const { workgroup } = attentionSublayerVariant(gpu, spec, spec.variant);
   if (workgroup === undefined) throw new RangeError("Cannot attend in one dispatch: this device does better with several");
   const hidden = input.cols;
+  checkBoard("attend", board, attentionBoardBytes(nHeads, hidden));
   const queryWidth = nHeads * (qkNopeHeadDim + qkRopeHeadDim);
   const buffers = {
     batch: step.batch,

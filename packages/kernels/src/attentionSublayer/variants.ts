@@ -2,7 +2,7 @@
 import type { GpuContext } from "@shoal/gpu";
 import { prefersTeams, sizeClass } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
-import { CHUNK, FORMAT_BYTES } from "../weights.ts";
+import { CHUNK, FORMAT_BYTES, roundUp } from "../weights.ts";
 import type { AttentionSublayerSpec } from "./spec.ts";
 
 export type AttentionSublayerShape = Pick<AttentionSublayerSpec, "shape" | "qLoraRank" | "cache" | "input" | "queryB" | "kvB" | "output">;
@@ -73,31 +73,31 @@ export function attentionSublayerConstants(lanes: number, workgroup: number, { s
   const { qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank } = shape;
   const shared = (rows: number, columns: number): SharedRows => {
     const chunks = Math.ceil(columns / CHUNK);
-    const team = Math.min(lanes, powerOfTwo(chunks));
+    const team = Math.min(lanes, sizeClass(chunks));
     return { lanes: team, loads: Math.ceil(chunks / team), rounds: Math.ceil(rows / (workgroup / team)) };
   };
   const projected = shared(qLoraRank + kvLoraRank + qkRopeHeadDim, input.cols);
   const query = shared(qkNopeHeadDim + qkRopeHeadDim, qLoraRank);
   const values = shared(vHeadDim, kvLoraRank);
   const output = shared(input.cols, vHeadDim);
-  const vectorLanes = powerOfTwo(kvLoraRank / 4);
+  const vectorLanes = sizeClass(kvLoraRank / 4);
   const rowVectors = (kvLoraRank + qkRopeHeadDim) / 4;
   return {
     WORKGROUP: workgroup,
     LANES: lanes,
     WORDS: FORMAT_BYTES[input.format],
-    IN_LANES: projected.lanes,
-    IN_LOADS: projected.loads,
-    IN_ROUNDS: projected.rounds,
-    Q_LANES: query.lanes,
-    Q_LOADS: query.loads,
-    Q_ROUNDS: query.rounds,
-    V_LANES: values.lanes,
-    V_LOADS: values.loads,
-    V_ROUNDS: values.rounds,
-    OUT_LANES: output.lanes,
-    OUT_LOADS: output.loads,
-    OUT_ROUNDS: output.rounds,
+    INPUT_LANES: projected.lanes,
+    INPUT_LOADS: projected.loads,
+    INPUT_ROUNDS: projected.rounds,
+    QUERY_LANES: query.lanes,
+    QUERY_LOADS: query.loads,
+    QUERY_ROUNDS: query.rounds,
+    VALUE_LANES: values.lanes,
+    VALUE_LOADS: values.loads,
+    VALUE_ROUNDS: values.rounds,
+    OUTPUT_LANES: output.lanes,
+    OUTPUT_LOADS: output.loads,
+    OUTPUT_ROUNDS: output.rounds,
     VECTOR_LANES: vectorLanes,
     ABSORB_ROUNDS: Math.ceil(qkNopeHeadDim / (workgroup / vectorLanes)),
     ROW_LOADS: Math.ceil(rowVectors / lanes),
@@ -110,21 +110,40 @@ type Constants = ReturnType<typeof attentionSublayerConstants>;
 
 /** An invocation's share of MOST_VECTORS. */
 function vectorsAtOnce(constants: Constants): number {
-  const { WORDS, IN_LOADS, IN_ROUNDS, Q_LOADS, Q_ROUNDS, V_LOADS, V_ROUNDS, OUT_LOADS, OUT_ROUNDS, ABSORB_ROUNDS } = constants;
-  const chunks = IN_LOADS * IN_ROUNDS + Q_LOADS * Q_ROUNDS + V_LOADS * V_ROUNDS + OUT_LOADS * OUT_ROUNDS;
-  return WORDS * (chunks + ABSORB_ROUNDS / 4) + 4 * IN_LOADS;
+  const {
+    WORDS,
+    INPUT_LOADS,
+    INPUT_ROUNDS,
+    QUERY_LOADS,
+    QUERY_ROUNDS,
+    VALUE_LOADS,
+    VALUE_ROUNDS,
+    OUTPUT_LOADS,
+    OUTPUT_ROUNDS,
+    ABSORB_ROUNDS,
+  } = constants;
+  const chunks = INPUT_LOADS * INPUT_ROUNDS + QUERY_LOADS * QUERY_ROUNDS + VALUE_LOADS * VALUE_ROUNDS + OUTPUT_LOADS * OUTPUT_ROUNDS;
+  return WORDS * (chunks + ABSORB_ROUNDS / 4) + 4 * INPUT_LOADS;
 }
 
-/** What the shader shares in a workgroup. */
-function workgroupBytes(lanes: number, workgroup: number, spec: AttentionSublayerShape): number {
-  const { shape, qLoraRank } = spec;
+/** What the shader shares in a workgroup: WebGPU counts each variable in whole units of 16 bytes. */
+function workgroupBytes(lanes: number, workgroup: number, { shape, qLoraRank, input }: AttentionSublayerShape): number {
   const { qkNopeHeadDim, qkRopeHeadDim, vHeadDim, kvLoraRank } = shape;
-  const { ROW_LOADS } = attentionSublayerConstants(lanes, workgroup, spec);
+  const width = kvLoraRank + qkRopeHeadDim;
   const members = workgroup / lanes;
-  const floats = qLoraRank + 2 * (kvLoraRank + qkRopeHeadDim) + qkNopeHeadDim + qkRopeHeadDim + vHeadDim + 2 * members;
-  return floats * 4 + (Math.max(workgroup, (members * kvLoraRank) / 4) + ROW_LOADS * lanes) * 16 + 4;
-}
-
-function powerOfTwo(least: number): number {
-  return 2 ** Math.ceil(Math.log2(least));
+  const queryVectors = Math.ceil(width / 4 / lanes) * lanes;
+  const sums = Math.max(workgroup, (members * kvLoraRank) / 4);
+  const floats = [
+    qLoraRank + width,
+    qkNopeHeadDim + qkRopeHeadDim,
+    width,
+    sums * 4,
+    queryVectors * 4,
+    members,
+    members,
+    vHeadDim,
+    input.stride,
+    1,
+  ];
+  return floats.reduce((bytes, count) => bytes + roundUp(count * 4, 16), 0);
 }

@@ -1,6 +1,7 @@
 /** The gate of a MoE layer in one dispatch, for a few tokens: norm, experts' logits and choice (shaders/router/gate_few.wgsl). */
 import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import { checkBoard } from "../board.ts";
 import { type RouterSpec, routeConstants } from "../router/kernel.ts";
 import { onDevice, rowUnits, teamConstants } from "../rowTeams.ts";
 import { FORMAT_BYTES, SCALE_BLOCK, type WeightMatrix, formatConstants } from "../weights.ts";
@@ -43,7 +44,7 @@ export function gatesFewTogether(gpu: GpuContext, { matrix, variant }: Pick<Gate
 
 /**
  * The dispatch, where `gatesFewTogether`.
- * @throws RangeError if the matrix has another number of rows than there are experts, or the numbers of experts, groups and slots do not fit each other, or the
+ * @throws RangeError if the matrix has another number of rows than there are experts, or the board is too small, or the numbers of experts, groups and slots do not fit each other, or the
  * device does better with several dispatches, or a variant is asked for that it cannot run
  */
 export async function gateFew(gpu: GpuContext, options: GateFewSpec): Promise<readonly Dispatch[]> {
@@ -53,6 +54,7 @@ export async function gateFew(gpu: GpuContext, options: GateFewSpec): Promise<re
   if (!teams || !part) throw new RangeError("Cannot gate in one dispatch: this device does better with several");
   if (matrix.rows !== spec.nRoutedExperts)
     throw new RangeError(`Cannot gate ${spec.nRoutedExperts} experts: the matrix has ${matrix.rows} rows`);
+  checkBoard("gate", board, gateBoardBytes(spec.nRoutedExperts, tokens));
   const shape = onDevice(gpu, teams);
   const units = rowUnits(matrix.format, matrix.stride, shape.columns);
   const kernel = await gpu.kernel(

@@ -1,6 +1,7 @@
 /** The MLP of a small MoE layer in one dispatch, for a few tokens: norm, choice of experts, and what these add to the residual stream (shaders/sublayer/moe.wgsl). */
-import type { Dispatch, GpuContext } from "@shoal/gpu";
+import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import { checkBoard } from "../board.ts";
 import type { ExpertGroup } from "../experts.ts";
 import { type RouterSpec, routeConstants } from "../router/kernel.ts";
 import { FORMAT_BYTES, type WeightMatrix, formatConstants, matrixBytes } from "../weights.ts";
@@ -18,7 +19,7 @@ export interface MoeSublayerSpec {
   readonly x: GPUBuffer;
   readonly xStride: number;
   /** Of x's RMSNorm: [hidden] f32, or more. */
-  readonly gamma: GPUBuffer;
+  readonly gamma: BufferRange;
   readonly epsilon: number;
   readonly tokens: number;
   readonly step: Step;
@@ -43,7 +44,7 @@ export function moeRunsWhole(gpu: GpuContext, { variant, ...shape }: MoeSublayer
 
 /**
  * The dispatch, where `moeRunsWhole`.
- * @throws RangeError if gate, experts and the numbers of experts, groups and slots do not fit each other, or the device does better with several dispatches, or a
+ * @throws RangeError if gate, experts and the numbers of experts, groups and slots do not fit each other, or the board is too small, or the device does better with several dispatches, or a
  * variant is asked for that it cannot run
  */
 export async function moeSublayer(gpu: GpuContext, options: MoeSublayerSpec): Promise<readonly Dispatch[]> {
@@ -58,6 +59,7 @@ export async function moeSublayer(gpu: GpuContext, options: MoeSublayerSpec): Pr
     throw new RangeError(
       `Cannot run ${count} experts of ${hidden} columns by a gate of ${gate.rows} rows and ${gate.cols} columns, expected ${spec.nRoutedExperts} rows and ${spec.sharedSlots} shared experts more`,
     );
+  checkBoard("run experts", board, moeBoardBytes(spec, hidden, tokens));
   const teams = moeTeams(gpu, { gate, group }, workgroup);
   const kernel = await gpu.kernel(
     "sublayer/moe.wgsl",

@@ -111,7 +111,11 @@ export function vectorsOf(format: WeightFormat): number {
 
 function canRunWhole(gpu: GpuContext, shape: MoeSublayerShape, workgroup: number): boolean {
   const { dialect, limits } = gpu;
-  if (dialect.subgroups === "none" || dialect.subgroupSize < SMALLEST_TEAM || workgroup > limits.maxComputeInvocationsPerWorkgroup)
+  if (
+    dialect.subgroups === "none" ||
+    dialect.subgroupSize < SMALLEST_TEAM ||
+    workgroup > Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX)
+  )
     return false;
   const { gateUp, down } = moeTeams(gpu, shape, workgroup);
   const chunks = gateUp.lanes * gateUp.each + down.lanes * down.each;

@@ -1,6 +1,7 @@
 /** The next token of every output row, on the GPU (shaders/sample/): greedy in one dispatch, sampled in three, or in eleven that many workgroups share. */
 import type { BufferRange, Dispatch, GpuContext } from "@shoal/gpu";
 import type { Step } from "../batch.ts";
+import { checkBoard } from "../board.ts";
 import { prefersTeams, sizeClass } from "../rowTeams.ts";
 import { type Variant, chooseVariant } from "../variants.ts";
 import { roundUp } from "../weights.ts";
@@ -81,11 +82,13 @@ export function scratchPairs(vocab: number): number {
 /**
  * Chooses a token for every output row and writes it to `lastTokens` and `ring`. Ties go to the lower token. Filters apply in the order temperature, top-k, top-p, min-p;
  * the draw depends on the row's logits, its params and the new token's position, and on nothing else in the batch.
+ * @throws RangeError for a vocabulary that is empty or too large, or a board that is too small
  */
 export async function sample(gpu: GpuContext, spec: SampleSpec): Promise<readonly Dispatch[]> {
   const { logits, logitsStride, vocab, step, outputs, mode, params, lastTokens, ring, ringRows, board, label = "sample" } = spec;
   if (vocab < 1 || vocab > MAX_SAMPLED_VOCAB)
     throw new RangeError(`Cannot sample from ${vocab} tokens, expected 1 to ${MAX_SAMPLED_VOCAB}`);
+  checkBoard("sample", board, sampleBoardBytes(vocab, outputs));
   const tiles = Math.ceil(vocab / TILE);
   const { batch, maxTokens } = step;
   const columns = { VOCAB: vocab, ROW_VECTORS: logitsStride / 4, TILES: tiles, MAX_TOKENS: maxTokens };

@@ -22,10 +22,9 @@ import { qAbsorbReference } from "../qAbsorb/reference.ts";
 import { assertClose, normals, testSequences } from "../testing/mod.ts";
 import { SCALE_BLOCK, roundUp } from "../weights.ts";
 import { BLOCK_SIZE } from "./attention.ts";
-import { TOLERANCE, type TuningCase } from "./case.ts";
+import { EPSILON, TOLERANCE, type TuningCase } from "./case.ts";
 import type { TuningLayer } from "./shapes.ts";
 
-const EPSILON = 1e-6;
 const FORMAT = "fp8";
 const KV_FORMAT = "f16";
 /** Bindings start at multiples of so many elements. */

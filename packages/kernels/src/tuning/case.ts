@@ -36,6 +36,12 @@ export interface Changed {
 /** A broken variant is wrong by far more. How exact each must be its contract suite says. */
 export const TOLERANCE = { abs: 1e-5, rel: 1e-3 };
 
+/** Of norms. */
+export const EPSILON = 1e-6;
+
+/** Of scores whose order decides, relative: below, sums in f32 may turn it. */
+export const SURE = 1e-4;
+
 /** More than caches hold. */
 const READ_BYTES = 256 * 2 ** 20;
 

@@ -9,13 +9,9 @@ import { router } from "../router/kernel.ts";
 import { type RoutedToken, routerReference } from "../router/reference.ts";
 import { assertClose, assertEqual, normals, uploadBatch } from "../testing/mod.ts";
 import { matrixBytes } from "../weights.ts";
-import { TOLERANCE, type TuningCase, roundsFor } from "./case.ts";
+import { EPSILON, SURE, TOLERANCE, type TuningCase, roundsFor } from "./case.ts";
 import { copied, zeroBatch } from "./products.ts";
 import type { TuningGate } from "./shapes.ts";
-
-export const EPSILON = 1e-6;
-/** Of scores whose order decides, relative: below, sums in f32 may turn it. */
-export const SURE = 1e-4;
 
 export function gateCase(model: string, { spec, hidden, written }: TuningGate): TuningCase {
   const { nRoutedExperts: rows, nActivatedExperts, sharedSlots } = spec;

@@ -10,8 +10,7 @@ import { moeBoardBytes, moeRunsWhole, moeSublayer } from "../moeSublayer/kernel.
 import { router } from "../router/kernel.ts";
 import { type RoutedToken, routerReference } from "../router/reference.ts";
 import { assertClose, normals, uploadBatch } from "../testing/mod.ts";
-import { TOLERANCE, type TuningCase } from "./case.ts";
-import { EPSILON, SURE } from "./gate.ts";
+import { EPSILON, SURE, TOLERANCE, type TuningCase } from "./case.ts";
 import { zeroBatch } from "./products.ts";
 import type { TuningLayer } from "./shapes.ts";
 

@@ -21,7 +21,7 @@ import {
   type WeightMatrix,
   qAbsorb,
 } from "@shoal/kernels";
-import type { Matrix2D } from "../activations.ts";
+import { type Matrix2D, SUBLAYER_BOARD } from "../activations.ts";
 import { mlaShape } from "../kvCache.ts";
 import type { Recorder } from "../recorder.ts";
 import type { AttentionWeights, LayerWeights } from "../weights/layer.ts";
@@ -85,7 +85,7 @@ export function recordAttention(recorder: Recorder, weights: AttentionWeights, c
   });
 }
 
-/** Positions up to which few workgroups attend as soon as many. */
+/** The longest context whose steps may attend so: a head's workgroup reads all of it. Of longer ones those that are short may. */
 const SUBLAYER_POSITIONS = 2048;
 
 /** All of it in one dispatch. @returns whether the step, the layer and the device are fit for it */
@@ -95,7 +95,7 @@ function recordAttentionSublayer(recorder: Recorder, weights: AttentionWeights, 
   const { norms, kvNorm, query, kvB, output } = weights;
   const [input, ...more] = weights.input.matrices;
   const [, kvStart = 0] = weights.input.starts;
-  if (board.size < attentionBoardBytes(config.nHeads, config.hiddenSize)) return false;
+  if (attentionBoardBytes(config.nHeads, config.hiddenSize) > SUBLAYER_BOARD) return false;
   if (tokens !== 1 || exact || !query || !input || more.length > 0) return false;
   if (!short && step.blocksPerSequence * cache.blockSize > SUBLAYER_POSITIONS) return false;
   const matrices = { input: input.matrix, kvStart, queryB: query.projection, kvB, output };

@@ -32,7 +32,7 @@ import {
   type WeightMatrix,
   router,
 } from "@shoal/kernels";
-import type { Matrix2D } from "../activations.ts";
+import { type Matrix2D, SUBLAYER_BOARD } from "../activations.ts";
 import type { NormedInput, Recorder } from "../recorder.ts";
 import type { LayerWeights, MlpWeights, RoutedExperts } from "../weights/layer.ts";
 import { residualInput } from "./input.ts";
@@ -71,7 +71,7 @@ function recordMoeSublayer(recorder: Recorder, { norm, routed, fixed }: MlpWeigh
   const { step, residual, routing, board } = activations;
   if (!few || exact || fixed || !routed?.group) return false;
   const spec = routerSpec(config, routed.sharedSlots);
-  if (board.size < moeBoardBytes(spec, config.hiddenSize, tokens)) return false;
+  if (moeBoardBytes(spec, config.hiddenSize, tokens) > SUBLAYER_BOARD) return false;
   const { gate, bias, group } = routed;
   if (!moeRunsWhole(gpu, { gate, spec, group, bias })) return false;
   const x = { x: residual.buffer, xStride: residual.stride, gamma: norm, epsilon: config.rmsNormEps };

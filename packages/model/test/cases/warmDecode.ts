@@ -2,10 +2,10 @@
  * What a decode step costs once the first ones are done: one submit, one pass, at most 13 dispatches a MoE layer, and nothing new on the device. Counted on the device
  * itself, by wrapping the encoder, as well as by the context's own counts.
  */
-import { dispatchesOf, type GpuContext } from "@shoal/gpu";
+import type { GpuContext } from "@shoal/gpu";
 import type { LocalStage, SamplingParameters, StepOutput } from "@shoal/model";
 import { check, report } from "../support/compare.ts";
-import { withSequence } from "../support/drive.ts";
+import { layerDispatches, withSequence } from "../support/drive.ts";
 import type { GpuTest, Models } from "../support/models.ts";
 
 const WARM_UP_STEPS = 3;
@@ -50,20 +50,13 @@ export function warmDecode(models: Models): readonly GpuTest[] {
     name: `a MoE layer of a decode step is at most ${MOE_LAYER_DISPATCHES} dispatches`,
     run: async () => {
       const on = await models.stage("tiny", { contextTokens: 2048, maxTokens: 4, layers: { begin: 2, end: 3 } });
-      const count = await layerDispatches(on);
-      const quantized = await layerDispatches(
-        await models.stage("tiny", { mode: "w8a8", contextTokens: 2048, maxTokens: 4, layers: { begin: 2, end: 3 } }),
-      );
-      report(`${count} in w8a32, ${quantized} in w8a8`);
+      const count = (await layerDispatches(on)).length;
+      const exact = await models.stage("tiny", { mode: "w8a8", contextTokens: 2048, maxTokens: 4, layers: { begin: 2, end: 3 } });
+      report(`${count} in w8a32, ${(await layerDispatches(exact)).length} in w8a8`);
       check(count <= MOE_LAYER_DISPATCHES, `${count} dispatches`);
     },
   };
   return [...steps, layer];
-}
-
-export async function layerDispatches(on: LocalStage): Promise<number> {
-  const shape = { kind: "forward", tokens: 1, outputs: 0, identity: false, choose: "none", capture: "nothing", short: true } as const;
-  return dispatchesOf(await on.program(shape)).length;
 }
 
 interface EncodingCounts {

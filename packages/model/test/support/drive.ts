@@ -1,4 +1,5 @@
 /** Drives a stage as an engine would: prefill in chunks, decode with tokens that stay on the device, MTP drafts beside. */
+import { type Dispatch, dispatchesOf } from "@shoal/gpu";
 import type { BatchEntry, Capture, LocalStage, SequenceSlot, StepOutput } from "@shoal/model";
 
 export interface PrefillOptions {
@@ -119,4 +120,10 @@ export function concat(parts: readonly Float32Array<ArrayBuffer>[]): Float32Arra
     offset += part.length;
   }
   return out;
+}
+
+/** Of a step of one token, without a head. */
+export async function layerDispatches(on: LocalStage): Promise<readonly Dispatch[]> {
+  const shape = { kind: "forward", tokens: 1, outputs: 0, identity: false, choose: "none", capture: "nothing", short: true } as const;
+  return dispatchesOf(await on.program(shape));
 }
