@@ -35,7 +35,7 @@ const TIMEOUT_MS = 40 * 60_000;
 const GPU_TEST_RUNNER = "scripts/gpu-tests.ts";
 const SHADER_COMPILER = "packages/kernels/test/compile-shaders.ts";
 
-/** What these take software adapters is compiling, most of it: Mesa's llvmpipe does that in four fifths of the time if LLVM leaves its optimizations out. */
+/** What these take software adapters is compiling, most of it: Mesa's llvmpipe does that in four fifths of the time if LLVM leaves its optimizations out. What Mesa folds before, as packing and unpacking, it still folds. */
 const MOSTLY_COMPILING = ["packages/kernels/test/contracts.gpu.test.ts", "packages/model/test/micro.gpu.test.ts"];
 const UNOPTIMIZED = { GALLIVM_PERF: "nopt" };
 
