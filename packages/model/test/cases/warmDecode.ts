@@ -3,7 +3,7 @@
  * itself, by wrapping the encoder, as well as by the context's own counts.
  */
 import type { GpuContext } from "@shoal/gpu";
-import type { LocalStage, SamplingParameters, StepOutput } from "@shoal/model";
+import type { SamplingParameters, StepOutput } from "@shoal/model";
 import { check, report } from "../support/compare.ts";
 import { layerDispatches, withSequence } from "../support/drive.ts";
 import type { GpuTest, Models } from "../support/models.ts";
