@@ -9,7 +9,7 @@
 // output    [HIDDEN, HEADS * VALUE]
 //           all in WEIGHT_FORMAT; their scales for fp8 [ceil(rows / 128), ceil(columns / 128)] f32
 // cache     [blocks, BLOCK_SIZE, CACHE_ROW] in CACHE_FORMAT (f32 or f16); the token's row is written, those before are read
-// board     [HEADS, HIDDEN + 1] u32, zeros before and after (lib/board.wgsl): each head's part of what is added, and how many heads there are
+// board     [HEADS * HIDDEN + 1] u32, zeros before and after (lib/board.wgsl): each head's part of what is added, then how many heads are done
 //
 // Dispatch: (HEADS, 1) workgroups of WORKGROUP; nothing for an empty batch. Every workgroup has a head, and all that is the same for all heads it computes for itself. An invocation loads all its weights
 // before it computes anything, so that memory is waited for once, not once a projection: the layer must be so small that they fit its registers. The workgroup that is done last adds up.
